@@ -1,0 +1,73 @@
+//! The members of kernel structures that the BPF programs read.
+//!
+//! Rust emits no CO-RE relocations. The agent finds each member's offset in the running kernel's
+//! BTF and writes it into the global of the same name (`.rodata`, frozen before loading, so the
+//! verifier knows the value). One list drives both sides: the names of the globals cannot drift.
+
+/// One member to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The global in the BPF object.
+    pub global: &'static str,
+    /// The structure.
+    pub structure: &'static str,
+    /// The member, dots for a member of a member.
+    pub member: &'static str,
+    /// Whether the programs cannot do without it; an optional one that is missing reads as
+    /// [`ABSENT`] and switches off what needs it.
+    pub required: bool,
+}
+
+/// The value of a global whose optional member this kernel lacks.
+pub const ABSENT: u32 = u32::MAX;
+
+const fn required(global: &'static str, structure: &'static str, member: &'static str) -> Field {
+    Field {
+        global,
+        structure,
+        member,
+        required: true,
+    }
+}
+
+const fn optional(global: &'static str, structure: &'static str, member: &'static str) -> Field {
+    Field {
+        global,
+        structure,
+        member,
+        required: false,
+    }
+}
+
+/// Every member the programs read.
+pub const FIELDS: &[Field] = &[
+    required("SKB_HEAD", "sk_buff", "head"),
+    required("SKB_DATA", "sk_buff", "data"),
+    required("SKB_TAIL", "sk_buff", "tail"),
+    required("SKB_LEN", "sk_buff", "len"),
+    required("SKB_PROTOCOL", "sk_buff", "protocol"),
+    required("SKB_NETWORK_HEADER", "sk_buff", "network_header"),
+    required("SKB_DEV", "sk_buff", "dev"),
+    required("SKB_SK", "sk_buff", "sk"),
+    optional("SKB_NFCT", "sk_buff", "_nfct"),
+    required("DEV_NAME", "net_device", "name"),
+    required("DEV_IFINDEX", "net_device", "ifindex"),
+    required("DEV_FLAGS", "net_device", "flags"),
+    required("DEV_PRIV_FLAGS", "net_device", "priv_flags"),
+    required("DEV_NET", "net_device", "nd_net.net"),
+    required("NET_INUM", "net", "ns.inum"),
+    optional("NET_HOOKS_IPV4", "net", "nf.hooks_ipv4"),
+    optional("NET_HOOKS_IPV6", "net", "nf.hooks_ipv6"),
+    required("SOCK_STATE", "sock", "__sk_common.skc_state"),
+    required("SOCK_NET", "sock", "__sk_common.skc_net.net"),
+    optional("SOCK_CGROUP", "sock", "sk_cgrp_data.cgroup"),
+    optional("CGROUP_NODE", "cgroup", "kn"),
+    optional("KERNFS_ID", "kernfs_node", "id"),
+    optional("STATE_HOOK", "nf_hook_state", "hook"),
+    optional("STATE_PF", "nf_hook_state", "pf"),
+    optional("STATE_IN", "nf_hook_state", "in"),
+    optional("STATE_OUT", "nf_hook_state", "out"),
+    optional("STATE_NET", "nf_hook_state", "net"),
+    optional("CONN_STATUS", "nf_conn", "status"),
+    optional("CONN_TUPLES", "nf_conn", "tuplehash"),
+];

@@ -1,0 +1,176 @@
+//! The records of the ring buffer.
+//!
+//! Three fixed-size records, told apart by [`Event::kind`] and checked against their length:
+//! [`Event`], [`WideEvent`] (an event whose packet carries a second IP header) and [`Conntrack`].
+//! All begin with the time and the kind. Integers are in the machine's order, addresses as in
+//! [`crate::address`], ports and sequence numbers in host order.
+
+use crate::address::Address;
+
+/// An [`Event`].
+pub const KIND_EVENT: u8 = 1;
+/// A [`WideEvent`].
+pub const KIND_WIDE_EVENT: u8 = 2;
+/// A [`Conntrack`].
+pub const KIND_CONNTRACK: u8 = 3;
+
+/// One hook saw one packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// `bpf_ktime_get_ns`: nanoseconds of `CLOCK_MONOTONIC`.
+    pub time: u64,
+    /// The record's kind.
+    pub kind: u8,
+    /// Which hook: [`crate::hook`].
+    pub hook: u8,
+    /// The CPU that ran it.
+    pub cpu: u16,
+    /// How many records this CPU wrote or lost before this one: a gap is a loss.
+    pub order: u32,
+    /// The `sk_buff`'s address; 0 where the hook does not know it.
+    pub skb: u64,
+    /// `sk_buff._nfct`: the `nf_conn`'s address and, in the low three bits, its `ctinfo`.
+    pub conntrack: u64,
+    /// Drop: the caller's address. Socket: the `sock`'s address. Otherwise 0.
+    pub detail: u64,
+    /// The source address (of the inner packet where there is one).
+    pub source: Address,
+    /// The destination address.
+    pub destination: Address,
+    /// The device's name, NUL-padded; all zero where there is none.
+    pub device_name: [u64; 2],
+    /// The network namespace's inode number; 0 where it is not known.
+    pub netns: u32,
+    /// The device's index in that namespace; 0 where there is none.
+    pub ifindex: u32,
+    /// `sk_buff.len` in bytes as the hook sees it (with the Ethernet header at queue and transmit).
+    pub length: u32,
+    /// The transport payload's bytes.
+    pub payload: u32,
+    /// TCP: sequence number. UDP: the first four payload bytes. ICMP: the echo's sequence number.
+    pub sequence: u32,
+    /// TCP: acknowledgement number. UDP: the next four payload bytes. ICMP: type << 8 | code.
+    pub acknowledgement: u32,
+    /// IPv4: the identification field. IPv6: the flow label.
+    pub ip_id: u32,
+    /// Drop: the `skb_drop_reason` (0 where the kernel gives none). Netfilter leave: the verdict
+    /// as a signed number, [`VERDICT_ACCEPTED`] from a link.
+    pub reason: u32,
+    /// The source port; an ICMP echo's id; 0 where there is none.
+    pub source_port: u16,
+    /// The destination port; an ICMP echo's id; 0 where there is none.
+    pub destination_port: u16,
+    /// What is known of the packet and the device: the `FLAG_` bits.
+    pub flags: u16,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// TCP flags byte (FIN 1, SYN 2, RST 4, PSH 8, ACK 16).
+    pub tcp_flags: u8,
+    /// IPv4 TTL or IPv6 hop limit.
+    pub ttl: u8,
+    /// 4 or 6.
+    pub ip_version: u8,
+    /// Netfilter: `enum nf_inet_hooks`.
+    pub netfilter_hook: u8,
+    /// Reserved, zero.
+    pub reserved: u8,
+    /// Netfilter: the input device's index; 0 where there is none.
+    pub in_ifindex: u32,
+    /// Netfilter: the output device's index; 0 where there is none.
+    pub out_ifindex: u32,
+    /// Reserved, zero.
+    pub reserved2: u32,
+}
+
+/// An event whose packet carries a second IP header.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct WideEvent {
+    /// The event.
+    pub event: Event,
+    /// The other header's source: with [`FLAG_ENCAPSULATED`] the outer packet's, with
+    /// [`FLAG_ICMP_ERROR`] that of the packet which the error quotes.
+    pub other_source: Address,
+    /// The other header's destination.
+    pub other_destination: Address,
+    /// The other header's source port.
+    pub other_source_port: u16,
+    /// The other header's destination port.
+    pub other_destination_port: u16,
+    /// The other header's IP protocol.
+    pub other_protocol: u8,
+    /// Reserved, zero.
+    pub reserved: [u8; 3],
+    /// VXLAN or Geneve network identifier; 0 with an ICMP error.
+    pub vni: u32,
+    /// Reserved, zero.
+    pub reserved2: u32,
+}
+
+/// The two tuples of a connection that conntrack tracks, once per followed tuple.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Conntrack {
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub time: u64,
+    /// [`KIND_CONNTRACK`].
+    pub kind: u8,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// The CPU that ran it.
+    pub cpu: u16,
+    /// How many records this CPU wrote or lost before this one.
+    pub order: u32,
+    /// The `nf_conn`'s address.
+    pub conntrack: u64,
+    /// `nf_conn.status` (`IPS_` bits, uapi).
+    pub status: u32,
+    /// The network namespace's inode number.
+    pub netns: u32,
+    /// Original direction: source address.
+    pub original_source: Address,
+    /// Original direction: destination address.
+    pub original_destination: Address,
+    /// Reply direction: source address.
+    pub reply_source: Address,
+    /// Reply direction: destination address.
+    pub reply_destination: Address,
+    /// Original direction: source port, or an ICMP echo's id.
+    pub original_source_port: u16,
+    /// Original direction: destination port; for ICMP 0.
+    pub original_destination_port: u16,
+    /// Reply direction: source port, or an ICMP echo's id.
+    pub reply_source_port: u16,
+    /// Reply direction: destination port; for ICMP 0.
+    pub reply_destination_port: u16,
+}
+
+const _: () = assert!(size_of::<Event>() == 144);
+const _: () = assert!(size_of::<WideEvent>() == 192);
+const _: () = assert!(size_of::<Conntrack>() == 104);
+const _: () = assert!(
+    align_of::<Event>() == 8 && align_of::<WideEvent>() == 8 && align_of::<Conntrack>() == 8
+);
+
+/// A later fragment: no transport header, ports are 0.
+pub const FLAG_FRAGMENT: u16 = 1 << 0;
+/// VXLAN or Geneve: the event's tuple is the inner one, the other header the outer.
+pub const FLAG_ENCAPSULATED: u16 = 1 << 1;
+/// An ICMP error: the other header is the packet it quotes.
+pub const FLAG_ICMP_ERROR: u16 = 1 << 2;
+/// The transport header is not in the linear part of the buffer; ports are 0.
+pub const FLAG_NOT_LINEAR: u16 = 1 << 3;
+/// The device is a bridge.
+pub const FLAG_BRIDGE: u16 = 1 << 4;
+/// The device is a port of a bridge.
+pub const FLAG_BRIDGE_PORT: u16 = 1 << 5;
+/// The device is a loopback device.
+pub const FLAG_LOOPBACK: u16 = 1 << 6;
+/// The namespace has netfilter hooks for this family.
+pub const FLAG_HAS_NETFILTER: u16 = 1 << 7;
+/// A socket of this node owns the buffer (`skb->sk`), so it was sent here.
+pub const FLAG_LOCAL_SOCKET: u16 = 1 << 8;
+
+/// The packet went on: `NF_ACCEPT` as `nf_hook_slow` returns it.
+pub const VERDICT_ACCEPTED: u32 = 1;

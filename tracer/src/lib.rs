@@ -1,0 +1,7 @@
+//! The packet path tracer: everything but the thin command line.
+//!
+//! Data flows one way: hooks -> ring -> source -> [`event`] -> journey -> report -> sinks; the
+//! drawing is in ARCHITECTURE.md.
+
+pub mod filter;
+pub mod node;
