@@ -20,7 +20,8 @@ pub const HOST_EITHER: u8 = 1;
 pub const HOST_SOURCE: u8 = 2;
 /// The destination address, masked, equals the value.
 pub const HOST_DESTINATION: u8 = 3;
-/// The source or the destination port lies in `low..=high`.
+/// The source or the destination port lies in `low..=high`, of a protocol that has ports: the port
+/// fields of an ICMP echo hold its id, which is none.
 pub const PORT_EITHER: u8 = 4;
 /// The source port lies in `low..=high`.
 pub const PORT_SOURCE: u8 = 5;
@@ -71,8 +72,9 @@ pub struct Program {
     pub terms: [Term; MAX_TERMS],
     /// How many are in use; 0: every packet matches.
     pub count: u32,
-    /// Nonzero: the expression holds a `not` over something a translation can change, so the
-    /// translations of a packet that did not match must be kept out too ([`crate::flow::IGNORE`]).
+    /// Nonzero: a packet that does not match tells that its whole flow does not (the expression
+    /// tests what a translation can change only under a `not`), so its translations are kept out
+    /// too ([`crate::flow::IGNORE`]).
     pub negative: u32,
 }
 
@@ -108,19 +110,26 @@ fn within(address: &Address, term: &Term) -> bool {
         == 0
 }
 
+/// TCP, UDP and SCTP: the protocols whose ports a subject carries.
+#[inline(always)]
+fn has_ports(protocol: u8) -> bool {
+    (protocol == 6) | (protocol == 17) | (protocol == 132)
+}
+
 impl Term {
     /// Whether the term holds. An unknown kind holds never.
     #[must_use]
     #[inline(always)]
     pub fn holds(&self, subject: &Subject) -> bool {
         let port = |port: u16| port >= self.low && port <= self.high;
+        let ports = has_ports(subject.protocol);
         match self.kind {
             HOST_EITHER => within(&subject.source, self) | within(&subject.destination, self),
             HOST_SOURCE => within(&subject.source, self),
             HOST_DESTINATION => within(&subject.destination, self),
-            PORT_EITHER => port(subject.source_port) | port(subject.destination_port),
-            PORT_SOURCE => port(subject.source_port),
-            PORT_DESTINATION => port(subject.destination_port),
+            PORT_EITHER => ports & (port(subject.source_port) | port(subject.destination_port)),
+            PORT_SOURCE => ports & port(subject.source_port),
+            PORT_DESTINATION => ports & port(subject.destination_port),
             PROTOCOL => u16::from(subject.protocol) == self.low,
             IP_VERSION => u16::from(subject.ip_version) == self.low,
             NETNS => subject.netns == self.number,
@@ -162,5 +171,164 @@ impl Program {
             });
         }
         next == usize::from(ACCEPT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::address::{from_ipv4, prefix_mask};
+    use proptest::prelude::*;
+
+    const SUBJECT: Subject = Subject {
+        source: from_ipv4([10, 244, 0, 2]),
+        destination: from_ipv4([10, 96, 0, 10]),
+        device_name: [u64::from_ne_bytes(*b"eth0\0\0\0\0"), 0],
+        cgroup: 7,
+        netns: 4_026_532_000,
+        source_port: 40_000,
+        destination_port: 80,
+        protocol: 6,
+        ip_version: 4,
+    };
+
+    fn address(kind: u8, bytes: [u8; 4], length: u32) -> Term {
+        Term {
+            kind,
+            value: from_ipv4(bytes),
+            mask: prefix_mask(96 + length),
+            ..Term::default()
+        }
+    }
+
+    fn port(kind: u8, low: u16, high: u16) -> Term {
+        Term {
+            kind,
+            low,
+            high,
+            ..Term::default()
+        }
+    }
+
+    fn program(terms: &[Term]) -> Program {
+        let mut program = Program {
+            count: u32::try_from(terms.len()).unwrap(),
+            ..Program::default()
+        };
+        program.terms[..terms.len()].copy_from_slice(terms);
+        program
+    }
+
+    #[test]
+    fn addresses_are_compared_under_their_mask_and_direction() {
+        let cases = [
+            (HOST_EITHER, [10, 96, 0, 10], 32, true),
+            (HOST_EITHER, [10, 244, 0, 0], 24, true),
+            (HOST_EITHER, [10, 96, 0, 11], 32, false),
+            (HOST_SOURCE, [10, 96, 0, 10], 32, false),
+            (HOST_SOURCE, [10, 244, 0, 0], 16, true),
+            (HOST_DESTINATION, [10, 96, 0, 0], 12, true),
+            (HOST_DESTINATION, [10, 244, 0, 2], 32, false),
+        ];
+        for (kind, bytes, length, expected) in cases {
+            assert_eq!(
+                address(kind, bytes, length).holds(&SUBJECT),
+                expected,
+                "kind {kind}, {bytes:?}/{length}"
+            );
+        }
+    }
+
+    #[test]
+    fn ports_lie_in_an_inclusive_range() {
+        let cases = [
+            (PORT_EITHER, 80, 80, true),
+            (PORT_EITHER, 40_000, 50_000, true),
+            (PORT_EITHER, 81, 39_999, false),
+            (PORT_SOURCE, 80, 80, false),
+            (PORT_DESTINATION, 1, 80, true),
+            (PORT_DESTINATION, 40_000, 40_000, false),
+        ];
+        for (kind, low, high, expected) in cases {
+            assert_eq!(
+                port(kind, low, high).holds(&SUBJECT),
+                expected,
+                "kind {kind}, {low}-{high}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_id_of_an_echo_is_no_port() {
+        let all = port(PORT_EITHER, 0, u16::MAX);
+        for (protocol, expected) in [(6, true), (17, true), (132, true), (1, false), (58, false)] {
+            let subject = Subject {
+                protocol,
+                ..SUBJECT
+            };
+            assert_eq!(all.holds(&subject), expected, "protocol {protocol}");
+        }
+    }
+
+    #[test]
+    fn the_other_kinds_compare_for_equality() {
+        let holds = |term: Term| term.holds(&SUBJECT);
+        let of = |kind| Term {
+            kind,
+            ..Term::default()
+        };
+        assert!(holds(port(PROTOCOL, 6, 0)) && !holds(port(PROTOCOL, 17, 0)));
+        assert!(holds(port(IP_VERSION, 4, 0)) && !holds(port(IP_VERSION, 6, 0)));
+        assert!(holds(Term {
+            number: 4_026_532_000,
+            ..of(NETNS)
+        }));
+        assert!(!holds(of(NETNS)) && !holds(of(DEVICE)) && !holds(of(CGROUP)));
+        assert!(holds(Term {
+            value: SUBJECT.device_name,
+            ..of(DEVICE)
+        }));
+        assert!(holds(Term {
+            value: [7, 0],
+            ..of(CGROUP)
+        }));
+    }
+
+    #[test]
+    fn a_program_without_terms_matches_everything() {
+        assert!(Program::default().matches(&SUBJECT));
+    }
+
+    #[test]
+    fn a_program_follows_its_jumps() {
+        let tcp = |on_true, on_false| Term {
+            kind: PROTOCOL,
+            low: 6,
+            on_true,
+            on_false,
+            ..Term::default()
+        };
+        let from_backend = |on_true, on_false| Term {
+            on_true,
+            on_false,
+            ..address(HOST_SOURCE, [10, 244, 0, 3], 32)
+        };
+        let and = program(&[tcp(1, REJECT), from_backend(ACCEPT, REJECT)]);
+        let or = program(&[from_backend(ACCEPT, 1), tcp(ACCEPT, REJECT)]);
+        let not = program(&[from_backend(REJECT, ACCEPT)]);
+        assert!(!and.matches(&SUBJECT));
+        assert!(or.matches(&SUBJECT));
+        assert!(not.matches(&SUBJECT));
+    }
+
+    proptest! {
+        #[test]
+        fn any_program_ends(kinds: [u8; MAX_TERMS], yes: [u8; MAX_TERMS], no: [u8; MAX_TERMS]) {
+            let mut program = Program { count: 24, ..Program::default() };
+            for (index, term) in program.terms.iter_mut().enumerate() {
+                (term.kind, term.on_true, term.on_false) = (kinds[index] % 13, yes[index], no[index]);
+            }
+            let _ = program.matches(&SUBJECT);
+        }
     }
 }

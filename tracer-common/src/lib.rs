@@ -10,7 +10,7 @@
 #![no_std]
 
 pub mod address;
-pub mod counters;
+pub mod cpu;
 pub mod fields;
 pub mod filter;
 pub mod flow;

@@ -1,0 +1,62 @@
+//! What the BPF programs keep per CPU: one map value, so that a hook needs one look-up.
+
+use crate::hook;
+
+/// What one hook did on one CPU since the programs were loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct HookCounters {
+    /// Packets the hook looked at (IP packets; others are not counted).
+    pub seen: u64,
+    /// Packets that the filter or a followed flow matched.
+    pub matched: u64,
+    /// Matched packets whose event the ring buffer had no room for.
+    pub lost: u64,
+}
+
+/// What a packet was decided to be where a netfilter hook begins, for the same hook's end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Undecided {
+    /// The `sk_buff`'s address.
+    pub skb: u64,
+    /// [`crate::flow::FOLLOW`] or [`crate::flow::IGNORE`].
+    pub decision: u64,
+}
+
+/// How many packets may be inside netfilter hooks on one CPU at once and still be told apart:
+/// a process, a softirq that interrupted it, and what is nested under br_netfilter.
+pub const UNDECIDED: usize = 8;
+
+/// The matched packet that this CPU is taking from a device to a socket.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Receiving {
+    /// The `sk_buff`'s address.
+    pub skb: u64,
+    /// The network namespace's inode number.
+    pub netns: u32,
+    /// The device's index.
+    pub ifindex: u32,
+    /// The device's name.
+    pub device_name: [u64; 2],
+}
+
+/// One CPU's state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct CpuState {
+    /// By hook id.
+    pub hooks: [HookCounters; hook::COUNT],
+    /// Records written or lost by this CPU.
+    pub order: u64,
+    /// By a hash of the `sk_buff`'s address.
+    pub undecided: [Undecided; UNDECIDED],
+    /// The last matched packet received here.
+    pub receiving: Receiving,
+}
+
+const _: () = assert!(size_of::<HookCounters>() == 24);
+const _: () = assert!(size_of::<Undecided>() == 16);
+const _: () = assert!(size_of::<Receiving>() == 32);
+const _: () = assert!(size_of::<CpuState>() == 24 * hook::COUNT + 8 + 16 * UNDECIDED + 32);

@@ -1,0 +1,80 @@
+//! Device hooks: the tracepoints through which every packet of every device in every network
+//! namespace passes. Nothing is attached per device.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tracer_common::{cpu::Receiving, hook};
+
+use crate::{
+    emit::{self, Sight},
+    matching::{self, Place},
+    packet::Packet,
+    skb::Skb,
+};
+
+/// `net_dev_queue(skb)`: `__dev_queue_xmit` (5.10 to 6.18).
+#[btf_tracepoint(function = "net_dev_queue")]
+pub fn device_queue(ctx: BtfTracePointContext) -> u32 {
+    let skb = Skb(ctx.arg(0));
+    observe(skb, skb.network_header(), hook::DEVICE_QUEUE)
+}
+
+/// `net_dev_start_xmit(skb, dev)`: `xmit_one`.
+#[btf_tracepoint(function = "net_dev_start_xmit")]
+pub fn device_transmit(ctx: BtfTracePointContext) -> u32 {
+    let skb = Skb(ctx.arg(0));
+    observe(skb, skb.network_header(), hook::DEVICE_TRANSMIT)
+}
+
+/// `netif_receive_skb(skb)`: `__netif_receive_skb_core`, before the network header is noted.
+#[btf_tracepoint(function = "netif_receive_skb")]
+pub fn device_receive(ctx: BtfTracePointContext) -> u32 {
+    let skb = Skb(ctx.arg(0));
+    observe(skb, skb.data(), hook::DEVICE_RECEIVE)
+}
+
+#[inline(always)]
+fn observe(skb: Skb, header_at: u64, hook: u8) -> u32 {
+    if !skb.is_ip() {
+        return 0;
+    }
+    let mut packet = MaybeUninit::uninit();
+    if !Packet::read(header_at, skb.end(), &mut packet) {
+        return 0;
+    }
+    // SAFETY: `read` filled it.
+    let packet = unsafe { packet.assume_init_ref() };
+    let Some(cpu) = emit::cpu() else { return 0 };
+    emit::count(&mut cpu.hooks[usize::from(hook)].seen);
+    let device = skb.device();
+    let net = device.net();
+    let place = Place::new(device, net, skb.socket());
+    if !matching::decide(packet, &place).matched {
+        return 0;
+    }
+    emit::count(&mut cpu.hooks[usize::from(hook)].matched);
+    let sight = Sight {
+        skb: skb.0,
+        conntrack: skb.conntrack(),
+        detail: 0,
+        place,
+        length: skb.length(),
+        reason: 0,
+        in_ifindex: 0,
+        out_ifindex: 0,
+        flags: device.record_flags() | net.netfilter_flag(packet.header.ip_version),
+        hook,
+        netfilter_hook: 0,
+    };
+    if hook == hook::DEVICE_RECEIVE {
+        cpu.receiving = Receiving {
+            skb: skb.0,
+            netns: place.netns,
+            ifindex: place.ifindex,
+            device_name: place.device_name,
+        };
+    }
+    emit::event(cpu, &sight, packet);
+    0
+}

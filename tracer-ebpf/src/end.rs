@@ -1,0 +1,72 @@
+//! Where packets end: freed as dropped, freed as used, taken by a socket.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use tracer_common::hook;
+
+use crate::{
+    emit::{self, Sight},
+    matching::{self, Place},
+    packet::Packet,
+    skb::Skb,
+};
+
+/// `kfree_skb(skb, location, reason)`: 5.17 and newer; later kernels append arguments.
+#[btf_tracepoint(function = "kfree_skb")]
+pub fn drop_with_reason(ctx: BtfTracePointContext) -> u32 {
+    observe(Skb(ctx.arg(0)), hook::DROP, ctx.arg(1), ctx.arg(2))
+}
+
+/// `kfree_skb(skb, location)`: before 5.17.
+#[btf_tracepoint(function = "kfree_skb")]
+pub fn drop_without_reason(ctx: BtfTracePointContext) -> u32 {
+    observe(Skb(ctx.arg(0)), hook::DROP, ctx.arg(1), 0)
+}
+
+/// `consume_skb(skb)`.
+#[btf_tracepoint(function = "consume_skb")]
+pub fn consume(ctx: BtfTracePointContext) -> u32 {
+    observe(Skb(ctx.arg(0)), hook::CONSUME, 0, 0)
+}
+
+#[inline(always)]
+fn observe(skb: Skb, hook: u8, location: u64, reason: u32) -> u32 {
+    if !skb.is_ip() {
+        return 0;
+    }
+    let mut packet = MaybeUninit::uninit();
+    if !Packet::read(skb.network_header(), skb.end(), &mut packet) {
+        return 0;
+    }
+    // SAFETY: `read` filled it.
+    let packet = unsafe { packet.assume_init_ref() };
+    let Some(cpu) = emit::cpu() else { return 0 };
+    emit::count(&mut cpu.hooks[usize::from(hook)].seen);
+    let device = skb.device();
+    let net = if device.0 == 0 {
+        skb.socket().net()
+    } else {
+        device.net()
+    };
+    let place = Place::new(device, net, skb.socket());
+    if !matching::decide(packet, &place).matched {
+        return 0;
+    }
+    emit::count(&mut cpu.hooks[usize::from(hook)].matched);
+    let sight = Sight {
+        skb: skb.0,
+        conntrack: skb.conntrack(),
+        detail: location,
+        place,
+        length: skb.length(),
+        reason,
+        in_ifindex: 0,
+        out_ifindex: 0,
+        flags: device.record_flags(),
+        hook,
+        netfilter_hook: 0,
+    };
+    emit::event(cpu, &sight, packet);
+    0
+}

@@ -1,0 +1,37 @@
+//! The maps and the globals that the agent sets.
+
+use aya_ebpf::{
+    Global,
+    macros::map,
+    maps::{Array, LruHashMap, PerCpuArray, RingBuf},
+};
+use tracer_common::{
+    cpu::CpuState,
+    filter::Program,
+    flow::{FlowKey, Followed},
+};
+
+/// The records. The agent sets the size.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
+
+/// The filter, one element.
+#[map]
+pub(crate) static FILTER: Array<Program> = Array::with_max_entries(1, 0);
+
+/// The followed tuples. The agent sets the size.
+#[map]
+pub(crate) static FOLLOWED: LruHashMap<FlowKey, Followed> =
+    LruHashMap::with_max_entries(1 << 16, 0);
+
+/// Counters and what is under way on each CPU, one element.
+#[map]
+pub(crate) static CPU: PerCpuArray<CpuState> = PerCpuArray::with_max_entries(1, 0);
+
+/// UDP ports taken for VXLAN and, the last, for Geneve; host order, 0 for none.
+#[unsafe(no_mangle)]
+pub(crate) static VXLAN_PORT: Global<u32> = Global::new(4789);
+#[unsafe(no_mangle)]
+pub(crate) static VXLAN_PORT_LINUX: Global<u32> = Global::new(8472);
+#[unsafe(no_mangle)]
+pub(crate) static GENEVE_PORT: Global<u32> = Global::new(6081);

@@ -1,0 +1,107 @@
+//! Netfilter hooks: the packet before the hook's first function and after its last.
+//!
+//! As BPF netfilter programs (6.4+): the agent links `netfilter_enter` at the lowest free priority
+//! and `netfilter_leave` at the highest of each IP hook, in each namespace with rules, so that all
+//! of conntrack, NAT and filter lie between the two. aya-obj does not know the program type; the
+//! section name is one that it takes, and the agent loads these two itself.
+
+use core::{ffi::c_void, mem::MaybeUninit};
+
+use tracer_common::{fields::ABSENT, hook, hook::netfilter, record::VERDICT_ACCEPTED};
+
+use crate::{
+    emit::{self, Sight},
+    fields::{STATE_HOOK, STATE_IN, STATE_NET, STATE_OUT},
+    matching::{self, Place},
+    memory::load,
+    packet::Packet,
+    skb::{Device, Net, Skb},
+};
+
+/// `NF_ACCEPT`: always. The tracer observes.
+const ACCEPT: i32 = 1;
+
+/// Linked before every function of the hook.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/netfilter_enter")]
+pub extern "C" fn netfilter_enter(ctx: *mut c_void) -> i32 {
+    observe(ctx, hook::NETFILTER_ENTER);
+    ACCEPT
+}
+
+/// Linked after every function of the hook but conntrack's confirmation.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "socket/netfilter_leave")]
+pub extern "C" fn netfilter_leave(ctx: *mut c_void) -> i32 {
+    observe(ctx, hook::NETFILTER_LEAVE);
+    ACCEPT
+}
+
+#[inline(always)]
+fn observe(ctx: *mut c_void, hook: u8) {
+    let ctx = ctx.cast::<u64>();
+    // SAFETY: struct bpf_nf_ctx { const struct nf_hook_state *state; struct sk_buff *skb; }.
+    let (state, skb) = unsafe { (*ctx, Skb(*ctx.add(1))) };
+    if STATE_HOOK.load() == ABSENT || STATE_NET.load() == ABSENT {
+        return;
+    }
+    let mut packet = MaybeUninit::uninit();
+    if !Packet::read(skb.network_header(), skb.end(), &mut packet) {
+        return;
+    }
+    // SAFETY: `read` filled it.
+    let packet = unsafe { packet.assume_init_ref() };
+    let Some(cpu) = emit::cpu() else { return };
+    emit::count(&mut cpu.hooks[usize::from(hook)].seen);
+    // SAFETY: the state is a typed pointer, the offsets are its members'.
+    let (number, net, input, output): (u8, Net, Device, Device) = unsafe {
+        (
+            load(state, STATE_HOOK.load()),
+            Net(load(state, STATE_NET.load())),
+            Device(load(state, STATE_IN.load())),
+            Device(load(state, STATE_OUT.load())),
+        )
+    };
+    // Where the packet is: it came in by one device until it is forwarded, then leaves by the other.
+    let outward = number == netfilter::OUTPUT || number == netfilter::POSTROUTING;
+    let device = if outward { output } else { input };
+    let place = Place::new(device, net, skb.socket());
+    let found = if hook == hook::NETFILTER_ENTER {
+        let found = matching::decide(packet, &place);
+        matching::enter(cpu, skb.0, &found);
+        found
+    } else {
+        matching::leave(cpu, skb.0, packet, &place)
+    };
+    if !found.matched {
+        return;
+    }
+    emit::count(&mut cpu.hooks[usize::from(hook)].matched);
+    let sight = Sight {
+        skb: skb.0,
+        conntrack: skb.conntrack(),
+        detail: 0,
+        place,
+        length: skb.length(),
+        reason: if hook == hook::NETFILTER_LEAVE {
+            VERDICT_ACCEPTED
+        } else {
+            0
+        },
+        in_ifindex: input.ifindex(),
+        out_ifindex: output.ifindex(),
+        flags: device.record_flags(),
+        hook,
+        netfilter_hook: number,
+    };
+    emit::event(cpu, &sight, packet);
+    // Both translations are made by the time that the last hook of the path is left.
+    let last = number == netfilter::INPUT || number == netfilter::POSTROUTING;
+    if hook == hook::NETFILTER_LEAVE
+        && last
+        && sight.conntrack > 7
+        && matching::conntrack_is_new(&found, sight.conntrack)
+    {
+        emit::conntrack(cpu, &sight);
+    }
+}

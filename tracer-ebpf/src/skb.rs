@@ -1,0 +1,240 @@
+//! Members of `sk_buff`, `net_device`, `net` and `sock`, through typed loads.
+
+use tracer_common::{
+    fields::ABSENT,
+    record::{FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_HAS_NETFILTER, FLAG_LOOPBACK},
+};
+
+use crate::{
+    fields::{
+        CGROUP_NODE, DEV_FLAGS, DEV_IFINDEX, DEV_NAME, DEV_NET, DEV_PRIV_FLAGS, KERNFS_ID,
+        NET_HOOKS_IPV4, NET_HOOKS_IPV6, NET_INUM, SKB_DATA, SKB_DEV, SKB_HEAD, SKB_LEN,
+        SKB_NETWORK_HEADER, SKB_NFCT, SKB_PROTOCOL, SKB_SK, SKB_TAIL, SOCK_CGROUP, SOCK_NET,
+        SOCK_STATE,
+    },
+    memory::load,
+};
+
+/// `ETH_P_IP` and `ETH_P_IPV6` as they stand in `sk_buff.protocol`, network order.
+const IPV4: u16 = 0x0800_u16.to_be();
+const IPV6: u16 = 0x86dd_u16.to_be();
+
+/// `TCP_TIME_WAIT` and `TCP_NEW_SYN_RECV`: states whose socket is a smaller structure.
+const TIME_WAIT: u8 = 6;
+const NEW_SYN_RECV: u8 = 12;
+
+/// `IFF_LOOPBACK` (uapi), `IFF_EBRIDGE` and `IFF_BRIDGE_PORT` (`enum netdev_priv_flags`, the same
+/// bits from 3.17 on).
+const DEVICE_LOOPBACK: u32 = 1 << 3;
+const DEVICE_BRIDGE: u32 = 1 << 1;
+const DEVICE_BRIDGE_PORT: u32 = 1 << 9;
+
+/// A typed `struct sk_buff *`.
+#[derive(Clone, Copy)]
+pub(crate) struct Skb(pub(crate) u64);
+
+// SAFETY of the loads in this file: each base comes from a hook's typed argument or from a load of
+// a pointer member through one, so the verifier types it; each offset is the member's own.
+impl Skb {
+    #[inline(always)]
+    pub(crate) fn is_ip(self) -> bool {
+        // SAFETY: see above.
+        let protocol: u16 = unsafe { load(self.0, SKB_PROTOCOL.load()) };
+        protocol == IPV4 || protocol == IPV6
+    }
+
+    /// Where the linear part ends.
+    #[inline(always)]
+    pub(crate) fn end(self) -> u64 {
+        // SAFETY: see above.
+        unsafe { self.head() + u64::from(load::<u32>(self.0, SKB_TAIL.load())) }
+    }
+
+    #[inline(always)]
+    fn head(self) -> u64 {
+        // SAFETY: see above.
+        unsafe { load(self.0, SKB_HEAD.load()) }
+    }
+
+    /// The IP header, once the stack has set it.
+    #[inline(always)]
+    pub(crate) fn network_header(self) -> u64 {
+        // SAFETY: see above.
+        unsafe { self.head() + u64::from(load::<u16>(self.0, SKB_NETWORK_HEADER.load())) }
+    }
+
+    /// Where the current layer's data begins: on reception the IP header, before the stack notes it.
+    #[inline(always)]
+    pub(crate) fn data(self) -> u64 {
+        // SAFETY: see above.
+        unsafe { load(self.0, SKB_DATA.load()) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn length(self) -> u32 {
+        // SAFETY: see above.
+        unsafe { load(self.0, SKB_LEN.load()) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn conntrack(self) -> u64 {
+        if SKB_NFCT.load() == ABSENT {
+            return 0;
+        }
+        // SAFETY: see above.
+        unsafe { load(self.0, SKB_NFCT.load()) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn device(self) -> Device {
+        // SAFETY: see above.
+        Device(unsafe { load(self.0, SKB_DEV.load()) })
+    }
+
+    #[inline(always)]
+    pub(crate) fn socket(self) -> Socket {
+        // SAFETY: see above.
+        Socket(unsafe { load(self.0, SKB_SK.load()) })
+    }
+}
+
+/// A typed `struct net_device *`, or null.
+#[derive(Clone, Copy)]
+pub(crate) struct Device(pub(crate) u64);
+
+impl Device {
+    #[inline(always)]
+    pub(crate) fn ifindex(self) -> u32 {
+        if self.0 == 0 {
+            return 0;
+        }
+        // SAFETY: see above.
+        unsafe { load(self.0, DEV_IFINDEX.load()) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn name(self) -> [u64; 2] {
+        if self.0 == 0 {
+            return [0, 0];
+        }
+        // SAFETY: see above; the name is a char array of sixteen, read as two words.
+        unsafe {
+            [
+                load(self.0, DEV_NAME.load()),
+                load(self.0, DEV_NAME.load() + 8),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn net(self) -> Net {
+        if self.0 == 0 {
+            return Net(0);
+        }
+        // SAFETY: see above.
+        Net(unsafe { load(self.0, DEV_NET.load()) })
+    }
+
+    /// The record's flags that say what the device is.
+    #[inline(always)]
+    pub(crate) fn record_flags(self) -> u16 {
+        if self.0 == 0 {
+            return 0;
+        }
+        // SAFETY: see above. priv_flags may be a 32-bit field of a larger word; its low half is
+        // read on both.
+        let (flags, private): (u32, u32) = unsafe {
+            (
+                load(self.0, DEV_FLAGS.load()),
+                load(self.0, DEV_PRIV_FLAGS.load()),
+            )
+        };
+        let mut out = 0;
+        if flags & DEVICE_LOOPBACK != 0 {
+            out |= FLAG_LOOPBACK;
+        }
+        if private & DEVICE_BRIDGE != 0 {
+            out |= FLAG_BRIDGE;
+        }
+        if private & DEVICE_BRIDGE_PORT != 0 {
+            out |= FLAG_BRIDGE_PORT;
+        }
+        out
+    }
+}
+
+/// A typed `struct net *`, or null.
+#[derive(Clone, Copy)]
+pub(crate) struct Net(pub(crate) u64);
+
+impl Net {
+    #[inline(always)]
+    pub(crate) fn inode(self) -> u32 {
+        if self.0 == 0 {
+            return 0;
+        }
+        // SAFETY: see above.
+        unsafe { load(self.0, NET_INUM.load()) }
+    }
+
+    /// Whether anything is registered at the namespace's IP hooks of that IP version.
+    #[inline(always)]
+    pub(crate) fn netfilter_flag(self, ip_version: u8) -> u16 {
+        let hooks = if ip_version == 4 {
+            NET_HOOKS_IPV4.load()
+        } else {
+            NET_HOOKS_IPV6.load()
+        };
+        if self.0 == 0 || NET_HOOKS_IPV4.load() == ABSENT || NET_HOOKS_IPV6.load() == ABSENT {
+            return 0;
+        }
+        // SAFETY: see above; five pointers, by hook.
+        let any: u64 = unsafe {
+            load::<u64>(self.0, hooks)
+                | load::<u64>(self.0, hooks + 8)
+                | load::<u64>(self.0, hooks + 16)
+                | load::<u64>(self.0, hooks + 24)
+                | load::<u64>(self.0, hooks + 32)
+        };
+        if any != 0 { FLAG_HAS_NETFILTER } else { 0 }
+    }
+}
+
+/// A typed `struct sock *`, or null.
+#[derive(Clone, Copy)]
+pub(crate) struct Socket(pub(crate) u64);
+
+impl Socket {
+    /// The id of the cgroup (v2) that the socket belongs to; 0 where there is none.
+    #[inline(always)]
+    pub(crate) fn cgroup(self) -> u64 {
+        if self.0 == 0
+            || SOCK_CGROUP.load() == ABSENT
+            || CGROUP_NODE.load() == ABSENT
+            || KERNFS_ID.load() == ABSENT
+        {
+            return 0;
+        }
+        // SAFETY: see above. A request or time-wait socket is smaller than a sock: its state is
+        // in the part that all have, and the rest is read of full sockets only.
+        unsafe {
+            let state: u8 = load(self.0, SOCK_STATE.load());
+            if state == TIME_WAIT || state == NEW_SYN_RECV {
+                return 0;
+            }
+            let cgroup: u64 = load(self.0, SOCK_CGROUP.load());
+            let node: u64 = load(cgroup, CGROUP_NODE.load());
+            load(node, KERNFS_ID.load())
+        }
+    }
+
+    /// The socket's network namespace.
+    #[inline(always)]
+    pub(crate) fn net(self) -> Net {
+        if self.0 == 0 {
+            return Net(0);
+        }
+        // SAFETY: see above.
+        Net(unsafe { load(self.0, SOCK_NET.load()) })
+    }
+}

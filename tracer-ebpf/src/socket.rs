@@ -1,0 +1,86 @@
+//! Delivery: a socket takes a packet.
+//!
+//! `cgroup_skb/ingress` on the root of the cgroup tree runs for each packet that TCP, UDP or a raw
+//! socket is about to queue (`sk_filter_trim_cap`, 4.10 to 6.18), in the softirq that received it.
+//! The program's context is the `sk_buff` itself, so its address says which packet that is, and
+//! what matched was noted by the receiving hook a moment before on the same CPU: a packet that did
+//! not match costs one look-up and one comparison.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{macros::cgroup_skb, programs::SkBuffContext};
+use tracer_common::{fields::ABSENT, hook};
+
+use crate::{
+    emit::{self, Sight},
+    fields::{SKB_HEAD, SKB_NETWORK_HEADER, SKB_NFCT, SKB_TAIL},
+    matching::Place,
+    memory,
+    packet::Packet,
+};
+
+/// The packet goes on: always.
+const PASS: i32 = 1;
+
+/// Runs for each packet that a socket takes.
+#[cgroup_skb]
+pub fn socket_deliver(ctx: SkBuffContext) -> i32 {
+    let skb = ctx.skb.skb as u64;
+    let Some(cpu) = emit::cpu() else { return PASS };
+    if cpu.receiving.skb != skb {
+        return PASS;
+    }
+    cpu.receiving.skb = 0;
+    let counters = &mut cpu.hooks[usize::from(hook::SOCKET_DELIVER)];
+    emit::count(&mut counters.seen);
+    let Some((at, end)) = linear_part(skb) else {
+        return PASS;
+    };
+    let mut packet = MaybeUninit::uninit();
+    if !Packet::read(at, end, &mut packet) {
+        return PASS;
+    }
+    emit::count(&mut counters.matched);
+    // SAFETY: `read` filled it.
+    let packet = unsafe { packet.assume_init_ref() };
+    let sight = Sight {
+        skb,
+        conntrack: member(skb, SKB_NFCT.load()).unwrap_or(0),
+        detail: 0,
+        place: Place {
+            device_name: cpu.receiving.device_name,
+            cgroup: 0,
+            netns: cpu.receiving.netns,
+            ifindex: cpu.receiving.ifindex,
+        },
+        length: ctx.len(),
+        reason: 0,
+        in_ifindex: 0,
+        out_ifindex: 0,
+        flags: 0,
+        hook: hook::SOCKET_DELIVER,
+        netfilter_hook: 0,
+    };
+    emit::event(cpu, &sight, packet);
+    PASS
+}
+
+/// A member of the buffer, by a probe read: the context is not a typed pointer here.
+#[inline(always)]
+fn member<T: Copy>(skb: u64, offset: u32) -> Option<T> {
+    if offset == ABSENT {
+        return None;
+    }
+    let mut value = MaybeUninit::uninit();
+    // SAFETY: the copy fills it or is refused.
+    memory::copy(&mut value, skb + u64::from(offset)).then(|| unsafe { value.assume_init() })
+}
+
+/// The IP header and the end of the linear part.
+#[inline(always)]
+fn linear_part(skb: u64) -> Option<(u64, u64)> {
+    let head: u64 = member(skb, SKB_HEAD.load())?;
+    let network: u16 = member(skb, SKB_NETWORK_HEADER.load())?;
+    let tail: u32 = member(skb, SKB_TAIL.load())?;
+    Some((head + u64::from(network), head + u64::from(tail)))
+}
