@@ -1,0 +1,324 @@
+//! The lab: a Kubernetes cluster of two nodes, made of network namespaces.
+//!
+//! Nodes, switch and pods are namespaces; the pods are attached by the real CNI plugins, the
+//! Services are the rules that kube-proxy writes, the servers and clients are real programs on real
+//! sockets. What no process is needed for (kubelet, kube-proxy, flanneld, a container runtime) is
+//! not run: what they leave in the kernel is written there directly.
+//!
+//! The machine's own network is never touched: every device is made inside the lab's namespaces,
+//! names carry the lab's id, so several labs stand side by side. [`Lab::up`] belongs to the process
+//! that calls it and goes with the value; see [`state`] for what happens when the process is
+//! killed. All of it needs root.
+
+mod cni;
+mod command;
+mod config;
+mod masquerade;
+mod namespace;
+mod network;
+pub mod proxy;
+mod rules;
+mod servers;
+mod service;
+pub mod state;
+mod topology;
+
+use std::path::PathBuf;
+use std::process::{Child, Command};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+pub use config::{Config, Fabric, Plugin, Proxy};
+pub use rules::view as proxy_view;
+pub use servers::SERVER_VARIABLE;
+pub use service::{Endpoint, Protocol, Service};
+pub use topology::{
+    CLUSTER_CIDR, CLUSTER_CIDR6, DNS_PORT, HTTP_PORT, NODE_MTU, Node, Outside, Pod, SERVICE_CIDR,
+    SERVICE_CIDR6,
+};
+
+use state::Owner;
+
+/// A lab that stands. Dropping it takes it down, unless it was [detached](Self::up_detached).
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Lab {
+    id: String,
+    config: Config,
+    owner: Option<Owner>,
+    nodes: Vec<Node>,
+    pods: Vec<Pod>,
+    outside: Outside,
+    services: Vec<Service>,
+    /// The servers, to be waited for; empty in a lab that was read from disk.
+    #[serde(skip)]
+    children: Vec<Child>,
+    /// Whether dropping takes it down.
+    #[serde(skip)]
+    armed: bool,
+}
+
+impl Lab {
+    /// Raises a lab that belongs to this process. Takes down abandoned labs first.
+    ///
+    /// # Errors
+    /// Without root, without the needed programs, or when a step fails: then what was raised is
+    /// taken down again, and the error names the command that failed and what it said.
+    pub fn up(config: &Config) -> anyhow::Result<Self> {
+        Self::raise(*config, Some(Owner::current()?))
+    }
+
+    /// Raises a lab that outlives this process, until [`state::down`].
+    ///
+    /// # Errors
+    /// As [`Self::up`].
+    pub fn up_detached(config: &Config) -> anyhow::Result<Self> {
+        let mut lab = Self::raise(*config, None)?;
+        lab.armed = false;
+        Ok(lab)
+    }
+
+    /// A lab that stands, by its id. Dropping the value leaves the lab up.
+    ///
+    /// # Errors
+    /// When there is none of that id, or it is not fully up.
+    pub fn open(id: &str) -> anyhow::Result<Self> {
+        state::load(id)
+    }
+
+    fn raise(config: Config, owner: Option<Owner>) -> anyhow::Result<Self> {
+        let server = servers::executable()?;
+        let id = state::claim(owner, config)?;
+        let mut lab = Self {
+            nodes: topology::nodes(&id).to_vec(),
+            outside: topology::outside(&id),
+            id,
+            config,
+            owner,
+            pods: Vec::new(),
+            services: Vec::new(),
+            children: Vec::new(),
+            armed: true,
+        };
+        // On failure `lab` is dropped, which takes down what there is of it.
+        lab.build(&server)
+            .with_context(|| format!("cannot raise a lab ({config})"))?;
+        Ok(lab)
+    }
+
+    fn build(&mut self, server: &std::path::Path) -> anyhow::Result<()> {
+        let switch = topology::switch(&self.id);
+        network::add_switch(&switch)?;
+        network::add_outside(&self.outside, &switch)?;
+        for node in &self.nodes {
+            network::add_node(node, &switch, &self.outside, self.config.proxy)?;
+        }
+        for (node, other) in self.nodes.iter().zip(self.nodes.iter().rev()) {
+            network::join(node, other, self.config.fabric)?;
+        }
+        self.attach_pods()?;
+        self.services = service::all(&self.pods);
+        for node in &self.nodes {
+            rules::load(node, self.config.proxy, &self.services, &self.directory())?;
+        }
+        self.start_servers(server)?;
+        state::save(self)
+    }
+
+    fn attach_pods(&mut self) -> anyhow::Result<()> {
+        let directory = self.directory();
+        for plan in &topology::PODS {
+            let netns = topology::pod_netns(&self.id, plan.name);
+            network::add_pod(&netns)?;
+            let node = &self.nodes[usize::from(plan.node) - 1];
+            let attachment = cni::attach(&cni::Request {
+                plugin: self.config.plugin,
+                node,
+                pod: plan.name,
+                netns: &netns,
+                mtu: network::pod_mtu(self.config.fabric),
+                directory: &directory,
+            })?;
+            self.pods.push(Pod {
+                name: plan.name.to_owned(),
+                netns,
+                node: node.name.clone(),
+                ipv4: attachment.ipv4,
+                ipv6: attachment.ipv6,
+                veth: attachment.veth,
+                serves: plan.serves,
+            });
+        }
+        Ok(())
+    }
+
+    fn start_servers(&mut self, executable: &std::path::Path) -> anyhow::Result<()> {
+        let directory = self.directory();
+        let pods = self.pods.iter().filter(|pod| pod.serves);
+        let places = pods
+            .map(|pod| (pod.netns.as_str(), pod.name.as_str()))
+            .chain([(self.outside.netns.as_str(), "outside")]);
+        for (netns, name) in places {
+            let child = servers::start(executable, netns, name, &directory)?;
+            self.children.push(child);
+        }
+        Ok(())
+    }
+
+    /// The id, `tl3f2a`: with a dash, the beginning of all its namespaces' names.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Its variant.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.config
+    }
+
+    /// The nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The pods.
+    #[must_use]
+    pub fn pods(&self) -> &[Pod] {
+        &self.pods
+    }
+
+    /// The machine outside.
+    #[must_use]
+    pub fn outside(&self) -> &Outside {
+        &self.outside
+    }
+
+    /// The Services.
+    #[must_use]
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    /// The directory with its logs.
+    #[must_use]
+    pub fn directory(&self) -> PathBuf {
+        state::directory(&self.id)
+    }
+
+    /// The full name of the namespace called `name` for short: a pod, a node, `switch` or
+    /// `outside`.
+    #[must_use]
+    pub fn find_netns(&self, name: &str) -> Option<String> {
+        let pods = self.pods.iter().map(|pod| (&pod.name, &pod.netns));
+        let nodes = self.nodes.iter().map(|node| (&node.name, &node.netns));
+        match name {
+            "switch" => Some(topology::switch(&self.id)),
+            "outside" => Some(self.outside.netns.clone()),
+            _ => pods
+                .chain(nodes)
+                .find(|(known, _)| *known == name)
+                .map(|(_, netns)| netns.clone()),
+        }
+    }
+
+    /// As [`Self::find_netns`], for names that the lab is known to have.
+    ///
+    /// # Panics
+    /// When there is no such namespace.
+    #[must_use]
+    pub fn netns(&self, name: &str) -> String {
+        self.find_netns(name)
+            .unwrap_or_else(|| panic!("the lab has no namespace {name:?}"))
+    }
+
+    /// The pod of that name: `a1`, `b1`, `a2`, `b2`.
+    ///
+    /// # Panics
+    /// When there is no such pod.
+    #[must_use]
+    pub fn pod(&self, name: &str) -> &Pod {
+        let pod = self.pods.iter().find(|pod| pod.name == name);
+        pod.unwrap_or_else(|| panic!("the lab has no pod {name:?}"))
+    }
+
+    /// The node of that name: `node1`, `node2`.
+    ///
+    /// # Panics
+    /// When there is no such node.
+    #[must_use]
+    pub fn node(&self, name: &str) -> &Node {
+        let node = self.nodes.iter().find(|node| node.name == name);
+        node.unwrap_or_else(|| panic!("the lab has no node {name:?}"))
+    }
+
+    /// The Service of that name, see [`service`].
+    ///
+    /// # Panics
+    /// When there is no such Service.
+    #[must_use]
+    pub fn service(&self, name: &str) -> &Service {
+        let service = self.services.iter().find(|service| service.name == name);
+        service.unwrap_or_else(|| panic!("the lab has no Service {name:?}"))
+    }
+
+    /// A command that runs `program` in the namespace called `name` for short.
+    ///
+    /// # Panics
+    /// When there is no such namespace.
+    #[must_use]
+    pub fn command(&self, name: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        command::in_netns(&self.netns(name), program)
+    }
+
+    /// Runs the command and returns what it wrote.
+    ///
+    /// # Errors
+    /// When it cannot be run or fails: the command line and its stderr.
+    pub fn run(&self, command: &mut Command) -> anyhow::Result<String> {
+        command::run(command, "")
+    }
+
+    /// The node's conntrack table, as `conntrack -L` prints it, of both families.
+    ///
+    /// # Errors
+    /// When `conntrack` fails.
+    ///
+    /// # Panics
+    /// When there is no such node.
+    pub fn conntrack(&self, node: &str) -> anyhow::Result<String> {
+        let mut text = String::new();
+        for family in ["ipv4", "ipv6"] {
+            text += &self.run(self.command(node, "conntrack").args(["-L", "-f", family]))?;
+        }
+        Ok(text)
+    }
+
+    /// Takes the lab down and says what went wrong; dropping does the same silently.
+    ///
+    /// # Errors
+    /// When something could not be removed; the rest is.
+    pub fn down(mut self) -> anyhow::Result<()> {
+        self.take_down()
+    }
+
+    fn take_down(&mut self) -> anyhow::Result<()> {
+        self.armed = false;
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        state::down(&self.id)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.armed
+            && let Err(error) = self.take_down()
+        {
+            eprintln!("lab {}: {error:#}", self.id);
+        }
+    }
+}
