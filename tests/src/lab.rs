@@ -10,13 +10,17 @@
 //! that calls it and goes with the value; see [`state`] for what happens when the process is
 //! killed. All of it needs root.
 
+mod capture;
 mod cni;
 mod command;
 mod config;
+mod fingerprint;
+mod forward_drop;
 mod masquerade;
 mod namespace;
 mod network;
 pub mod proxy;
+pub mod requirement;
 mod rules;
 mod servers;
 mod service;
@@ -29,7 +33,9 @@ use std::process::{Child, Command};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+pub use capture::Capture;
 pub use config::{Config, Fabric, Plugin, Proxy};
+pub use forward_drop::ForwardDrop;
 pub use rules::view as proxy_view;
 pub use servers::SERVER_VARIABLE;
 pub use service::{Endpoint, Protocol, Service};
@@ -87,6 +93,7 @@ impl Lab {
     }
 
     fn raise(config: Config, owner: Option<Owner>) -> anyhow::Result<Self> {
+        requirement::check()?;
         let server = servers::executable()?;
         let id = state::claim(owner, config)?;
         let mut lab = Self {
