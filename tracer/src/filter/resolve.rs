@@ -1,0 +1,264 @@
+//! Names to numbers, and the expression in negation normal form.
+//!
+//! Negations move to the tests, where their meaning for a flow is decided: a test of what the next
+//! hop can change is negated for all hops ([`Node::Nowhere`]), one of what stays the same is
+//! negated as it is.
+
+use std::{collections::BTreeMap, fmt, net::IpAddr};
+
+use tracer_common::{
+    address::{self, Address},
+    filter as terms,
+    filter::Term,
+};
+
+use super::{
+    Filter,
+    error::ResolveError,
+    expression::{Direction, Expression, Network, Test, Version},
+    words,
+};
+
+/// The network namespaces that are known by name.
+pub trait Namespaces {
+    /// The inode numbers of the namespaces with this name: several where names repeat, none where
+    /// the name is not known.
+    fn inodes(&self, name: &str) -> Vec<u32>;
+
+    /// All known names, for the suggestions of an error.
+    fn names(&self) -> Vec<String>;
+}
+
+impl Namespaces for BTreeMap<String, Vec<u32>> {
+    fn inodes(&self, name: &str) -> Vec<u32> {
+        self.get(name).cloned().unwrap_or_default()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.keys().cloned().collect()
+    }
+}
+
+/// A filter whose names are looked up: it can judge flows, and become a program for the kernel.
+///
+/// `Display` writes the filter out with its names.
+#[derive(Clone, Debug)]
+pub struct ResolvedFilter {
+    filter: Filter,
+    pub(super) root: Node,
+    /// The terms of the [`Node::Nowhere`]s, each once, by their slots.
+    pub(super) nowhere: Vec<Term>,
+}
+
+/// An expression in negation normal form.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Node {
+    /// All hold; none: always.
+    All(Vec<Node>),
+    /// One holds; none: never.
+    Any(Vec<Node>),
+    /// The term holds at the hop.
+    Here(Term),
+    /// The term, of what is the same at all hops, does not hold.
+    Unlike(Term),
+    /// The term, of what can change from hop to hop, holds at no hop of the flow.
+    Nowhere { term: Term, slot: usize },
+}
+
+impl fmt::Display for ResolvedFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.filter.fmt(f)
+    }
+}
+
+impl ResolvedFilter {
+    pub(super) fn new(filter: &Filter, namespaces: &impl Namespaces) -> Result<Self, ResolveError> {
+        let mut lowering = Lowering {
+            namespaces,
+            nowhere: Vec::new(),
+        };
+        let root = match &filter.expression {
+            Some(expression) => lowering.expression(expression, false)?,
+            None => Node::All(Vec::new()),
+        };
+        Ok(Self {
+            filter: filter.clone(),
+            root,
+            nowhere: lowering.nowhere,
+        })
+    }
+
+    /// The filter as it was written.
+    #[must_use]
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// Whether a flow that matches by the hops seen so far may stop to match when more are seen:
+    /// so it is when the filter negates what can change from hop to hop.
+    #[must_use]
+    pub fn needs_all_hops(&self) -> bool {
+        !self.nowhere.is_empty()
+    }
+}
+
+struct Lowering<'a, N> {
+    namespaces: &'a N,
+    nowhere: Vec<Term>,
+}
+
+impl<N: Namespaces> Lowering<'_, N> {
+    fn expression(&mut self, expression: &Expression, negated: bool) -> Result<Node, ResolveError> {
+        match expression {
+            Expression::Not(inner) => self.expression(inner, !negated),
+            Expression::Test(test) => self.test(test, negated),
+            Expression::All(parts) => Ok(join(self.parts(parts, negated)?, negated)),
+            Expression::Any(parts) => Ok(join(self.parts(parts, negated)?, !negated)),
+        }
+    }
+
+    fn parts(&mut self, parts: &[Expression], negated: bool) -> Result<Vec<Node>, ResolveError> {
+        parts
+            .iter()
+            .map(|part| self.expression(part, negated))
+            .collect()
+    }
+
+    fn test(&mut self, test: &Test, negated: bool) -> Result<Node, ResolveError> {
+        Ok(match test {
+            Test::Address(direction, network) => self.address(*direction, *network, negated),
+            Test::Port {
+                direction,
+                low,
+                high,
+            } => self.changing(port(*direction, *low, *high), negated),
+            Test::Protocol(number) => constant(terms::PROTOCOL, u16::from(*number), negated),
+            Test::Version(version) => constant(terms::IP_VERSION, version.number(), negated),
+            Test::Netns(name) => {
+                let nodes = self
+                    .inodes(name)?
+                    .into_iter()
+                    .map(|number| {
+                        let term = Term {
+                            kind: terms::NETNS,
+                            number,
+                            ..Term::default()
+                        };
+                        self.changing(term, negated)
+                    })
+                    .collect();
+                join(nodes, !negated)
+            }
+            Test::Device(name) => self.changing(device(name), negated),
+        })
+    }
+
+    fn inodes(&self, name: &str) -> Result<Vec<u32>, ResolveError> {
+        let inodes = self.namespaces.inodes(name);
+        if !inodes.is_empty() {
+            return Ok(inodes);
+        }
+        let names = self.namespaces.names();
+        let similar = words::similar(name, names.iter().map(String::as_str));
+        let similar = similar.into_iter().map(str::to_owned).collect();
+        Err(ResolveError::new(name, similar))
+    }
+
+    /// A test of what the next hop can change.
+    fn changing(&mut self, term: Term, negated: bool) -> Node {
+        if !negated {
+            return Node::Here(term);
+        }
+        let slot = self.nowhere.iter().position(|known| *known == term);
+        let slot = slot.unwrap_or_else(|| {
+            self.nowhere.push(term);
+            self.nowhere.len() - 1
+        });
+        Node::Nowhere { term, slot }
+    }
+
+    fn address(&mut self, direction: Direction, network: Network, negated: bool) -> Node {
+        let (value, mask) = value_and_mask(network);
+        let term = Term {
+            kind: match direction {
+                Direction::Either => terms::HOST_EITHER,
+                Direction::Source => terms::HOST_SOURCE,
+                Direction::Destination => terms::HOST_DESTINATION,
+            },
+            value,
+            mask,
+            ..Term::default()
+        };
+        let node = self.changing(term, negated);
+        let mapped = address::from_ipv4([0; 4]);
+        let holds_ipv4 = (0..2).all(|word| mapped[word] & mask[word] == value[word]);
+        if network.version() == Version::V6 && holds_ipv4 {
+            // The term would hold for IPv4 addresses too, as they are IPv4-mapped IPv6 ones.
+            let version = constant(terms::IP_VERSION, 6, negated);
+            return join(vec![version, node], negated);
+        }
+        node
+    }
+}
+
+fn join(nodes: Vec<Node>, any: bool) -> Node {
+    if any {
+        Node::any(nodes)
+    } else {
+        Node::all(nodes)
+    }
+}
+
+/// A test of what is the same at all hops of a flow.
+fn constant(kind: u8, low: u16, negated: bool) -> Node {
+    let term = Term {
+        kind,
+        low,
+        ..Term::default()
+    };
+    if negated {
+        Node::Unlike(term)
+    } else {
+        Node::Here(term)
+    }
+}
+
+fn port(direction: Direction, low: u16, high: u16) -> Term {
+    Term {
+        kind: match direction {
+            Direction::Either => terms::PORT_EITHER,
+            Direction::Source => terms::PORT_SOURCE,
+            Direction::Destination => terms::PORT_DESTINATION,
+        },
+        low,
+        high,
+        ..Term::default()
+    }
+}
+
+fn device(name: &str) -> Term {
+    let mut bytes = [0; 16];
+    // The parser has limited names to fifteen bytes.
+    for (slot, byte) in bytes.iter_mut().zip(name.bytes()) {
+        *slot = byte;
+    }
+    Term {
+        kind: terms::DEVICE,
+        value: address::from_bytes(bytes),
+        ..Term::default()
+    }
+}
+
+fn value_and_mask(network: Network) -> (Address, Address) {
+    let length = u32::from(network.length());
+    match network.address() {
+        IpAddr::V4(ip) => (
+            address::from_ipv4(ip.octets()),
+            address::prefix_mask(96 + length),
+        ),
+        IpAddr::V6(ip) => (
+            address::from_bytes(ip.octets()),
+            address::prefix_mask(length),
+        ),
+    }
+}

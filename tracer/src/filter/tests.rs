@@ -1,0 +1,8 @@
+//! Tests of the whole language: text in, judgement out.
+
+mod compile;
+mod meaning;
+mod parse;
+mod place;
+mod properties;
+mod subjects;
