@@ -1,7 +1,17 @@
 //! What the node knows: the names behind the numbers that events carry.
+//!
+//! [`snapshot::Snapshot`] is the value; [`read::read`] makes one, [`watch::Watch`] keeps one fresh
+//! while tracing. Below them: which namespaces there are ([`inventory`]), what each says of its
+//! devices ([`links`]), and how the two ends of a veth find each other ([`tables`]).
 
+pub mod inventory;
+pub mod link;
+mod links;
 pub mod netlink;
 pub mod netns;
+pub mod read;
 pub mod reasons;
+pub mod snapshot;
+mod tables;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -34,6 +34,9 @@ pub enum NetnsError {
          a network namespace's"
     )]
     Enter(io::Error),
+    /// The kernel did not answer inside.
+    #[error("the kernel does not list the network namespace's devices: {0}")]
+    Ask(#[from] io::Error),
     /// No thread could be started, or the code in it failed.
     #[error("cannot run a thread in the network namespace: {0}")]
     Thread(io::Error),

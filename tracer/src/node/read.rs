@@ -1,0 +1,263 @@
+//! Reading the node: from the inventory into each namespace and back out.
+//!
+//! One thread of its own goes from namespace to namespace, since a thread cannot be in two and the
+//! caller's must stay where it is. In each it asks for the links and leaves again; nothing stays
+//! open behind it. What cannot be read becomes a note, and the rest is read all the same.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    os::fd::AsFd,
+    thread,
+};
+
+use super::{
+    inventory::{Entry, Inventory},
+    links::Route,
+    netns::{self, NetnsError},
+    snapshot::Snapshot,
+    tables::{self, Table, Tables},
+};
+
+/// Questions about ids for each namespace, on average, before the search is given up.
+const QUESTIONS: usize = 20;
+/// Notes about single namespaces that are shown.
+const NOTES: usize = 8;
+
+/// Why nothing could be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// `/proc` said no.
+    #[error("cannot list processes and mounts: {0}; /proc must be mounted")]
+    Inventory(io::Error),
+    /// No thread to enter namespaces with.
+    #[error("cannot start a thread to read network namespaces with: {0}")]
+    Thread(io::Error),
+}
+
+/// What a look at the inventory found to be different.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Namespaces that are new.
+    pub appeared: Vec<u32>,
+    /// Namespaces that nothing refers to any more.
+    pub vanished: Vec<u32>,
+    /// Namespaces in which a device must have gone with its other end.
+    pub affected: Vec<u32>,
+}
+
+/// What is known of the node, kept to be brought up to date piece by piece.
+#[derive(Debug, Default)]
+pub struct Reader {
+    inventory: Inventory,
+    tables: Tables,
+    notes: BTreeMap<u32, String>,
+}
+
+/// Reads the node once.
+///
+/// # Errors
+/// When not even the list of namespaces can be read.
+pub fn read() -> Result<Snapshot, ReadError> {
+    let mut reader = Reader::default();
+    let found = reader.look()?;
+    reader.read(&found.appeared)?;
+    Ok(reader.snapshot())
+}
+
+impl Reader {
+    /// Looks which namespaces there are, without entering any.
+    ///
+    /// # Errors
+    /// When the list cannot be read.
+    pub fn look(&mut self) -> Result<Difference, ReadError> {
+        let now = Inventory::read().map_err(ReadError::Inventory)?;
+        Ok(self.take(now))
+    }
+
+    fn take(&mut self, now: Inventory) -> Difference {
+        let before = std::mem::replace(&mut self.inventory, now);
+        let appeared = missing(&self.inventory, &before);
+        let vanished = missing(&before, &self.inventory);
+        let names = |table: &Table| table.ids.values().any(|inode| vanished.contains(inode));
+        let affected = self.tables.iter().filter(|(_, table)| names(table));
+        let affected = affected.map(|(&inode, _)| inode).collect();
+        tables::forget(&mut self.tables, &vanished);
+        self.notes.retain(|inode, _| !vanished.contains(inode));
+        Difference {
+            appeared,
+            vanished,
+            affected,
+        }
+    }
+
+    /// Reads these namespaces' devices (again), and those of namespaces that turn out to have new
+    /// devices as the other ends of theirs.
+    ///
+    /// # Errors
+    /// When no thread can be started. What cannot be read is a note.
+    pub fn read(&mut self, inodes: &[u32]) -> Result<(), ReadError> {
+        let work = || {
+            let stale = self.read_here(inodes);
+            if !stale.is_empty() {
+                self.read_here(&stale);
+            }
+        };
+        thread::scope(|scope| {
+            let thread = thread::Builder::new().name("netns".to_owned());
+            let thread = thread
+                .spawn_scoped(scope, work)
+                .map_err(ReadError::Thread)?;
+            let panicked = |_| ReadError::Thread(io::Error::other("it panicked"));
+            thread.join().map_err(panicked)
+        })
+    }
+
+    /// What is known now.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let mut notes: Vec<String> = self.notes.values().take(NOTES).cloned().collect();
+        if self.notes.len() > NOTES {
+            let more = self.notes.len() - NOTES;
+            notes.push(format!(
+                "and {more} more network namespaces could not be read"
+            ));
+        }
+        tables::snapshot(&self.inventory, &self.tables, &notes)
+    }
+
+    /// The namespaces that exist.
+    #[must_use]
+    pub fn inventory(&self) -> &Inventory {
+        &self.inventory
+    }
+
+    /// How many devices each namespace has that could be read.
+    pub fn sizes(&self) -> impl Iterator<Item = (u32, usize)> {
+        let size = |(&inode, table): (&u32, &Table)| (inode, table.links.len());
+        self.tables.iter().map(size)
+    }
+
+    /// Reads by entering with the calling thread. Returns the namespaces whose table lacks a device
+    /// that one of these names as its other end.
+    fn read_here(&mut self, inodes: &[u32]) -> Vec<u32> {
+        let mut changed = false;
+        for &inode in inodes {
+            let Some(entry) = self.inventory.entries.get(&inode) else {
+                continue;
+            };
+            match enter(entry).and_then(|route| Ok(route.links()?)) {
+                Ok(links) => {
+                    self.notes.remove(&inode);
+                    let table = self.tables.entry(inode).or_default();
+                    changed |= table.links != links;
+                    table.links = links;
+                }
+                // It ended since the inventory was taken.
+                Err(NetnsError::Open { source, .. }) if is_gone(&source) => {}
+                Err(error) => {
+                    let name = entry.names.first().cloned();
+                    let name = name.unwrap_or_else(|| format!("net:{inode}"));
+                    self.notes
+                        .insert(inode, format!("network namespace {name}: {error}"));
+                }
+            }
+        }
+        if changed {
+            self.learn_ids();
+        }
+        self.stale(inodes)
+    }
+
+    /// Finds out which namespaces the ids mean that links name.
+    fn learn_ids(&mut self) {
+        let order = tables::largest_first(&self.tables);
+        for &inode in &order {
+            tables::learn_by_symmetry(&mut self.tables, inode);
+        }
+        let mut questions = QUESTIONS * (order.len() + QUESTIONS);
+        for &inode in &order {
+            let unknown = self.tables.get(&inode).map(Table::unknown_ids);
+            if let Some(unknown) = unknown.filter(|ids| !ids.is_empty())
+                && let Some(entry) = self.inventory.entries.get(&inode)
+                && let Ok(route) = enter(entry)
+            {
+                let others = order.iter().filter(|&&other| other != inode);
+                let ids = self.ask_ids(&route, unknown, others, &mut questions);
+                if let Some(table) = self.tables.get_mut(&inode) {
+                    table.ids.extend(ids);
+                }
+                tables::learn_by_symmetry(&mut self.tables, inode);
+            }
+        }
+    }
+
+    /// Asks for the ids of the other namespaces until the unknown ones are known.
+    fn ask_ids<'a>(
+        &self,
+        route: &Route,
+        unknown: Vec<i32>,
+        others: impl Iterator<Item = &'a u32>,
+        questions: &mut usize,
+    ) -> Vec<(i32, u32)> {
+        let mut unknown: BTreeSet<i32> = unknown.into_iter().collect();
+        let mut found = Vec::new();
+        for &other in others {
+            if unknown.is_empty() || *questions == 0 {
+                break;
+            }
+            *questions -= 1;
+            let file = self.inventory.entries.get(&other).map(Entry::open);
+            if let Some(Ok(file)) = file
+                && let Ok(Some(id)) = route.id_of(file.as_fd())
+                && unknown.remove(&id)
+            {
+                found.push((id, other));
+            }
+        }
+        found
+    }
+
+    fn stale(&self, inodes: &[u32]) -> Vec<u32> {
+        let tables = inodes
+            .iter()
+            .filter_map(|inode| Some((*inode, self.tables.get(inode)?)));
+        let peers = tables.flat_map(|(inode, table)| table.veth_peers(inode));
+        let lacks = |peer: &super::link::LinkId| {
+            let table = self.tables.get(&peer.netns);
+            table.is_some_and(|table| !table.links.contains_key(&peer.index))
+        };
+        let stale = peers
+            .filter(|(_, peer)| lacks(peer))
+            .map(|(_, peer)| peer.netns);
+        stale
+            .filter(|inode| !inodes.contains(inode))
+            .collect::<BTreeSet<_>>()
+            .into_iter()
+            .collect()
+    }
+}
+
+/// The namespaces in `these` that are not in `others`.
+fn missing(these: &Inventory, others: &Inventory) -> Vec<u32> {
+    let in_others = |entry: &Entry| {
+        let other = others.entries.get(&entry.inode);
+        other.is_some_and(|other| entry.is_same(other))
+    };
+    let entries = these.entries.values().filter(|entry| !in_others(entry));
+    entries.map(|entry| entry.inode).collect()
+}
+
+/// Enters with the calling thread and opens a socket there.
+fn enter(entry: &Entry) -> Result<Route, NetnsError> {
+    let file = entry.open().map_err(|source| NetnsError::Open {
+        path: entry.mounts.first().cloned().unwrap_or_default(),
+        source,
+    })?;
+    netns::enter(file.as_fd())?;
+    Ok(Route::open()?)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+}

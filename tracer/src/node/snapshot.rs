@@ -1,0 +1,272 @@
+//! What is known of the node at one moment: a plain value that can be saved and asked.
+//!
+//! A recording carries it to other machines, so it holds no handle of this one, and reading one
+//! back trusts nothing: the indexes for look-ups are rebuilt. What belongs to a namespace hangs
+//! below it; what belongs to the node stands beside them.
+//!
+//! Names are as the system has them: strip control characters before printing.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::link::{Link, LinkId};
+
+/// The name of the namespace that the node itself runs in.
+pub const HOST: &str = "host";
+
+/// What the node knew at one moment.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(from = "Contents")]
+pub struct Snapshot {
+    contents: Contents,
+    by_address: HashMap<IpAddr, Vec<LinkId>>,
+    by_name: BTreeMap<String, Vec<u32>>,
+}
+
+/// What is saved of a snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contents {
+    /// The network namespaces.
+    #[serde(default)]
+    pub namespaces: Vec<Namespace>,
+    /// What could not be read, and why, for people.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// A network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Its inode number, as events carry it. The kernel gives it to another namespace after this
+    /// one's end.
+    pub inode: u32,
+    /// Its names, the most telling first: `host` for the initial one, then those of its mounts.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Whether it is the node's own (that of pid 1).
+    #[serde(default)]
+    pub initial: bool,
+    /// Whether it is the one that the tracer was started in.
+    #[serde(default)]
+    pub own: bool,
+    /// A process in it.
+    #[serde(default)]
+    pub process: Option<Process>,
+    /// Its devices, by index; empty when they could not be read, which a note says.
+    #[serde(default)]
+    pub links: BTreeMap<u32, Link>,
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its id, as this process sees it.
+    pub pid: u32,
+    /// Its name (`/proc/PID/comm`).
+    pub comm: String,
+}
+
+impl Namespace {
+    /// What to call it: its first name, else `pid:1234(comm)`, else `net:4026532001`.
+    #[must_use]
+    pub fn display_name(&self) -> Cow<'_, str> {
+        match (self.names.first(), &self.process) {
+            (Some(name), _) => Cow::Borrowed(name),
+            (None, Some(Process { pid, comm })) => Cow::Owned(format!("pid:{pid}({comm})")),
+            (None, None) => Cow::Owned(unknown(self.inode)),
+        }
+    }
+}
+
+fn unknown(inode: u32) -> String {
+    format!("net:{inode}")
+}
+
+impl From<Contents> for Snapshot {
+    fn from(mut contents: Contents) -> Self {
+        contents.namespaces.sort_by_key(|netns| netns.inode);
+        contents.namespaces.dedup_by_key(|netns| netns.inode);
+        let mut by_address: HashMap<IpAddr, Vec<LinkId>> = HashMap::new();
+        let mut by_name: BTreeMap<String, Vec<u32>> = BTreeMap::new();
+        for netns in &contents.namespaces {
+            for name in &netns.names {
+                by_name.entry(name.clone()).or_default().push(netns.inode);
+            }
+            for (&index, link) in &netns.links {
+                let id = LinkId {
+                    netns: netns.inode,
+                    index,
+                };
+                for prefix in &link.addresses {
+                    by_address.entry(prefix.address).or_default().push(id);
+                }
+            }
+        }
+        Self {
+            contents,
+            by_address,
+            by_name,
+        }
+    }
+}
+
+impl Serialize for Snapshot {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.contents.serialize(serializer)
+    }
+}
+
+impl PartialEq for Snapshot {
+    fn eq(&self, other: &Self) -> bool {
+        self.contents == other.contents
+    }
+}
+
+impl Snapshot {
+    /// The namespaces, by inode number.
+    #[must_use]
+    pub fn namespaces(&self) -> &[Namespace] {
+        &self.contents.namespaces
+    }
+
+    /// What could not be read, and why.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.contents.notes
+    }
+
+    /// The namespace with this inode number.
+    #[must_use]
+    pub fn namespace(&self, inode: u32) -> Option<&Namespace> {
+        let namespaces = &self.contents.namespaces;
+        let place = namespaces.binary_search_by_key(&inode, |netns| netns.inode);
+        namespaces.get(place.ok()?)
+    }
+
+    /// What to call a namespace, also one that is not known: `net:4026532001`.
+    #[must_use]
+    pub fn display_name(&self, inode: u32) -> Cow<'_, str> {
+        match self.namespace(inode) {
+            Some(netns) => netns.display_name(),
+            None => Cow::Owned(unknown(inode)),
+        }
+    }
+
+    /// The device with this index in a namespace.
+    #[must_use]
+    pub fn link(&self, netns: u32, index: u32) -> Option<&Link> {
+        self.namespace(netns)?.links.get(&index)
+    }
+
+    /// The devices that have an address: several, since namespaces may use the same ones.
+    #[must_use]
+    pub fn with_address(&self, address: IpAddr) -> &[LinkId] {
+        self.by_address.get(&address).map_or(&[], Vec::as_slice)
+    }
+
+    /// The namespaces with a name: usually one, none where the name is not known.
+    #[must_use]
+    pub fn named(&self, name: &str) -> &[u32] {
+        self.by_name.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// All names, with the namespaces that have them.
+    #[must_use]
+    pub fn names(&self) -> &BTreeMap<String, Vec<u32>> {
+        &self.by_name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::link::{LinkKind, Prefix, Tunnel};
+
+    fn link(index: u32, name: &str, address: &str) -> Link {
+        Link {
+            index,
+            name: name.to_owned(),
+            kind: LinkKind::Veth,
+            addresses: vec![Prefix {
+                address: address.parse().unwrap(),
+                length: 24,
+            }],
+            tunnel: Some(Tunnel { vni: 1, port: 8472 }),
+            ..Link::default()
+        }
+    }
+
+    fn netns(inode: u32, names: &[&str], links: Vec<Link>) -> Namespace {
+        Namespace {
+            inode,
+            names: names.iter().map(|&name| name.to_owned()).collect(),
+            links: links.into_iter().map(|link| (link.index, link)).collect(),
+            ..Namespace::default()
+        }
+    }
+
+    fn snapshot() -> Snapshot {
+        let mut process = netns(7, &[], vec![]);
+        process.process = Some(Process {
+            pid: 12,
+            comm: "nginx".to_owned(),
+        });
+        Snapshot::from(Contents {
+            namespaces: vec![
+                netns(9, &["pod-b"], vec![link(2, "eth0", "10.244.0.2")]),
+                netns(5, &["pod-a", "old"], vec![link(2, "eth0", "10.244.0.2")]),
+                process,
+                netns(8, &[], vec![]),
+            ],
+            notes: vec!["a note".to_owned()],
+        })
+    }
+
+    #[test]
+    fn names_fall_back_to_a_process_and_to_the_number() {
+        let node = snapshot();
+        let names: Vec<_> = [5, 7, 8, 9, 10]
+            .map(|inode| node.display_name(inode))
+            .into();
+        assert_eq!(
+            names,
+            ["pod-a", "pid:12(nginx)", "net:8", "pod-b", "net:10"]
+        );
+    }
+
+    #[test]
+    fn lookups_go_by_number_address_and_name() {
+        let node = snapshot();
+        assert_eq!(node.link(9, 2).unwrap().name, "eth0");
+        assert_eq!(node.link(9, 3), None);
+        assert_eq!(node.link(1, 2), None);
+        let both = [LinkId { netns: 5, index: 2 }, LinkId { netns: 9, index: 2 }];
+        assert_eq!(node.with_address("10.244.0.2".parse().unwrap()), both);
+        assert!(node.with_address("10.244.0.3".parse().unwrap()).is_empty());
+        assert_eq!(node.named("old"), [5]);
+        assert!(node.named("new").is_empty());
+    }
+
+    #[test]
+    fn a_saved_snapshot_answers_the_same() {
+        let node = snapshot();
+        let text = serde_json::to_string(&node).unwrap();
+        let read: Snapshot = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, node);
+        assert_eq!(read.named("pod-a"), [5]);
+        assert_eq!(read.link(5, 2), node.link(5, 2));
+    }
+
+    #[test]
+    fn a_snapshot_of_another_version_is_read() {
+        let text = r#"{"namespaces":[{"inode":5,"future":1},{"inode":5}],"pods":[]}"#;
+        let read: Snapshot = serde_json::from_str(text).unwrap();
+        assert_eq!(read.namespaces().len(), 1);
+        assert_eq!(read.display_name(5), "net:5");
+    }
+}
