@@ -26,7 +26,7 @@ pub struct Undecided {
 
 /// How many packets may be inside netfilter hooks on one CPU at once and still be told apart:
 /// a process, a softirq that interrupted it, and what is nested under br_netfilter.
-pub const UNDECIDED: usize = 8;
+pub const UNDECIDED: usize = 16;
 
 /// The matched packet that this CPU is taking from a device to a socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub struct CpuState {
     pub hooks: [HookCounters; hook::COUNT],
     /// Records written or lost by this CPU.
     pub order: u64,
-    /// By a hash of the `sk_buff`'s address.
+    /// By hook and IP id.
     pub undecided: [Undecided; UNDECIDED],
     /// The last matched packet received here.
     pub receiving: Receiving,

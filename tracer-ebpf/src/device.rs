@@ -8,9 +8,9 @@ use tracer_common::{cpu::Receiving, hook};
 
 use crate::{
     emit::{self, Sight},
-    matching::{self, Place},
+    matching,
     packet::Packet,
-    skb::Skb,
+    skb::{Located, Place, Skb},
 };
 
 /// `net_dev_queue(skb)`: `__dev_queue_xmit` (5.10 to 6.18).
@@ -47,34 +47,18 @@ fn observe(skb: Skb, header_at: u64, hook: u8) -> u32 {
     let packet = unsafe { packet.assume_init_ref() };
     let Some(cpu) = emit::cpu() else { return 0 };
     emit::count(&mut cpu.hooks[usize::from(hook)].seen);
-    let device = skb.device();
-    let net = device.net();
-    let place = Place::new(device, net, skb.socket());
-    if !matching::decide(packet, &place).matched {
+    let place = Place::of(skb);
+    if !matching::lets_through(matching::decide(packet, &place)) {
         return 0;
     }
-    emit::count(&mut cpu.hooks[usize::from(hook)].matched);
-    let sight = Sight {
-        skb: skb.0,
-        conntrack: skb.conntrack(),
-        detail: 0,
-        place,
-        length: skb.length(),
-        reason: 0,
-        in_ifindex: 0,
-        out_ifindex: 0,
-        flags: device.record_flags() | net.netfilter_flag(packet.header.ip_version),
-        hook,
-        netfilter_hook: 0,
-    };
     if hook == hook::DEVICE_RECEIVE {
         cpu.receiving = Receiving {
             skb: skb.0,
-            netns: place.netns,
-            ifindex: place.ifindex,
-            device_name: place.device_name,
+            netns: place.net.inode(),
+            ifindex: place.device.ifindex(),
+            device_name: place.device.name(),
         };
     }
-    emit::event(cpu, &sight, packet);
+    emit::event(cpu, Sight::new(hook), packet, &Located { skb, place });
     0
 }

@@ -5,16 +5,12 @@ use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use tracer_common::{
     address::Address,
     cpu::CpuState,
-    record::{
-        Conntrack, Event, FLAG_ENCAPSULATED, FLAG_ICMP_ERROR, KIND_CONNTRACK, KIND_EVENT,
-        KIND_WIDE_EVENT, WideEvent,
-    },
+    record::{Conntrack, Event, KIND_CONNTRACK, KIND_EVENT, KIND_WIDE_EVENT, WideEvent},
 };
 
 use crate::{
     fields::{CONN_STATUS, CONN_TUPLES},
     maps::{CPU, EVENTS},
-    matching::{CTINFO_MASK, Place},
     memory,
     packet::Packet,
 };
@@ -48,20 +44,30 @@ pub(crate) fn count(counter: &mut u64) {
     }
 }
 
-/// What a hook knows besides the packet.
+/// What a hook knows besides the packet and its place.
 #[derive(Clone, Copy)]
 pub(crate) struct Sight {
-    pub(crate) skb: u64,
-    pub(crate) conntrack: u64,
-    pub(crate) detail: u64,
-    pub(crate) place: Place,
-    pub(crate) length: u32,
+    pub(crate) hook: u8,
+    /// The record's fields of the same names.
+    pub(crate) netfilter_hook: u8,
     pub(crate) reason: u32,
+    pub(crate) detail: u64,
     pub(crate) in_ifindex: u32,
     pub(crate) out_ifindex: u32,
-    pub(crate) flags: u16,
-    pub(crate) hook: u8,
-    pub(crate) netfilter_hook: u8,
+}
+
+impl Sight {
+    /// A hook that knows nothing more.
+    pub(crate) const fn new(hook: u8) -> Self {
+        Self {
+            hook,
+            netfilter_hook: 0,
+            reason: 0,
+            detail: 0,
+            in_ifindex: 0,
+            out_ifindex: 0,
+        }
+    }
 }
 
 #[inline(always)]
@@ -73,14 +79,21 @@ fn wake(order: u64) -> u64 {
     })
 }
 
-/// Writes the event, wide where the packet has a second header; counts it as lost where the ring
-/// has no room. Not inlined, as all that is large: one copy an object file, one frame at a time.
-#[inline(never)]
-pub(crate) fn event(cpu: &mut CpuState, sight: &Sight, packet: &Packet) {
+/// Completes what a record says of the buffer.
+pub(crate) trait About {
+    /// Writes into a reserved record, whose flags are set already.
+    fn describe(&self, to: *mut Event);
+}
+
+/// Counts the packet as matched and writes its event, wide where it has a second header; counts
+/// that as lost where the ring has no room. `about` completes what the record says of the buffer.
+#[inline(always)]
+pub(crate) fn event(cpu: &mut CpuState, sight: Sight, packet: &Packet, about: &impl About) {
+    let counters = &mut cpu.hooks[usize::from(sight.hook)];
+    count(&mut counters.matched);
     let order = cpu.order;
     count(&mut cpu.order);
-    let wide = packet.flags & (FLAG_ENCAPSULATED | FLAG_ICMP_ERROR) != 0;
-    if wide {
+    if packet.second != 0 {
         let Some(mut entry) = EVENTS.reserve::<WideEvent>(0) else {
             return lost(cpu, sight.hook);
         };
@@ -94,14 +107,15 @@ pub(crate) fn event(cpu: &mut CpuState, sight: &Sight, packet: &Packet) {
                 order,
                 KIND_WIDE_EVENT,
             );
+            about.describe(&raw mut (*record).event);
             let other = &packet.other;
             (*record).other_source = other.source;
             (*record).other_destination = other.destination;
-            (*record).other_source_port = other.source_port;
-            (*record).other_destination_port = other.destination_port;
-            (*record).other_protocol = other.protocol;
+            (*record).other_source_port = other.source_port();
+            (*record).other_destination_port = other.destination_port();
+            (*record).other_protocol = other.protocol() as u8;
             (*record).reserved = [0; 3];
-            (*record).vni = packet.vni;
+            (*record).vni = packet.vni as u32;
             (*record).reserved2 = 0;
         }
         entry.submit(wake(order));
@@ -111,6 +125,7 @@ pub(crate) fn event(cpu: &mut CpuState, sight: &Sight, packet: &Packet) {
         };
         // SAFETY: as above.
         unsafe { fill(entry.as_mut_ptr(), sight, packet, order, KIND_EVENT) };
+        about.describe(entry.as_mut_ptr());
         entry.submit(wake(order));
     }
 }
@@ -125,8 +140,7 @@ fn lost(cpu: &mut CpuState, hook: u8) {
 /// # Safety
 /// `to` must be memory of an event's size.
 #[inline(always)]
-unsafe fn fill(to: *mut Event, sight: &Sight, packet: &Packet, order: u64, kind: u8) {
-    let h = &packet.header;
+unsafe fn fill(to: *mut Event, sight: Sight, packet: &Packet, order: u64, kind: u8) {
     // SAFETY: the caller's; both helpers take no arguments and cannot fail.
     unsafe {
         (*to).time = bpf_ktime_get_ns();
@@ -134,32 +148,15 @@ unsafe fn fill(to: *mut Event, sight: &Sight, packet: &Packet, order: u64, kind:
         (*to).hook = sight.hook;
         (*to).cpu = bpf_get_smp_processor_id() as u16;
         (*to).order = order as u32;
-        (*to).skb = sight.skb;
-        (*to).conntrack = sight.conntrack;
         (*to).detail = sight.detail;
-        (*to).source = h.source;
-        (*to).destination = h.destination;
-        (*to).device_name = sight.place.device_name;
-        (*to).netns = sight.place.netns;
-        (*to).ifindex = sight.place.ifindex;
-        (*to).length = sight.length;
-        (*to).payload = h.payload;
-        (*to).sequence = h.sequence;
-        (*to).acknowledgement = h.acknowledgement;
-        (*to).ip_id = h.ip_id;
         (*to).reason = sight.reason;
-        (*to).source_port = h.source_port;
-        (*to).destination_port = h.destination_port;
-        (*to).flags = packet.flags | sight.flags;
-        (*to).protocol = h.protocol;
-        (*to).tcp_flags = h.tcp_flags;
-        (*to).ttl = h.ttl;
-        (*to).ip_version = h.ip_version;
         (*to).netfilter_hook = sight.netfilter_hook;
         (*to).reserved = 0;
         (*to).in_ifindex = sight.in_ifindex;
         (*to).out_ifindex = sight.out_ifindex;
         (*to).reserved2 = 0;
+        (*to).flags = (packet.header.flags | packet.second) as u16;
+        packet.header.describe(to);
     }
 }
 
@@ -191,27 +188,27 @@ fn address(family: u16, b: &[u8; 16]) -> Address {
     }
 }
 
-/// Writes the connection's tuples, where this kernel shows them.
+/// Writes the connection's tuples, where this kernel shows them. Not inlined: for its frame.
 #[inline(never)]
-pub(crate) fn conntrack(cpu: &mut CpuState, sight: &Sight) {
+pub(crate) fn conntrack(cpu: &mut CpuState, connection: u64, netns: u64) -> u64 {
     if CONN_TUPLES.load() == ABSENT || CONN_STATUS.load() == ABSENT {
-        return;
+        return 0;
     }
-    let connection = sight.conntrack & !CTINFO_MASK;
     let mut tuples = core::mem::MaybeUninit::<[TupleHash; 2]>::uninit();
     let mut status = core::mem::MaybeUninit::<u64>::uninit();
     // The pointer is untyped (it shares its word with ctinfo), so these are probe reads.
     if !memory::copy(&mut tuples, connection + u64::from(CONN_TUPLES.load()))
         || !memory::copy(&mut status, connection + u64::from(CONN_STATUS.load()))
     {
-        return;
+        return 0;
     }
     // SAFETY: the copies above filled both.
     let (tuples, status) = unsafe { (tuples.assume_init_ref(), status.assume_init()) };
     let order = cpu.order;
     count(&mut cpu.order);
     let Some(mut entry) = EVENTS.reserve::<Conntrack>(0) else {
-        return lost(cpu, sight.hook);
+        // The gap in the order shows it.
+        return 0;
     };
     let to = entry.as_mut_ptr();
     let [original, reply] = tuples;
@@ -224,7 +221,7 @@ pub(crate) fn conntrack(cpu: &mut CpuState, sight: &Sight) {
         (*to).order = order as u32;
         (*to).conntrack = connection;
         (*to).status = status as u32;
-        (*to).netns = sight.place.netns;
+        (*to).netns = netns as u32;
         (*to).original_source = address(original.family, &original.source);
         (*to).original_destination = address(original.family, &original.destination);
         (*to).reply_source = address(original.family, &reply.source);
@@ -235,4 +232,5 @@ pub(crate) fn conntrack(cpu: &mut CpuState, sight: &Sight) {
         (*to).reply_destination_port = u16::from_be_bytes(reply.destination_port);
     }
     entry.submit(wake(order));
+    1
 }

@@ -7,9 +7,9 @@ use tracer_common::hook;
 
 use crate::{
     emit::{self, Sight},
-    matching::{self, Place},
+    matching,
     packet::Packet,
-    skb::Skb,
+    skb::{Located, Place, Skb},
 };
 
 /// `kfree_skb(skb, location, reason)`: 5.17 and newer; later kernels append arguments.
@@ -43,30 +43,15 @@ fn observe(skb: Skb, hook: u8, location: u64, reason: u32) -> u32 {
     let packet = unsafe { packet.assume_init_ref() };
     let Some(cpu) = emit::cpu() else { return 0 };
     emit::count(&mut cpu.hooks[usize::from(hook)].seen);
-    let device = skb.device();
-    let net = if device.0 == 0 {
-        skb.socket().net()
-    } else {
-        device.net()
-    };
-    let place = Place::new(device, net, skb.socket());
-    if !matching::decide(packet, &place).matched {
+    let place = Place::of(skb);
+    if !matching::lets_through(matching::decide(packet, &place)) {
         return 0;
     }
-    emit::count(&mut cpu.hooks[usize::from(hook)].matched);
     let sight = Sight {
-        skb: skb.0,
-        conntrack: skb.conntrack(),
         detail: location,
-        place,
-        length: skb.length(),
         reason,
-        in_ifindex: 0,
-        out_ifindex: 0,
-        flags: device.record_flags(),
-        hook,
-        netfilter_hook: 0,
+        ..Sight::new(hook)
     };
-    emit::event(cpu, &sight, packet);
+    emit::event(cpu, sight, packet, &Located { skb, place });
     0
 }

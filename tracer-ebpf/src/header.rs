@@ -1,9 +1,11 @@
 //! Reading one IP header and the transport header behind it.
 //!
-//! One read of [`FIRST_READ`] bytes serves the ordinary packet (no IP options, no IPv6 extension
-//! headers); the others cost one read more for each header on the way. The buffer behind a short
-//! packet is readable (`skb_shared_info` lies there), and what lies behind the linear part's end
-//! is not looked at.
+//! Written for the verifier as much as for the machine. It walks every path, and two paths merge
+//! only where what they leave on the stack looks alike: so everything a path leaves is a whole
+//! word, bytes come from one helper call into one buffer, and what only a written record needs is
+//! worked out later, straight into the ring's memory, which the verifier does not follow.
+//! The buffer behind a short packet is readable (`skb_shared_info` lies there); what lies behind
+//! the end of the linear part is not looked at.
 
 use core::mem::MaybeUninit;
 
@@ -14,221 +16,248 @@ use network_types::{
 };
 use tracer_common::{
     address::{self, Address},
-    record::{FLAG_FRAGMENT, FLAG_NOT_LINEAR},
+    flow::FlowKey,
+    record::{Event, FLAG_FRAGMENT, FLAG_NOT_LINEAR},
 };
 
 use crate::memory;
 
-/// IPv6 and TCP without options, and a little more.
-const FIRST_READ: usize = 64;
 /// How many IPv6 extension headers are followed.
 const EXTENSION_HEADERS: usize = 4;
 
-pub(crate) const ICMP: u8 = 1;
-pub(crate) const TCP: u8 = 6;
-pub(crate) const UDP: u8 = 17;
-pub(crate) const ICMPV6: u8 = 58;
+pub(crate) const ICMP: u64 = 1;
+pub(crate) const TCP: u64 = 6;
+pub(crate) const UDP: u64 = 17;
+pub(crate) const SCTP: u64 = 132;
+pub(crate) const ICMPV6: u64 = 58;
 
-/// What one IP header and the transport header behind it say.
+/// A tuple in whole words.
 #[derive(Clone, Copy)]
 #[repr(C)]
-pub(crate) struct Header {
+pub(crate) struct Tuple {
     pub(crate) source: Address,
     pub(crate) destination: Address,
-    pub(crate) source_port: u16,
-    pub(crate) destination_port: u16,
-    pub(crate) flags: u16,
-    pub(crate) protocol: u8,
-    pub(crate) tcp_flags: u8,
-    pub(crate) ttl: u8,
-    pub(crate) ip_version: u8,
-    /// From the IP header to the transport's payload.
-    pub(crate) payload_at: u16,
-    pub(crate) payload: u32,
-    pub(crate) sequence: u32,
-    pub(crate) acknowledgement: u32,
-    pub(crate) ip_id: u32,
+    /// Protocol << 32 | source port << 16 | destination port.
+    ends: u64,
 }
 
-/// The bytes of a transport header that are looked at: TCP's twenty.
-type Transport = [u8; 20];
+impl Tuple {
+    pub(crate) fn source_port(&self) -> u16 {
+        (self.ends >> 16) as u16
+    }
+
+    pub(crate) fn destination_port(&self) -> u16 {
+        self.ends as u16
+    }
+
+    pub(crate) fn protocol(&self) -> u64 {
+        self.ends >> 32
+    }
+
+    /// The key of the flow that the tuple belongs to.
+    #[inline(always)]
+    pub(crate) fn key(&self) -> FlowKey {
+        FlowKey::new(
+            self.source,
+            self.source_port(),
+            self.destination,
+            self.destination_port(),
+            self.protocol() as u8,
+        )
+    }
+}
+
+/// One IP header and the transport header behind it.
+#[repr(C)]
+pub(crate) struct Header {
+    /// IPv4: twenty bytes and what follows; IPv6: all forty.
+    pub(crate) ip: [u8; Ipv6Hdr::LEN],
+    /// The transport header's first bytes; not filled with [`FLAG_FRAGMENT`] or
+    /// [`FLAG_NOT_LINEAR`].
+    pub(crate) transport: [u8; 24],
+    pub(crate) tuple: Tuple,
+    /// 4 or 6.
+    pub(crate) version: u64,
+    /// From the IP header to the transport header.
+    pub(crate) transport_at: u64,
+    /// [`FLAG_FRAGMENT`], [`FLAG_NOT_LINEAR`].
+    pub(crate) flags: u64,
+}
 
 /// Reads the headers at kernel address `at`; `end` is the end of the buffer's linear part.
-/// Returns 0 when there is no IP header, else 1. Not inlined: it is called for the outer and the
-/// inner header, and the verifier then walks it per call with a frame of its own.
+/// Returns 0 when there is no IP header, else 1.
 #[inline(never)]
 pub(crate) fn read(at: u64, end: u64, out: &mut Header) -> u64 {
-    let mut first = MaybeUninit::<[u8; FIRST_READ]>::uninit();
-    if at + Ipv4Hdr::LEN as u64 > end || !memory::copy(&mut first, at) {
+    if at + Ipv4Hdr::LEN as u64 > end || !memory::fill(&mut out.ip, at) {
         return 0;
     }
-    // SAFETY: the copy above filled it.
-    let first = unsafe { first.assume_init_ref() };
-    match first[0] >> 4 {
-        4 => read_ipv4(at, end, first, out),
-        6 => read_ipv6(at, end, first, out),
+    let version = u64::from(out.ip[0] >> 4);
+    let (protocol, fragment);
+    if version == 4 {
+        // SAFETY: Ipv4Hdr is twenty bytes of alignment one.
+        let ip = unsafe { &*out.ip.as_ptr().cast::<Ipv4Hdr>() };
+        out.transport_at = u64::from(ip.vihl & 0xf) * 4;
+        protocol = u64::from(ip.proto);
+        fragment = u64::from(u16::from_be_bytes(ip.frags) & 0x1fff);
+        out.tuple.source = address::from_ipv4(ip.src_addr);
+        out.tuple.destination = address::from_ipv4(ip.dst_addr);
+    } else if version == 6 {
+        // SAFETY: Ipv6Hdr is forty bytes of alignment one.
+        let ip = unsafe { &*out.ip.as_ptr().cast::<Ipv6Hdr>() };
+        out.tuple.source = address::from_bytes(ip.src_addr);
+        out.tuple.destination = address::from_bytes(ip.dst_addr);
+        let mut next = u64::from(ip.next_hdr);
+        if is_extension(next) {
+            next = skip_extensions(at, next);
+        } else {
+            next |= (Ipv6Hdr::LEN as u64) << 8;
+        }
+        protocol = next & 0xff;
+        out.transport_at = (next >> 8) & 0xffff;
+        fragment = next >> 24;
+    } else {
+        return 0;
+    }
+    out.version = version;
+    out.tuple.ends = protocol << 32;
+    out.flags = 0;
+    if fragment != 0 {
+        out.flags = u64::from(FLAG_FRAGMENT);
+    } else if at + out.transport_at + UdpHdr::LEN as u64 > end {
+        out.flags = u64::from(FLAG_NOT_LINEAR);
+    } else if memory::fill(&mut out.transport, at + out.transport_at) {
+        out.tuple.ends |= ports(protocol, &out.transport);
+    } else {
+        return 0;
+    }
+    let noise = u64::from_ne_bytes([
+        out.ip[8], out.ip[9], out.ip[10], out.ip[11], out.ip[12], out.ip[13], out.ip[14],
+        out.ip[15],
+    ]);
+    out.version = memory::forget(out.version, noise);
+    out.transport_at = memory::forget(out.transport_at, noise);
+    out.flags = memory::forget(out.flags, noise);
+    out.tuple.ends = memory::forget(out.tuple.ends, noise);
+    out.tuple.source[0] = memory::forget(out.tuple.source[0], noise);
+    out.tuple.destination[0] = memory::forget(out.tuple.destination[0], noise);
+    1
+}
+
+/// Source port << 16 | destination port.
+#[inline(always)]
+fn ports(protocol: u64, t: &[u8; 24]) -> u64 {
+    let both = u64::from(u32::from_be_bytes([t[0], t[1], t[2], t[3]]));
+    // Echo request and reply: the id stands for both ports, as conntrack has it.
+    let id = u64::from(u16::from_be_bytes([t[4], t[5]]));
+    match protocol {
+        TCP | UDP | SCTP => both,
+        ICMP if t[0] == 8 || t[0] == 0 => id << 16 | id,
+        ICMPV6 if t[0] == 128 || t[0] == 129 => id << 16 | id,
         _ => 0,
     }
 }
 
+/// Hop-by-hop, routing, fragment, destination options.
 #[inline(always)]
-fn read_ipv4(at: u64, end: u64, first: &[u8; FIRST_READ], out: &mut Header) -> u64 {
-    // SAFETY: Ipv4Hdr is twenty bytes of alignment one, and `first` holds more.
-    let ip = unsafe { &*first.as_ptr().cast::<Ipv4Hdr>() };
-    let header = u32::from(ip.vihl & 0xf) * 4;
-    if header < Ipv4Hdr::LEN as u32 {
-        return 0;
-    }
-    out.source = address::from_ipv4(ip.src_addr);
-    out.destination = address::from_ipv4(ip.dst_addr);
-    out.protocol = ip.proto;
-    out.ttl = ip.ttl;
-    out.ip_version = 4;
-    out.ip_id = u32::from(u16::from_be_bytes(ip.id));
-    let body = u32::from(u16::from_be_bytes(ip.tot_len)).saturating_sub(header);
-    let later_fragment = u16::from_be_bytes(ip.frags) & 0x1fff != 0;
-    let transport = if header == Ipv4Hdr::LEN as u32 {
-        transport_in(first, Ipv4Hdr::LEN)
-    } else {
-        transport_at(at + u64::from(header))
-    };
-    finish(&transport, header, body, at, end, later_fragment, out)
+fn is_extension(next: u64) -> bool {
+    matches!(next, 0 | 43 | 44 | 60)
 }
 
-#[inline(always)]
-fn read_ipv6(at: u64, end: u64, first: &[u8; FIRST_READ], out: &mut Header) -> u64 {
-    // SAFETY: Ipv6Hdr is forty bytes of alignment one, and `first` holds more.
-    let ip = unsafe { &*first.as_ptr().cast::<Ipv6Hdr>() };
-    out.source = address::from_bytes(ip.src_addr);
-    out.destination = address::from_bytes(ip.dst_addr);
-    out.ttl = ip.hop_limit;
-    out.ip_version = 6;
-    out.ip_id = u32::from_be_bytes(ip.vcf) & 0xf_ffff;
-    let mut header = Ipv6Hdr::LEN as u32;
-    let mut next = ip.next_hdr;
-    let mut later_fragment = false;
+/// Follows IPv6 extension headers: the transport protocol, its offset << 8, and 1 << 24 for a
+/// later fragment.
+#[inline(never)]
+fn skip_extensions(at: u64, first: u64) -> u64 {
+    let mut next = first;
+    let mut offset = Ipv6Hdr::LEN as u64;
+    let mut fragment = 0;
     for _ in 0..EXTENSION_HEADERS {
-        // Hop-by-hop, routing, fragment, destination options.
-        if next != 0 && next != 43 && next != 44 && next != 60 {
+        if !is_extension(next) {
             break;
         }
         let mut extension = MaybeUninit::<[u8; 8]>::uninit();
-        if !memory::copy(&mut extension, at + u64::from(header)) {
-            return 0;
+        if !memory::copy(&mut extension, at + offset) {
+            break;
         }
         // SAFETY: the copy above filled it.
         let extension = unsafe { extension.assume_init() };
+        let mut length = (u64::from(extension[1]) + 1) * 8;
         if next == 44 {
-            later_fragment = u16::from_be_bytes([extension[2], extension[3]]) & 0xfff8 != 0;
-            header += 8;
-        } else {
-            header += (u32::from(extension[1]) + 1) * 8;
+            length = 8;
+            fragment |= u64::from(u16::from_be_bytes([extension[2], extension[3]]) & 0xfff8);
         }
-        next = extension[0];
+        offset += length;
+        next = u64::from(extension[0]);
     }
-    out.protocol = next;
-    let transport = if header == Ipv6Hdr::LEN as u32 {
-        transport_in(first, Ipv6Hdr::LEN)
-    } else {
-        transport_at(at + u64::from(header))
-    };
-    let body = (u32::from(u16::from_be_bytes(ip.payload_len)) + Ipv6Hdr::LEN as u32)
-        .saturating_sub(header);
-    finish(&transport, header, body, at, end, later_fragment, out)
+    next | ((offset & 0xffff) << 8) | (u64::from(fragment != 0) << 24)
 }
 
-#[inline(always)]
-fn transport_in(first: &[u8; FIRST_READ], offset: usize) -> Transport {
-    let mut transport = [0; 20];
-    transport.copy_from_slice(&first[offset..offset + 20]);
-    transport
-}
-
-#[inline(always)]
-fn transport_at(at: u64) -> Transport {
-    let mut transport = MaybeUninit::<Transport>::uninit();
-    if memory::copy(&mut transport, at) {
-        // SAFETY: the copy above filled it.
-        unsafe { transport.assume_init() }
-    } else {
-        [0; 20]
-    }
-}
-
-/// Takes ports and what tells packets apart from the transport header.
-#[inline(always)]
-fn finish(
-    t: &Transport,
-    header: u32,
-    body: u32,
-    at: u64,
-    end: u64,
-    later_fragment: bool,
-    out: &mut Header,
-) -> u64 {
-    out.source_port = 0;
-    out.destination_port = 0;
-    out.tcp_flags = 0;
-    out.sequence = 0;
-    out.acknowledgement = 0;
-    out.payload = body;
-    out.payload_at = header as u16;
-    out.flags = 0;
-    if later_fragment {
-        out.flags = FLAG_FRAGMENT;
-        return 1;
-    }
-    let transport = match out.protocol {
-        TCP => TcpHdr::LEN as u32,
-        ICMP | ICMPV6 | UDP => UdpHdr::LEN as u32,
-        _ => return 1,
-    };
-    if at + u64::from(header) + u64::from(transport) > end {
-        out.flags = FLAG_NOT_LINEAR;
-        return 1;
-    }
-    match out.protocol {
-        TCP => {
-            // SAFETY: TcpHdr is twenty bytes of alignment one.
-            let tcp = unsafe { &*t.as_ptr().cast::<TcpHdr>() };
-            out.source_port = u16::from_be_bytes(tcp.source);
-            out.destination_port = u16::from_be_bytes(tcp.dest);
-            out.sequence = u32::from_be_bytes(tcp.seq);
-            out.acknowledgement = u32::from_be_bytes(tcp.ack_seq);
-            out.tcp_flags = t[13];
-            let data_offset = u32::from(t[12] >> 4) * 4;
-            out.payload = body.saturating_sub(data_offset);
-            out.payload_at = (header + data_offset) as u16;
-        }
-        UDP => {
-            // SAFETY: UdpHdr is eight bytes of alignment one.
-            let udp = unsafe { &*t.as_ptr().cast::<UdpHdr>() };
-            out.source_port = u16::from_be_bytes(udp.src);
-            out.destination_port = u16::from_be_bytes(udp.dst);
-            out.payload = body.saturating_sub(UdpHdr::LEN as u32);
-            out.payload_at = (header + UdpHdr::LEN as u32) as u16;
-            // Packets of one UDP flow differ in nothing else that NAT leaves alone.
-            if out.payload >= 8 && at + u64::from(header) + 16 <= end {
-                out.sequence = u32::from_be_bytes([t[8], t[9], t[10], t[11]]);
-                out.acknowledgement = u32::from_be_bytes([t[12], t[13], t[14], t[15]]);
+impl Header {
+    /// Writes what tells this packet from others into a record.
+    ///
+    /// # Safety
+    /// `to` must be memory of an event's size.
+    #[inline(always)]
+    pub(crate) unsafe fn describe(&self, to: *mut Event) {
+        // SAFETY: the caller's; header types are bytes of alignment one.
+        unsafe {
+            let body;
+            if self.version == 4 {
+                let ip = &*self.ip.as_ptr().cast::<Ipv4Hdr>();
+                (*to).ttl = ip.ttl;
+                (*to).ip_id = u32::from(u16::from_be_bytes(ip.id));
+                body = u32::from(u16::from_be_bytes(ip.tot_len))
+                    .wrapping_sub(self.transport_at as u32);
+            } else {
+                let ip = &*self.ip.as_ptr().cast::<Ipv6Hdr>();
+                (*to).ttl = ip.hop_limit;
+                (*to).ip_id = u32::from_be_bytes(ip.vcf) & 0xf_ffff;
+                body = (u32::from(u16::from_be_bytes(ip.payload_len)) + Ipv6Hdr::LEN as u32)
+                    .wrapping_sub(self.transport_at as u32);
             }
-        }
-        _ => {
-            let (kind, code) = (t[0], t[1]);
-            out.acknowledgement = (u32::from(kind) << 8) | u32::from(code);
-            out.payload = body.saturating_sub(8);
-            out.payload_at = (header + 8) as u16;
-            let echo = match out.protocol {
-                ICMP => kind == 8 || kind == 0,
-                _ => kind == 128 || kind == 129,
-            };
-            if echo {
-                let id = u16::from_be_bytes([t[4], t[5]]);
-                out.source_port = id;
-                out.destination_port = id;
-                out.sequence = u32::from(u16::from_be_bytes([t[6], t[7]]));
+            (*to).source = self.tuple.source;
+            (*to).destination = self.tuple.destination;
+            (*to).source_port = self.tuple.source_port();
+            (*to).destination_port = self.tuple.destination_port();
+            (*to).protocol = self.tuple.protocol() as u8;
+            (*to).ip_version = self.version as u8;
+            (*to).tcp_flags = 0;
+            (*to).sequence = 0;
+            (*to).acknowledgement = 0;
+            (*to).payload = body;
+            if self.flags == 0 {
+                self.describe_transport(to, body);
             }
         }
     }
-    1
+
+    /// # Safety
+    /// As [`Header::describe`].
+    #[inline(always)]
+    unsafe fn describe_transport(&self, to: *mut Event, body: u32) {
+        let t = &self.transport;
+        // SAFETY: as above.
+        unsafe {
+            match self.tuple.protocol() {
+                TCP => {
+                    let tcp = &*t.as_ptr().cast::<TcpHdr>();
+                    (*to).sequence = u32::from_be_bytes(tcp.seq);
+                    (*to).acknowledgement = u32::from_be_bytes(tcp.ack_seq);
+                    (*to).tcp_flags = t[13];
+                    (*to).payload = body.wrapping_sub(u32::from(t[12] >> 4) * 4);
+                }
+                // Packets of one UDP flow differ in nothing else that NAT leaves alone.
+                UDP => {
+                    (*to).payload = body.wrapping_sub(UdpHdr::LEN as u32);
+                    (*to).sequence = u32::from_be_bytes([t[8], t[9], t[10], t[11]]);
+                    (*to).acknowledgement = u32::from_be_bytes([t[12], t[13], t[14], t[15]]);
+                }
+                ICMP | ICMPV6 => {
+                    (*to).payload = body.wrapping_sub(UdpHdr::LEN as u32);
+                    (*to).sequence = u32::from(u16::from_be_bytes([t[6], t[7]]));
+                    (*to).acknowledgement = (u32::from(t[0]) << 8) | u32::from(t[1]);
+                }
+                _ => {}
+            }
+        }
+    }
 }

@@ -12,10 +12,10 @@ use tracer_common::{fields::ABSENT, hook, hook::netfilter, record::VERDICT_ACCEP
 use crate::{
     emit::{self, Sight},
     fields::{STATE_HOOK, STATE_IN, STATE_NET, STATE_OUT},
-    matching::{self, Place},
+    matching::{self, CTINFO_MASK},
     memory::load,
     packet::Packet,
-    skb::{Device, Net, Skb},
+    skb::{Device, Located, Net, Place, Skb},
 };
 
 /// `NF_ACCEPT`: always. The tracer observes.
@@ -65,24 +65,23 @@ fn observe(ctx: *mut c_void, hook: u8) {
     // Where the packet is: it came in by one device until it is forwarded, then leaves by the other.
     let outward = number == netfilter::OUTPUT || number == netfilter::POSTROUTING;
     let device = if outward { output } else { input };
-    let place = Place::new(device, net, skb.socket());
-    let found = if hook == hook::NETFILTER_ENTER {
-        let found = matching::decide(packet, &place);
-        matching::enter(cpu, skb.0, &found);
-        found
-    } else {
-        matching::leave(cpu, skb.0, packet, &place)
+    let place = Place {
+        device,
+        net,
+        socket: skb.socket(),
     };
-    if !found.matched {
+    let decision = if hook == hook::NETFILTER_ENTER {
+        let decision = matching::decide(packet, &place);
+        matching::enter(cpu, skb.0, packet, number, decision);
+        decision
+    } else {
+        matching::leave(cpu, skb.0, packet, number, &place)
+    };
+    if !matching::lets_through(decision) {
         return;
     }
-    emit::count(&mut cpu.hooks[usize::from(hook)].matched);
     let sight = Sight {
-        skb: skb.0,
-        conntrack: skb.conntrack(),
-        detail: 0,
-        place,
-        length: skb.length(),
+        netfilter_hook: number,
         reason: if hook == hook::NETFILTER_LEAVE {
             VERDICT_ACCEPTED
         } else {
@@ -90,18 +89,17 @@ fn observe(ctx: *mut c_void, hook: u8) {
         },
         in_ifindex: input.ifindex(),
         out_ifindex: output.ifindex(),
-        flags: device.record_flags(),
-        hook,
-        netfilter_hook: number,
+        ..Sight::new(hook)
     };
-    emit::event(cpu, &sight, packet);
+    emit::event(cpu, sight, packet, &Located { skb, place });
     // Both translations are made by the time that the last hook of the path is left.
     let last = number == netfilter::INPUT || number == netfilter::POSTROUTING;
-    if hook == hook::NETFILTER_LEAVE
-        && last
-        && sight.conntrack > 7
-        && matching::conntrack_is_new(&found, sight.conntrack)
-    {
-        emit::conntrack(cpu, &sight);
+    if hook == hook::NETFILTER_LEAVE && last {
+        let conntrack = skb.conntrack();
+        if conntrack > CTINFO_MASK
+            && matching::conntrack_is_new(&packet.header.tuple, decision, conntrack) != 0
+        {
+            emit::conntrack(cpu, conntrack & !CTINFO_MASK, u64::from(net.inode()));
+        }
     }
 }

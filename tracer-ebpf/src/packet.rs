@@ -6,23 +6,33 @@
 
 use core::mem::MaybeUninit;
 
-use network_types::{eth::EthHdr, geneve::GeneveHdr, udp::UdpHdr, vxlan::VxlanHdr};
-use tracer_common::record::{FLAG_ENCAPSULATED, FLAG_FRAGMENT, FLAG_ICMP_ERROR, FLAG_NOT_LINEAR};
+use network_types::{
+    eth::EthHdr,
+    geneve::GeneveHdr,
+    udp::UdpHdr,
+    vxlan::{VXLAN_I_FLAG_MASK, VxlanHdr},
+};
+use tracer_common::record::{FLAG_ENCAPSULATED, FLAG_ICMP_ERROR};
 
 use crate::{
-    header::{self, Header, ICMP, ICMPV6, UDP},
+    header::{self, Header, ICMP, ICMPV6, Tuple, UDP},
     maps::{GENEVE_PORT, VXLAN_PORT, VXLAN_PORT_LINUX},
     memory,
 };
 
 /// An IP packet's headers.
+#[repr(C)]
 pub(crate) struct Packet {
     pub(crate) header: Header,
-    /// Valid with [`FLAG_ENCAPSULATED`] or [`FLAG_ICMP_ERROR`] in `flags`.
-    pub(crate) other: Header,
-    pub(crate) flags: u16,
-    pub(crate) vni: u32,
+    /// Valid when there is an outer header or a quoted one.
+    pub(crate) other: Tuple,
+    pub(crate) vni: u64,
+    /// [`FLAG_ENCAPSULATED`] or [`FLAG_ICMP_ERROR`]; 0 for a packet with one IP header.
+    pub(crate) second: u64,
 }
+
+const ENCAPSULATED: u64 = FLAG_ENCAPSULATED as u64;
+const ICMP_ERROR: u64 = FLAG_ICMP_ERROR as u64;
 
 impl Packet {
     /// Reads the packet whose IP header is at kernel address `at`, into `to`; false when there is
@@ -30,75 +40,85 @@ impl Packet {
     #[inline(always)]
     pub(crate) fn read(at: u64, end: u64, to: &mut MaybeUninit<Self>) -> bool {
         // SAFETY: all members are integers, for which any bit pattern is a value, and every
-        // member that is read later is written first by `header::read` or below.
+        // member that is read later is written first, by `header::read` or here.
         let packet = unsafe { to.assume_init_mut() };
-        packet.vni = 0;
         if header::read(at, end, &mut packet.header) == 0 {
             return false;
         }
-        packet.flags = packet.header.flags;
-        if packet.flags & (FLAG_FRAGMENT | FLAG_NOT_LINEAR) != 0 {
+        packet.second = 0;
+        packet.vni = 0;
+        if packet.header.flags != 0 {
             return true;
         }
-        match packet.header.protocol {
+        let whole = match packet.header.tuple.protocol() {
             UDP => packet.read_inner(at, end),
             ICMP | ICMPV6 => packet.read_quoted(at, end),
-            _ => {}
+            _ => true,
+        };
+        let noise = packet.header.tuple.source[1];
+        packet.second = memory::forget(packet.second, noise);
+        packet.vni = memory::forget(packet.vni, noise);
+        whole
+    }
+
+    pub(crate) fn encapsulated(&self) -> bool {
+        self.second == ENCAPSULATED
+    }
+
+    pub(crate) fn icmp_error(&self) -> bool {
+        self.second == ICMP_ERROR
+    }
+
+    #[inline(always)]
+    fn read_inner(&mut self, at: u64, end: u64) -> bool {
+        let port = u32::from(self.header.tuple.destination_port());
+        let geneve = port == GENEVE_PORT.load();
+        if port == 0 || (!geneve && port != VXLAN_PORT.load() && port != VXLAN_PORT_LINUX.load()) {
+            return true;
+        }
+        let tunnel = &self.header.transport;
+        // VXLAN: the I flag; Geneve: version 0 carrying Ethernet (0x6558).
+        let mut length = VxlanHdr::LEN as u64;
+        if geneve {
+            if tunnel[8] >> 6 != 0 || tunnel[10] != 0x65 || tunnel[11] != 0x58 {
+                return true;
+            }
+            length = GeneveHdr::LEN as u64 + u64::from(tunnel[8] & 0x3f) * 4;
+        } else if tunnel[8] & VXLAN_I_FLAG_MASK == 0 {
+            return true;
+        }
+        self.vni = u64::from(u32::from_be_bytes([0, tunnel[12], tunnel[13], tunnel[14]]));
+        self.other = self.header.tuple;
+        self.second = ENCAPSULATED;
+        let before = UdpHdr::LEN as u64 + length + EthHdr::LEN as u64;
+        let inner_at = at + self.header.transport_at + before;
+        if header::read(inner_at, end, &mut self.header) == 0 {
+            // Not IP inside (ARP over the tunnel): the tunnel's own packet.
+            self.second = 0;
+            return header::read(at, end, &mut self.header) != 0;
         }
         true
     }
 
     #[inline(always)]
-    fn read_inner(&mut self, at: u64, end: u64) {
-        let port = u32::from(self.header.destination_port);
-        if port == 0 {
-            return;
-        }
-        let geneve = port == GENEVE_PORT.load();
-        if !geneve && port != VXLAN_PORT.load() && port != VXLAN_PORT_LINUX.load() {
-            return;
-        }
-        let tunnel_at = at + u64::from(self.header.payload_at);
-        let mut tunnel = MaybeUninit::<[u8; 8]>::uninit();
-        if !memory::copy(&mut tunnel, tunnel_at) {
-            return;
-        }
-        // SAFETY: the copy above filled it.
-        let tunnel = unsafe { tunnel.assume_init() };
-        // VXLAN: the I flag; Geneve: version 0 carrying Ethernet (0x6558).
-        let mut length = VxlanHdr::LEN as u64;
-        if geneve {
-            if tunnel[0] >> 6 != 0 || tunnel[2] != 0x65 || tunnel[3] != 0x58 {
-                return;
-            }
-            length = GeneveHdr::LEN as u64 + u64::from(tunnel[0] & 0x3f) * 4;
-        } else if tunnel[0] & network_types::vxlan::VXLAN_I_FLAG_MASK == 0 {
-            return;
-        }
-        let inner_at = tunnel_at + length + EthHdr::LEN as u64;
-        if header::read(inner_at, end, &mut self.other) == 0 {
-            return;
-        }
-        core::mem::swap(&mut self.header, &mut self.other);
-        self.vni = u32::from_be_bytes([0, tunnel[4], tunnel[5], tunnel[6]]);
-        self.flags = self.header.flags | FLAG_ENCAPSULATED;
-    }
-
-    #[inline(always)]
-    fn read_quoted(&mut self, at: u64, end: u64) {
-        let kind = (self.header.acknowledgement >> 8) as u8;
+    fn read_quoted(&mut self, at: u64, end: u64) -> bool {
+        let kind = self.header.transport[0];
         // Destination unreachable, source quench, redirect, time exceeded, parameter problem;
         // ICMPv6 errors are those below 128.
-        let error = if self.header.protocol == ICMP {
+        let error = if self.header.tuple.protocol() == ICMP {
             matches!(kind, 3 | 4 | 5 | 11 | 12)
         } else {
             kind < 128
         };
-        if error && header::read(at + u64::from(self.header.payload_at), end, &mut self.other) != 0
-        {
-            self.flags |= FLAG_ICMP_ERROR;
+        if !error {
+            return true;
         }
+        // Through the one buffer that there is room for, and back: errors are rare.
+        let quoted_at = at + self.header.transport_at + UdpHdr::LEN as u64;
+        if header::read(quoted_at, end, &mut self.header) != 0 {
+            self.other = self.header.tuple;
+            self.second = ICMP_ERROR;
+        }
+        header::read(at, end, &mut self.header) != 0
     }
 }
-
-const _: () = assert!(UdpHdr::LEN == 8 && VxlanHdr::LEN == 8 && EthHdr::LEN == 14);

@@ -9,12 +9,11 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{macros::cgroup_skb, programs::SkBuffContext};
-use tracer_common::{fields::ABSENT, hook};
+use tracer_common::{cpu::Receiving, fields::ABSENT, hook, record::Event};
 
 use crate::{
-    emit::{self, Sight},
+    emit::{self, About, Sight},
     fields::{SKB_HEAD, SKB_NETWORK_HEADER, SKB_NFCT, SKB_TAIL},
-    matching::Place,
     memory,
     packet::Packet,
 };
@@ -40,29 +39,39 @@ pub fn socket_deliver(ctx: SkBuffContext) -> i32 {
     if !Packet::read(at, end, &mut packet) {
         return PASS;
     }
-    emit::count(&mut counters.matched);
     // SAFETY: `read` filled it.
     let packet = unsafe { packet.assume_init_ref() };
-    let sight = Sight {
+    let taken = Taken {
         skb,
         conntrack: member(skb, SKB_NFCT.load()).unwrap_or(0),
-        detail: 0,
-        place: Place {
-            device_name: cpu.receiving.device_name,
-            cgroup: 0,
-            netns: cpu.receiving.netns,
-            ifindex: cpu.receiving.ifindex,
-        },
         length: ctx.len(),
-        reason: 0,
-        in_ifindex: 0,
-        out_ifindex: 0,
-        flags: 0,
-        hook: hook::SOCKET_DELIVER,
-        netfilter_hook: 0,
+        receiving: cpu.receiving,
     };
-    emit::event(cpu, &sight, packet);
+    emit::event(cpu, Sight::new(hook::SOCKET_DELIVER), packet, &taken);
     PASS
+}
+
+/// A buffer that a socket takes, at the place where it was received.
+struct Taken {
+    skb: u64,
+    conntrack: u64,
+    length: u32,
+    receiving: Receiving,
+}
+
+impl About for Taken {
+    #[inline(always)]
+    fn describe(&self, to: *mut Event) {
+        // SAFETY: the trait's caller gives a reserved record.
+        unsafe {
+            (*to).skb = self.skb;
+            (*to).conntrack = self.conntrack;
+            (*to).length = self.length;
+            (*to).device_name = self.receiving.device_name;
+            (*to).ifindex = self.receiving.ifindex;
+            (*to).netns = self.receiving.netns;
+        }
+    }
 }
 
 /// A member of the buffer, by a probe read: the context is not a typed pointer here.

@@ -1,0 +1,149 @@
+//! Loading the BPF object: maps sized, globals set, programs taken by the verifier.
+
+use std::io;
+
+use aya::{
+    Ebpf, EbpfLoader, Pod,
+    maps::{Array, MapData, PerCpuArray, RingBuf},
+};
+use tracer_common::{cpu::CpuState, filter::Program};
+
+use super::{btf::Offsets, object::OBJECT};
+
+/// The sizes that the kernel side works with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// The ring buffer, in bytes: a power of two of whole pages.
+    pub ring: u32,
+    /// How many tuples are followed at once.
+    pub followed: u32,
+}
+
+impl Default for Sizes {
+    fn default() -> Self {
+        Self {
+            ring: 8 << 20,
+            followed: 1 << 16,
+        }
+    }
+}
+
+/// Why the object could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The object or a map was refused.
+    #[error("cannot load the BPF object: {0}; `tracer doctor` says what this kernel lacks")]
+    Object(#[from] aya::EbpfError),
+    /// A map is not what it should be.
+    #[error(
+        "the BPF object's map {name} cannot be used: {reason}; rebuild it with `cargo xtask ebpf`"
+    )]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The filter could not be written.
+    #[error("cannot set the filter: {0}")]
+    Filter(io::Error),
+}
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct FilterValue(Program);
+
+// SAFETY: the program is integers without padding (its size is asserted in tracer-common).
+unsafe impl Pod for FilterValue {}
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct CpuValue(CpuState);
+
+// SAFETY: as above.
+unsafe impl Pod for CpuValue {}
+
+/// Loads the object with the kernel's offsets, and sets the filter before anything is attached.
+///
+/// # Errors
+/// [`LoadError`]; nothing stays loaded then.
+pub fn load(offsets: &Offsets, sizes: Sizes, filter: &Program) -> Result<Ebpf, LoadError> {
+    let mut loader = EbpfLoader::new();
+    for (name, offset) in offsets.iter() {
+        loader.override_global(name, offset, true);
+    }
+    loader.map_max_entries("EVENTS", sizes.ring);
+    loader.map_max_entries("FOLLOWED", sizes.followed);
+    let mut ebpf = loader.load(OBJECT)?;
+    set_filter(&mut ebpf, filter)?;
+    Ok(ebpf)
+}
+
+/// Replaces the filter; what is followed already stays followed.
+///
+/// # Errors
+/// [`LoadError`] when the map refuses it.
+pub fn set_filter(ebpf: &mut Ebpf, filter: &Program) -> Result<(), LoadError> {
+    let name = "FILTER";
+    let map = ebpf.map_mut(name).ok_or_else(|| missing(name))?;
+    let mut array: Array<&mut MapData, FilterValue> =
+        map.try_into().map_err(|e| wrong(name, &e))?;
+    array
+        .set(0, FilterValue(*filter), 0)
+        .map_err(|e| wrong(name, &e))
+}
+
+/// The ring buffer; it can be taken once.
+///
+/// # Errors
+/// [`LoadError::Map`].
+pub fn take_ring(ebpf: &mut Ebpf) -> Result<RingBuf<MapData>, LoadError> {
+    let name = "EVENTS";
+    RingBuf::try_from(ebpf.take_map(name).ok_or_else(|| missing(name))?)
+        .map_err(|e| wrong(name, &e))
+}
+
+/// The per-CPU state; it can be taken once.
+///
+/// # Errors
+/// [`LoadError::Map`].
+pub fn take_counters(ebpf: &mut Ebpf) -> Result<Counters, LoadError> {
+    let name = "CPU";
+    PerCpuArray::try_from(ebpf.take_map(name).ok_or_else(|| missing(name))?)
+        .map(Counters)
+        .map_err(|e| wrong(name, &e))
+}
+
+/// The counters of all CPUs.
+pub struct Counters(PerCpuArray<MapData, CpuValue>);
+
+impl std::fmt::Debug for Counters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Counters")
+    }
+}
+
+impl Counters {
+    /// What each CPU counted up to now.
+    ///
+    /// # Errors
+    /// What the map look-up said.
+    pub fn read(&self) -> Result<Vec<CpuState>, LoadError> {
+        let values = self.0.get(&0, 0).map_err(|e| wrong("CPU", &e))?;
+        Ok(values.iter().map(|value| value.0).collect())
+    }
+}
+
+fn missing(name: &'static str) -> LoadError {
+    LoadError::Map {
+        name,
+        reason: "it is not there".to_owned(),
+    }
+}
+
+fn wrong(name: &'static str, error: &dyn std::error::Error) -> LoadError {
+    LoadError::Map {
+        name,
+        reason: error.to_string(),
+    }
+}

@@ -1,0 +1,240 @@
+//! BPF netfilter programs and their links (`BPF_PROG_TYPE_NETFILTER`, Linux 6.4 and newer).
+//!
+//! aya has no such program type, so the two programs are taken from the same object by aya-obj,
+//! bound to the maps that aya created, and loaded and linked by plain bpf(2) calls. A link belongs
+//! to the network namespace of the thread that makes it, holds a reference on that namespace, and
+//! goes with its file descriptor: nothing stays behind a killed process.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io, mem,
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+};
+
+use aya::maps::Map;
+use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type};
+
+/// `NFPROTO_IPV4` and `NFPROTO_IPV6` (uapi).
+const FAMILIES: [u32; 2] = [2, 10];
+/// The IP hooks, prerouting to postrouting.
+const HOOKS: u32 = 5;
+/// The first and the last priority that a link may have: the extremes are the kernel's own
+/// (`bpf_nf_check_pf_and_hooks`, net/netfilter/nf_bpf_link.c).
+const FIRST: i32 = i32::MIN + 1;
+const LAST: i32 = i32::MAX - 1;
+/// Room for what the verifier says.
+const LOG_SIZE: usize = 1 << 20;
+
+/// Why the programs could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum NetfilterError {
+    /// The object cannot be prepared: it was not built from this version's sources.
+    #[error(
+        "the BPF object's {program} cannot be prepared: {reason}; rebuild it with `cargo xtask ebpf`"
+    )]
+    Object {
+        /// The program.
+        program: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The kernel refuses the program.
+    #[error("the kernel refuses {program}: {source}{}", log_tail(.log))]
+    Load {
+        /// The program.
+        program: &'static str,
+        /// The errno.
+        source: io::Error,
+        /// What the verifier said.
+        log: String,
+    },
+}
+
+fn log_tail(log: &str) -> String {
+    let tail: Vec<&str> = log
+        .lines()
+        .rev()
+        .filter(|line| !line.trim().is_empty())
+        .take(4)
+        .collect();
+    if tail.is_empty() {
+        String::new()
+    } else {
+        format!(
+            ": {}",
+            tail.into_iter().rev().collect::<Vec<_>>().join("; ")
+        )
+    }
+}
+
+/// The two loaded programs.
+#[derive(Debug)]
+pub struct Programs {
+    enter: OwnedFd,
+    leave: OwnedFd,
+}
+
+/// One namespace's links; dropping them detaches.
+#[derive(Debug)]
+pub struct Links {
+    links: Vec<OwnedFd>,
+}
+
+impl Links {
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.links.is_empty()
+    }
+}
+
+impl Programs {
+    /// Loads both programs of `object`, bound to the maps of `ebpf`.
+    ///
+    /// # Errors
+    /// [`NetfilterError::Load`] with `EINVAL` where the kernel has no such program type.
+    pub fn load(ebpf: &aya::Ebpf, object: &[u8]) -> Result<Self, NetfilterError> {
+        Ok(Self {
+            enter: load(ebpf, object, "netfilter_enter")?,
+            leave: load(ebpf, object, "netfilter_leave")?,
+        })
+    }
+
+    /// Links both programs at every IP hook of the calling thread's network namespace.
+    ///
+    /// # Errors
+    /// What bpf(2) said; `EPERM` without `CAP_NET_ADMIN` over that namespace.
+    pub fn link_here(&self) -> io::Result<Links> {
+        let mut links = Vec::new();
+        for family in FAMILIES {
+            for hook in 0..HOOKS {
+                // Last end first: a packet between two links is seen leaving, which says less
+                // wrong than one seen entering and never again.
+                links.push(link(&self.leave, family, hook, LAST)?);
+                links.push(link(&self.enter, family, hook, FIRST)?);
+            }
+        }
+        Ok(Links { links })
+    }
+}
+
+fn load(ebpf: &aya::Ebpf, object: &[u8], name: &'static str) -> Result<OwnedFd, NetfilterError> {
+    let broken = |reason: String| NetfilterError::Object {
+        program: name,
+        reason,
+    };
+    let mut object = aya_obj::Object::parse(object).map_err(|e| broken(e.to_string()))?;
+    let fds: HashMap<&str, RawFd> = ebpf
+        .maps()
+        .filter_map(|(name, map)| Some((name, map_fd(map)?)))
+        .collect();
+    let text: HashSet<usize> = object
+        .functions
+        .keys()
+        .map(|(section, _)| *section)
+        .collect();
+    let maps: Vec<(String, RawFd, aya_obj::Map)> = object
+        .maps
+        .iter()
+        .filter_map(|(name, map)| Some((name.clone(), *fds.get(name.as_str())?, map.clone())))
+        .collect();
+    object
+        .relocate_maps(
+            maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map)),
+            &text,
+        )
+        .map_err(|e| broken(e.to_string()))?;
+    object
+        .relocate_calls(&text)
+        .map_err(|e| broken(e.to_string()))?;
+    let program = object
+        .programs
+        .get(name)
+        .ok_or_else(|| broken("no such program".to_owned()))?;
+    let function = object
+        .functions
+        .get(&program.function_key())
+        .ok_or_else(|| broken("no such function".to_owned()))?;
+    load_instructions(name, &function.instructions)
+}
+
+fn map_fd(map: &Map) -> Option<RawFd> {
+    match map {
+        Map::Array(data) | Map::PerCpuArray(data) | Map::LruHashMap(data) | Map::RingBuf(data) => {
+            Some(data.fd().as_fd().as_raw_fd())
+        }
+        _ => None,
+    }
+}
+
+fn load_instructions(
+    name: &'static str,
+    instructions: &[aya_obj::generated::bpf_insn],
+) -> Result<OwnedFd, NetfilterError> {
+    let attempt = |log: &mut [u8]| {
+        // SAFETY: bpf_attr is integers and pointers as integers; zero is a value of each.
+        let mut attr: bpf_attr = unsafe { mem::zeroed() };
+        // SAFETY: the member of the union that BPF_PROG_LOAD reads.
+        let load = unsafe { &mut attr.__bindgen_anon_3 };
+        load.prog_type = bpf_prog_type::BPF_PROG_TYPE_NETFILTER as u32;
+        load.expected_attach_type = bpf_attach_type::BPF_NETFILTER as u32;
+        load.insns = instructions.as_ptr() as u64;
+        load.insn_cnt = u32::try_from(instructions.len()).unwrap_or(u32::MAX);
+        load.license = c"GPL".as_ptr() as u64;
+        for (to, from) in load.prog_name.iter_mut().zip(name.bytes().take(15)) {
+            *to = from.cast_signed();
+        }
+        if !log.is_empty() {
+            load.log_level = 1;
+            load.log_size = u32::try_from(log.len()).unwrap_or(u32::MAX);
+            load.log_buf = log.as_mut_ptr() as u64;
+        }
+        bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)
+    };
+    attempt(&mut []).map_err(|first| {
+        let mut log = vec![0; LOG_SIZE];
+        let source = attempt(&mut log).err().unwrap_or(first);
+        let end = log.iter().position(|b| *b == 0).unwrap_or(log.len());
+        NetfilterError::Load {
+            program: name,
+            source,
+            log: String::from_utf8_lossy(&log[..end]).into_owned(),
+        }
+    })
+}
+
+fn link(program: &OwnedFd, family: u32, hook: u32, priority: i32) -> io::Result<OwnedFd> {
+    // SAFETY: as in `load_instructions`.
+    let mut attr: bpf_attr = unsafe { mem::zeroed() };
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd().cast_unsigned();
+    attr.link_create.attach_type = bpf_attach_type::BPF_NETFILTER as u32;
+    attr.link_create.__bindgen_anon_3.netfilter.pf = family;
+    attr.link_create.__bindgen_anon_3.netfilter.hooknum = hook;
+    attr.link_create.__bindgen_anon_3.netfilter.priority = priority;
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)
+}
+
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+    // SAFETY: the attribute is a whole bpf_attr, its pointers live through the call, and both
+    // commands used here return a new file descriptor, which is ours.
+    unsafe {
+        let result = libc::syscall(
+            libc::SYS_bpf,
+            command as libc::c_long,
+            &raw mut *attr,
+            size_of::<bpf_attr>(),
+        );
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(OwnedFd::from_raw_fd(
+            RawFd::try_from(result).map_err(io::Error::other)?,
+        ))
+    }
+}
