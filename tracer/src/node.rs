@@ -15,3 +15,4 @@ pub mod snapshot;
 mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod watch;

@@ -4,6 +4,9 @@
 //! caller's must stay where it is. In each it asks for the links and leaves again; nothing stays
 //! open behind it. What cannot be read becomes a note, and the rest is read all the same.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -132,10 +135,13 @@ impl Reader {
         &self.inventory
     }
 
-    /// How many devices each namespace has that could be read.
+    /// The namespaces in order of inode, with how many devices are known in each.
     pub fn sizes(&self) -> impl Iterator<Item = (u32, usize)> {
-        let size = |(&inode, table): (&u32, &Table)| (inode, table.links.len());
-        self.tables.iter().map(size)
+        let known = |inode| self.tables.get(inode).map_or(0, |table| table.links.len());
+        self.inventory
+            .entries
+            .keys()
+            .map(move |inode| (*inode, known(inode)))
     }
 
     /// Reads by entering with the calling thread. Returns the namespaces whose table lacks a device

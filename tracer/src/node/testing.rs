@@ -1,6 +1,10 @@
 //! Real network namespaces for tests.
 
-use std::{process::Command, thread};
+use std::{
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
@@ -39,5 +43,49 @@ pub(crate) fn run(line: &str) -> bool {
             println!("{line}: {error}");
             false
         }
+    }
+}
+
+/// A named network namespace, deleted at the end of the test.
+pub(crate) struct Named {
+    pub(crate) name: String,
+}
+
+impl Named {
+    pub(crate) fn new(name: &str) -> Self {
+        let name = format!("tn{}-{name}", std::process::id());
+        assert!(run(&format!("ip netns add {name}")), "ip is needed");
+        Self { name }
+    }
+
+    /// Runs `ip` with these words in the namespace.
+    pub(crate) fn ip(&self, words: &str) {
+        assert!(run(&format!("ip -n {} {words}", self.name)), "ip {words}");
+    }
+
+    /// Deletes its name, and with it the namespace unless something else holds it.
+    pub(crate) fn delete(self) {}
+
+    pub(crate) fn inode(&self) -> u32 {
+        let path = format!("/run/netns/{}", self.name);
+        super::netns::inode_of(&std::fs::File::open(path).unwrap()).unwrap()
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        run(&format!("ip netns del {}", self.name));
+    }
+}
+
+/// Waits until something holds, as long as a slow machine may need.
+pub(crate) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "waited in vain: {what}"
+        );
+        thread::sleep(Duration::from_millis(5));
     }
 }

@@ -1,0 +1,296 @@
+//! Keeping what the node knows fresh while tracing.
+//!
+//! One thread. It wakes when the mount table changes (every runtime mounts the namespaces it
+//! makes), every second (for namespaces that only have processes), and when someone asks about a
+//! number that the snapshot does not explain. It then looks at the inventory, which enters nothing,
+//! and reads only what is new, due or asked for. Namespaces are entered by short-lived threads and
+//! nothing of one stays open, so a pod that is deleted while tracing really goes.
+
+mod schedule;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
+    io::Errno,
+};
+use tokio::sync::watch::{self, Receiver, Sender};
+
+use self::schedule::Schedule;
+use super::{
+    inventory::Entry,
+    read::{ReadError, Reader},
+    snapshot::Snapshot,
+};
+
+/// Between two looks that nothing but time causes.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Between two looks that the mount table causes: mounts come in bursts.
+const GAP: Duration = Duration::from_millis(20);
+/// Requests kept between two wake-ups.
+const MAX_ASKED: usize = 4096;
+
+/// Why the node cannot be watched.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// The first reading failed.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The mount table, a thread or a descriptor could not be had.
+    #[error("cannot watch the node for new network namespaces: {0}")]
+    System(#[from] io::Error),
+}
+
+/// Something about a network namespace, in the order in which it was found.
+///
+/// An [`Entry`] can be opened; close it soon, it cannot end before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is new; at the start, all are. It may still be empty.
+    Appeared(Entry),
+    /// It was just read again: a moment to look whether it has rules by now.
+    Revisited(Entry),
+    /// No process is in it and no mount leads to it any more. References that were taken on it
+    /// must be dropped for it to end. Its number may be used again from then on.
+    Vanished(u32),
+}
+
+/// A snapshot that is kept fresh until this is dropped.
+#[derive(Debug)]
+pub struct Watch {
+    snapshots: Receiver<Arc<Snapshot>>,
+    requests: Requests,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Asks for a namespace to be read again. Cheap to clone and to call.
+#[derive(Clone, Debug)]
+pub struct Requests(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    asked: Mutex<Asked>,
+    wake: OwnedFd,
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    inodes: BTreeSet<u32>,
+    stop: bool,
+}
+
+impl Watch {
+    /// Reads the node, reports every namespace there is, and goes on doing so.
+    ///
+    /// `on_change` is first called here, then by the watching thread; while it works, nothing is
+    /// watched.
+    ///
+    /// # Errors
+    /// When nothing can be read.
+    pub fn start(on_change: impl FnMut(Change) + Send + 'static) -> Result<Self, WatchError> {
+        Self::start_with(PERIOD, on_change)
+    }
+
+    fn start_with(
+        period: Duration,
+        on_change: impl FnMut(Change) + Send + 'static,
+    ) -> Result<Self, WatchError> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io_error)?;
+        let shared = Arc::new(Shared {
+            asked: Mutex::default(),
+            wake,
+        });
+        let (publish, snapshots) = watch::channel(Arc::default());
+        let mut worker = Worker {
+            reader: Reader::default(),
+            schedule: Schedule::default(),
+            on_change,
+            publish,
+            shared: Arc::clone(&shared),
+            // Opened before the first look: a change after that one is seen.
+            mounts: File::open("/proc/self/mountinfo")?,
+            period,
+        };
+        worker.look(BTreeSet::new(), false)?;
+        let thread = thread::Builder::new().name("node".to_owned());
+        Ok(Self {
+            snapshots,
+            requests: Requests(shared),
+            thread: Some(thread.spawn(move || worker.run())?),
+        })
+    }
+
+    /// What is known now.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshots.borrow())
+    }
+
+    /// The snapshots as they change.
+    #[must_use]
+    pub fn subscribe(&self) -> Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
+    }
+
+    /// A handle to ask with.
+    #[must_use]
+    pub fn requests(&self) -> Requests {
+        self.requests.clone()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.requests.0.asked().stop = true;
+        self.requests.0.wake();
+        if let Some(thread) = self.thread.take() {
+            // It panicked: there is nothing to stop, and the panic was printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Requests {
+    /// Has a namespace read again soon: an event names it, or a device in it, that the snapshot
+    /// does not know. A new snapshot follows if there is anything new; asking again and again is
+    /// harmless.
+    pub fn request(&self, inode: u32) {
+        let mut asked = self.0.asked();
+        if asked.inodes.len() < MAX_ASKED && asked.inodes.insert(inode) {
+            drop(asked);
+            self.0.wake();
+        }
+    }
+}
+
+impl Shared {
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self) {
+        // It can only fail because the counter is at its end, and then the reader wakes anyway.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+}
+
+struct Worker<F> {
+    reader: Reader,
+    schedule: Schedule,
+    on_change: F,
+    publish: Sender<Arc<Snapshot>>,
+    shared: Arc<Shared>,
+    mounts: File,
+    period: Duration,
+}
+
+impl<F: FnMut(Change)> Worker<F> {
+    fn run(mut self) {
+        let mut last_look = Instant::now();
+        let mut next_round = last_look + self.period;
+        let mut mounts_changed = false;
+        loop {
+            let now = Instant::now();
+            let mut wait = next_round.saturating_duration_since(now);
+            if mounts_changed {
+                wait = wait.min((last_look + GAP).saturating_duration_since(now));
+            }
+            wait = wait.min(self.schedule.next(now).unwrap_or(wait));
+            mounts_changed |= self.wait(wait);
+            let asked = std::mem::take(&mut *self.shared.asked());
+            if asked.stop {
+                return;
+            }
+            self.schedule.request(asked.inodes);
+            let now = Instant::now();
+            let asked = self.schedule.ready(now);
+            let round = now >= next_round;
+            let mounted = mounts_changed && now >= last_look + GAP;
+            if round || mounted || !asked.is_empty() {
+                // What cannot be listed now may be listable at the next look.
+                let _ = self.look(asked, round);
+                last_look = now;
+                mounts_changed = false;
+            }
+            if round {
+                next_round = now + self.period;
+            }
+        }
+    }
+
+    /// Waits; whether the mount table changed.
+    fn wait(&self, longest: Duration) -> bool {
+        let mut events = [
+            PollFd::new(&self.shared.wake, PollFlags::IN),
+            PollFd::new(&self.mounts, PollFlags::PRI),
+        ];
+        let longest = Timespec::try_from(longest).ok();
+        let changed = match poll(&mut events, longest.as_ref()) {
+            Ok(_) => !events[1].revents().is_empty(),
+            // A signal: look and wait again.
+            Err(Errno::INTR) => false,
+            Err(_) => {
+                // No waiting is possible; do not spin.
+                thread::sleep(GAP);
+                false
+            }
+        };
+        // Empty when something else woke.
+        let _ = rustix::io::read(&self.shared.wake, &mut [0u8; 8]);
+        changed
+    }
+
+    /// Looks which namespaces there are, reads what is new, asked for and, in a round, due.
+    fn look(&mut self, asked: BTreeSet<u32>, round: bool) -> Result<(), ReadError> {
+        let found = self.reader.look()?;
+        for &inode in &found.vanished {
+            self.schedule.vanished(inode);
+            (self.on_change)(Change::Vanished(inode));
+        }
+        for &inode in &found.appeared {
+            self.schedule.appeared(inode);
+            self.tell(inode, Change::Appeared);
+        }
+        let mut again = asked;
+        again.extend(found.affected);
+        if round {
+            let sizes: Vec<_> = self.reader.sizes().collect();
+            again.extend(self.schedule.round(&sizes));
+        }
+        again.retain(|inode| !found.appeared.contains(inode));
+        let all: Vec<u32> = found.appeared.iter().chain(&again).copied().collect();
+        self.reader.read(&all)?;
+        for inode in again {
+            self.tell(inode, Change::Revisited);
+        }
+        let snapshot = self.reader.snapshot();
+        self.publish.send_if_modified(|published| {
+            let modified = **published != snapshot;
+            if modified {
+                *published = Arc::new(snapshot);
+            }
+            modified
+        });
+        Ok(())
+    }
+
+    fn tell(&mut self, inode: u32, change: impl FnOnce(Entry) -> Change) {
+        if let Some(entry) = self.reader.inventory().entries.get(&inode) {
+            (self.on_change)(change(entry.clone()));
+        }
+    }
+}
+
+fn io_error(error: Errno) -> io::Error {
+    error.into()
+}
