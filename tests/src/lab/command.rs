@@ -5,13 +5,25 @@ use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, bail};
 
+/// In the environment of every process that a lab starts: the lab's id. By it a process is found
+/// that was started by an owner killed since, and is not in its namespace yet.
+pub(super) const LAB_VARIABLE: &str = "TRACER_LAB";
+
+/// A command for the lab that the network namespace belongs to.
+pub(super) fn of_lab(netns: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new(program);
+    let id = netns.split_once('-').map_or(netns, |(id, _)| id);
+    command.env(LAB_VARIABLE, id);
+    command
+}
+
 /// A command that runs `program` in the named network namespace.
 ///
 /// Through `nsenter`, which only changes the network namespace: `ip netns exec` would also unshare
 /// the mounts, which nothing here needs. `nsenter` replaces itself by the program, so the child's
 /// pid is the program's.
 pub(super) fn in_netns(netns: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
-    let mut command = Command::new("nsenter");
+    let mut command = of_lab(netns, "nsenter");
     command
         .arg(format!("--net=/run/netns/{netns}"))
         .arg("--")
@@ -67,7 +79,7 @@ fn line(command: &Command) -> String {
 
 /// Runs `ip` commands, one a line, in the named network namespace.
 pub(super) fn ip_batch(netns: &str, lines: &str) -> anyhow::Result<()> {
-    let mut command = Command::new("ip");
+    let mut command = of_lab(netns, "ip");
     command.args(["-netns", netns, "-batch", "-"]);
     run(&mut command, lines)
         .map(drop)

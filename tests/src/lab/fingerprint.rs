@@ -19,7 +19,8 @@ const COMMANDS: &[&[&str]] = &[
     &["ip6tables-nft-save"],
     &["iptables-legacy-save"],
     &["ip6tables-legacy-save"],
-    &["ip", "-details", "-oneline", "link"],
+    // Without `-details`, which show a bridge's timers.
+    &["ip", "-oneline", "link"],
     &["tc", "qdisc"],
     &["ip", "-oneline", "address"],
     &["ip", "-4", "route", "show", "table", "all"],

@@ -25,7 +25,10 @@ fn path(netns: &str) -> PathBuf {
 
 /// Makes a namespace with its loopback up.
 pub(super) fn add(netns: &str) -> anyhow::Result<()> {
-    command::run(Command::new("ip").args(["netns", "add", netns]), "")?;
+    command::run(
+        command::of_lab(netns, "ip").args(["netns", "add", netns]),
+        "",
+    )?;
     command::ip_batch(netns, "link set lo up")
 }
 
@@ -47,11 +50,12 @@ pub(super) fn with_prefix(prefix: &str) -> anyhow::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Ends every process in the namespaces and removes them. Goes on after a failure and reports the
-/// first.
-pub(super) fn remove_all(names: &[String]) -> anyhow::Result<()> {
-    let mut result = kill_processes(names);
-    for netns in names {
+/// Ends every process of the lab `id` and removes its namespaces. Goes on after a failure and
+/// reports the first.
+pub(super) fn remove_all(id: &str) -> anyhow::Result<()> {
+    let prefix = format!("{id}-");
+    let mut result = kill_processes(id, &with_prefix(&prefix)?);
+    for netns in &with_prefix(&prefix)? {
         let removed = command::run(Command::new("ip").args(["netns", "delete", netns]), "");
         result = result.and(removed.map(drop));
     }
@@ -87,13 +91,14 @@ pub(super) fn set_sysctls(netns: &str, values: &[(&str, &str)]) -> anyhow::Resul
     })
 }
 
-/// The processes in any of the namespaces, this one excepted.
-pub(super) fn processes(names: &[String]) -> anyhow::Result<Vec<Pid>> {
+/// The processes in any of the namespaces or started for the lab `id`, this one excepted.
+fn processes(id: &str, names: &[String]) -> anyhow::Result<Vec<Pid>> {
     let inodes: Vec<String> = names
         .iter()
         .filter_map(|netns| fs::metadata(path(netns)).ok())
         .map(|metadata| format!("net:[{}]", metadata.ino()))
         .collect();
+    let mark = format!("{}={id}", command::LAB_VARIABLE).into_bytes();
     let mut pids = Vec::new();
     for entry in fs::read_dir("/proc").context("cannot list /proc")? {
         let entry = entry?;
@@ -105,9 +110,13 @@ pub(super) fn processes(names: &[String]) -> anyhow::Result<Vec<Pid>> {
         let Ok(netns) = fs::read_link(entry.path().join("ns/net")) else {
             continue;
         };
-        if inodes
+        let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+        if (inodes
             .iter()
             .any(|inode| netns.as_os_str() == inode.as_str())
+            || environment
+                .split(|&byte| byte == 0)
+                .any(|variable| variable == mark))
             && let Some(pid) = Pid::from_raw(pid)
             && pid != rustix::process::getpid()
         {
@@ -117,11 +126,11 @@ pub(super) fn processes(names: &[String]) -> anyhow::Result<Vec<Pid>> {
     Ok(pids)
 }
 
-/// Kills every process in the namespaces and waits until they are gone.
-fn kill_processes(names: &[String]) -> anyhow::Result<()> {
+/// Kills every process of the lab and waits until they are gone.
+fn kill_processes(id: &str, names: &[String]) -> anyhow::Result<()> {
     let limit = Instant::now() + KILL_LIMIT;
     loop {
-        let pids = processes(names)?;
+        let pids = processes(id, names)?;
         if pids.is_empty() {
             return Ok(());
         }
@@ -130,7 +139,7 @@ fn kill_processes(names: &[String]) -> anyhow::Result<()> {
             let _ = kill_process(pid, Signal::KILL);
         }
         if Instant::now() > limit {
-            return Err(anyhow!("processes {pids:?} in {names:?} do not end"));
+            return Err(anyhow!("processes {pids:?} of the lab {id} do not end"));
         }
         thread::sleep(Duration::from_millis(5));
     }

@@ -123,7 +123,7 @@ pub(super) fn join(node: &Node, other: &Node, fabric: Fabric) -> anyhow::Result<
     command::ip_batch(&node.netns, &lines)?;
     if fabric == Fabric::Vxlan {
         let lines = forwarding_entries(other);
-        let mut bridge = std::process::Command::new("bridge");
+        let mut bridge = command::of_lab(&node.netns, "bridge");
         command::run(bridge.args(["-netns", &node.netns, "-batch", "-"]), &lines)?;
     }
     Ok(())

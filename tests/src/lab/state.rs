@@ -88,11 +88,8 @@ pub(super) fn directory(id: &str) -> PathBuf {
 /// Takes down the labs of dead owners and claims an id for a new lab.
 pub(super) fn claim(owner: Option<Owner>, config: Config) -> anyhow::Result<String> {
     let _lock = lock()?;
-    for entry in entries()? {
-        if is_abandoned(&entry) {
-            remove(&entry.id)
-                .with_context(|| format!("cannot take down the abandoned lab {}", entry.id))?;
-        }
+    for id in abandoned()? {
+        remove(&id).with_context(|| format!("cannot take down the abandoned lab {id}"))?;
     }
     for _ in 0..100 {
         let id = random_id();
@@ -113,6 +110,27 @@ pub(super) fn claim(owner: Option<Owner>, config: Config) -> anyhow::Result<Stri
         }
     }
     bail!("found no free lab id: see `cargo xtask lab list`")
+}
+
+/// The labs of dead owners, and namespaces without a lab: a process killed in the midst of raising
+/// may have left a command behind that made one after the lab was taken down.
+fn abandoned() -> anyhow::Result<Vec<String>> {
+    let entries = entries()?;
+    let mut ids: Vec<String> = namespace::with_prefix("tl")?
+        .iter()
+        .filter_map(|name| name.split_once('-'))
+        .map(|(id, _)| id.to_owned())
+        .filter(|id| is_id(id) && entries.iter().all(|entry| entry.id != *id))
+        .collect();
+    ids.extend(
+        entries
+            .into_iter()
+            .filter(is_abandoned)
+            .map(|entry| entry.id),
+    );
+    ids.sort();
+    ids.dedup();
+    Ok(ids)
 }
 
 fn is_abandoned(entry: &Entry) -> bool {
@@ -197,8 +215,7 @@ fn remove(id: &str) -> anyhow::Result<()> {
     if !is_id(id) {
         bail!("{id:?} is not a lab's id: see `cargo xtask lab list`");
     }
-    let names = namespace::with_prefix(&format!("{id}-"))?;
-    let emptied = namespace::remove_all(&names);
+    let emptied = namespace::remove_all(id);
     let removed = match fs::remove_dir_all(directory(id)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", directory(id).display()))
