@@ -3,5 +3,8 @@
 //! Data flows one way: hooks -> ring -> source -> [`event`] -> journey -> report -> sinks; the
 //! drawing is in ARCHITECTURE.md.
 
+pub mod event;
 pub mod filter;
+pub mod journey;
+pub mod kernel;
 pub mod node;

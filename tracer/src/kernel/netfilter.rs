@@ -22,6 +22,9 @@ const HOOKS: u32 = 5;
 /// (`bpf_nf_check_pf_and_hooks`, net/netfilter/nf_bpf_link.c).
 const FIRST: i32 = i32::MIN + 1;
 const LAST: i32 = i32::MAX - 1;
+/// How many priorities towards the middle are tried: a hook holds one BPF function a priority
+/// (`nf_hook_entries_grow`, `EBUSY`), so another tracer beside this one may have taken the first.
+const TRIES: i32 = 16;
 /// Room for what the verifier says.
 const LOG_SIZE: usize = 1 << 20;
 
@@ -116,8 +119,8 @@ impl Programs {
             for hook in 0..HOOKS {
                 // Last end first: a packet between two links is seen leaving, which says less
                 // wrong than one seen entering and never again.
-                links.push(link(&self.leave, family, hook, LAST)?);
-                links.push(link(&self.enter, family, hook, FIRST)?);
+                links.push(link_near(&self.leave, family, hook, LAST, -1)?);
+                links.push(link_near(&self.enter, family, hook, FIRST, 1)?);
             }
         }
         Ok(Links { links })
@@ -207,6 +210,18 @@ fn load_instructions(
             log: String::from_utf8_lossy(&log[..end]).into_owned(),
         }
     })
+}
+
+/// Links at the first free priority from `end` on.
+fn link_near(program: &OwnedFd, family: u32, hook: u32, end: i32, step: i32) -> io::Result<OwnedFd> {
+    let mut taken = io::Error::from(io::ErrorKind::ResourceBusy);
+    for n in 0..TRIES {
+        match link(program, family, hook, end + n * step) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => taken = error,
+            result => return result,
+        }
+    }
+    Err(taken)
 }
 
 fn link(program: &OwnedFd, family: u32, hook: u32, priority: i32) -> io::Result<OwnedFd> {
