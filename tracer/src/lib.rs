@@ -8,3 +8,4 @@ pub mod filter;
 pub mod journey;
 pub mod kernel;
 pub mod node;
+pub mod output;

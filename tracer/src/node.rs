@@ -4,6 +4,7 @@
 //! while tracing. Below them: which namespaces there are ([`inventory`]), what each says of its
 //! devices ([`links`]), and how the two ends of a veth find each other ([`tables`]).
 
+pub mod find;
 pub mod inventory;
 pub mod link;
 mod links;

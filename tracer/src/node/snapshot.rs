@@ -48,6 +48,9 @@ pub struct Namespace {
     /// Its names, the most telling first: `host` for the initial one, then those of its mounts.
     #[serde(default)]
     pub names: Vec<String>,
+    /// Where it is mounted.
+    #[serde(default)]
+    pub mounts: Vec<String>,
     /// Whether it is the node's own (that of pid 1).
     #[serde(default)]
     pub initial: bool,

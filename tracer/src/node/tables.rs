@@ -102,6 +102,11 @@ pub(super) fn snapshot(inventory: &Inventory, tables: &Tables, notes: &[String])
     let namespaces = inventory.entries.values().map(|entry| Namespace {
         inode: entry.inode,
         names: entry.names.clone(),
+        mounts: entry
+            .mounts
+            .iter()
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect(),
         initial: entry.initial,
         own: entry.own,
         process: entry.process.clone(),

@@ -1,0 +1,3 @@
+//! What people and programs are shown: one module for each format.
+
+pub mod sanitize;
