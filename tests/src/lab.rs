@@ -71,7 +71,7 @@ impl Lab {
     /// Without root, without the needed programs, or when a step fails: then what was raised is
     /// taken down again, and the error names the command that failed and what it said.
     pub fn up(config: &Config) -> anyhow::Result<Self> {
-        Self::raise(*config, Some(Owner::current()?))
+        Self::raise(*config, Owner::current()?)
     }
 
     /// Raises a lab that outlives this process, until [`state::down`].
@@ -79,7 +79,10 @@ impl Lab {
     /// # Errors
     /// As [`Self::up`].
     pub fn up_detached(config: &Config) -> anyhow::Result<Self> {
-        let mut lab = Self::raise(*config, None)?;
+        // Until it stands, it belongs to this process: should that be killed, it is cleaned up.
+        let mut lab = Self::up(config)?;
+        lab.owner = None;
+        state::save(&lab)?;
         lab.armed = false;
         Ok(lab)
     }
@@ -92,7 +95,7 @@ impl Lab {
         state::load(id)
     }
 
-    fn raise(config: Config, owner: Option<Owner>) -> anyhow::Result<Self> {
+    fn raise(config: Config, owner: Owner) -> anyhow::Result<Self> {
         requirement::check()?;
         let server = servers::executable()?;
         let id = state::claim(owner, config)?;
@@ -101,7 +104,7 @@ impl Lab {
             outside: topology::outside(&id),
             id,
             config,
-            owner,
+            owner: Some(owner),
             pods: Vec::new(),
             services: Vec::new(),
             children: Vec::new(),

@@ -1,11 +1,17 @@
 //! `cargo xtask lab`: a lab for a person.
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command as Process;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use tracer_tests::lab::{Config, DNS_PORT, Fabric, HTTP_PORT, Lab, Plugin, Proxy, state};
+use tracer_tests::lab::{
+    Config, DNS_PORT, Fabric, HTTP_PORT, Lab, Plugin, Proxy, requirement, state,
+};
+
+use crate::{packages, process};
 
 /// What to do with labs.
 #[derive(Subcommand)]
@@ -55,9 +61,12 @@ pub(crate) struct Shell {
 }
 
 /// Runs the subcommand.
+///
+/// # Errors
+/// Without root, or when the subcommand fails.
 pub(crate) fn run(command: Command) -> anyhow::Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("labs are made of network namespaces, which needs root: run this with sudo");
+    if let Some(reason) = requirement::unavailable() {
+        bail!("{reason}: run this with sudo");
     }
     match command {
         Command::Up(up) => raise(&up),
@@ -68,14 +77,16 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
 }
 
 fn raise(up: &Up) -> anyhow::Result<()> {
-    crate::build::lab_server()?;
+    packages::install()?;
+    process::build_lab_server()?;
     let config = Config {
         plugin: up.plugin,
         fabric: up.fabric,
         proxy: up.proxy,
     };
     let lab = Lab::up_detached(&config)?;
-    print(&lab);
+    // A reader that has seen enough (`| head`) is no error.
+    let _ = print(&lab, &mut io::stdout().lock());
     Ok(())
 }
 
@@ -109,10 +120,13 @@ fn list() -> anyhow::Result<()> {
 
 /// The given id, or that of the only lab a person raised.
 fn the_one(id: Option<&str>) -> anyhow::Result<String> {
+    let entries = state::list()?;
     if let Some(id) = id {
+        if entries.iter().all(|entry| entry.id != id) {
+            bail!("there is no lab {id}: see `cargo xtask lab list`");
+        }
         return Ok(id.to_owned());
     }
-    let entries = state::list()?;
     let mut own = entries.iter().filter(|entry| entry.owner.is_none());
     match (own.next(), own.next()) {
         (Some(entry), None) => Ok(entry.id.clone()),
@@ -138,74 +152,105 @@ fn open_shell(shell: &Shell) -> anyhow::Result<()> {
 }
 
 /// Says what stands where.
-fn print(lab: &Lab) {
-    println!("lab {} is up ({})\n", lab.id(), lab.config());
-    println!(
-        "{:<9} {:<18} {:<16} {:<22} on the node",
-        "place", "network namespace", "IPv4", "IPv6"
-    );
+fn print(lab: &Lab, out: &mut impl Write) -> io::Result<()> {
+    writeln!(out, "lab {} is up ({})\n", lab.id(), lab.config())?;
+    let row = |out: &mut dyn Write, cells: [&dyn Display; 5]| {
+        let [place, netns, ipv4, ipv6, veth] = cells.map(ToString::to_string);
+        let row = format!("{place:<9} {netns:<18} {ipv4:<15} {ipv6:<22} {veth}");
+        writeln!(out, "{}", row.trim_end())
+    };
+    let heads = [
+        "place",
+        "network namespace",
+        "IPv4",
+        "IPv6",
+        "device on the node",
+    ];
+    row(out, heads.each_ref().map(|head| head as &dyn Display))?;
     for node in lab.nodes() {
-        println!(
-            "{:<9} {:<18} {:<16} {:<22}",
-            node.name, node.netns, node.ipv4, node.ipv6
-        );
+        row(
+            out,
+            [&node.name, &node.netns, &node.ipv4, &node.ipv6, &"eth0"],
+        )?;
         for pod in lab.pods().iter().filter(|pod| pod.node == node.name) {
-            println!(
-                "  pod {:<3} {:<18} {:<16} {:<22} {}",
-                pod.name, pod.netns, pod.ipv4, pod.ipv6, pod.veth
-            );
+            let name = format!("  pod {}", pod.name);
+            row(out, [&name, &pod.netns, &pod.ipv4, &pod.ipv6, &pod.veth])?;
         }
     }
     let outside = lab.outside();
-    println!(
-        "{:<9} {:<18} {:<16} {:<22}\n",
-        "outside", outside.netns, outside.ipv4, outside.ipv6
-    );
-    println!("b1, b2 and outside serve HTTP on {HTTP_PORT} and DNS on {DNS_PORT}/udp\n");
-    println!(
+    row(
+        out,
+        [
+            &"outside",
+            &outside.netns,
+            &outside.ipv4,
+            &outside.ipv6,
+            &"",
+        ],
+    )?;
+    writeln!(
+        out,
+        "\nb1, b2 and outside serve HTTP on {HTTP_PORT} and DNS on {DNS_PORT}/udp\n"
+    )?;
+    print_services(lab, out)?;
+    print_examples(lab, out)
+}
+
+fn print_services(lab: &Lab, out: &mut impl Write) -> io::Result<()> {
+    writeln!(
+        out,
         "{:<26} {:<5} {:<11} {:<17} {:<5} {:<9} endpoints",
         "Service", "", "ClusterIP", "", "port", "node port"
-    );
+    )?;
     for service in lab.services() {
-        let endpoints: Vec<String> = service
-            .endpoints
-            .iter()
+        let endpoints = service.endpoints.iter();
+        let endpoints: Vec<String> = endpoints
             .map(|endpoint| format!("{}:{}", endpoint.pod, endpoint.port))
             .collect();
-        let endpoints = if endpoints.is_empty() {
-            "none".to_owned()
-        } else {
-            endpoints.join(" ")
-        };
-        let node_port = service
-            .node_port
-            .map(|port| port.to_string())
-            .unwrap_or_default();
-        println!(
-            "{:<26} {:<5} {:<11} {:<17} {:<5} {node_port:<9} {endpoints}",
+        writeln!(
+            out,
+            "{:<26} {:<5} {:<11} {:<17} {:<5} {:<9} {}",
             service.full_name(),
             service.protocol,
             service.cluster_ip,
             service.cluster_ip6,
             service.port,
-        );
+            service
+                .node_port
+                .map(|port| port.to_string())
+                .unwrap_or_default(),
+            if endpoints.is_empty() {
+                "none".to_owned()
+            } else {
+                endpoints.join(" ")
+            },
+        )?;
     }
-    print_examples(lab);
+    Ok(())
 }
 
-fn print_examples(lab: &Lab) {
-    let (a1, outside) = (lab.netns("a1"), lab.netns("outside"));
-    let web = lab.service("web-node2");
-    println!("\ntry:");
-    println!("  ip netns exec {a1} curl http://{}/", web.cluster_ip);
-    println!("  ip netns exec {a1} curl 'http://[{}]/'", web.cluster_ip6);
-    println!(
+fn print_examples(lab: &Lab, out: &mut impl Write) -> io::Result<()> {
+    let (id, a1, outside) = (lab.id(), lab.netns("a1"), lab.netns("outside"));
+    let (web, dns) = (lab.service("web-node2"), lab.service("kube-dns"));
+    writeln!(out, "\ntry:")?;
+    writeln!(out, "  ip netns exec {a1} curl http://{}/", web.cluster_ip)?;
+    writeln!(
+        out,
+        "  ip netns exec {a1} curl 'http://[{}]/'",
+        web.cluster_ip6
+    )?;
+    writeln!(
+        out,
         "  ip netns exec {a1} dig @{} web.default +short",
-        lab.service("kube-dns").cluster_ip
-    );
+        dns.cluster_ip
+    )?;
     for node in lab.nodes() {
-        println!("  ip netns exec {outside} curl http://{}:30080/", node.ipv4);
+        writeln!(
+            out,
+            "  ip netns exec {outside} curl http://{}:30080/",
+            node.ipv4
+        )?;
     }
-    println!("  cargo xtask lab shell a1 --lab {}", lab.id());
-    println!("  cargo xtask lab down {}", lab.id());
+    writeln!(out, "  cargo xtask lab shell a1 --lab {id}")?;
+    writeln!(out, "  cargo xtask lab down {id}")
 }

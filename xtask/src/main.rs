@@ -2,8 +2,12 @@
 //!
 //! One file for each; this one only parses and dispatches.
 
-mod build;
+mod demo;
+mod interrupt;
 mod lab;
+mod packages;
+mod process;
+mod test;
 
 use std::process::ExitCode;
 
@@ -19,6 +23,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Raise a cluster in network namespaces, trace one curl in it, print its journey.
+    Demo,
+    /// Check and test everything.
+    Test,
     /// Two Kubernetes nodes made of network namespaces, to try things on.
     #[command(subcommand)]
     Lab(lab::Command),
@@ -26,13 +34,12 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Lab(command) => lab::run(command),
+        Command::Demo => demo::run(),
+        Command::Test => test::run().map(|()| ExitCode::SUCCESS),
+        Command::Lab(command) => lab::run(command).map(|()| ExitCode::SUCCESS),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }

@@ -67,7 +67,7 @@ fn start_time(pid: u32) -> Option<u64> {
 pub struct Entry {
     /// The lab's id.
     pub id: String,
-    /// Its variant; none while it is being raised, or when its state cannot be read.
+    /// Its variant; none when its state cannot be read.
     pub config: Option<Config>,
     /// Whom it belongs to; none: a person.
     pub owner: Option<Owner>,
@@ -86,7 +86,7 @@ pub(super) fn directory(id: &str) -> PathBuf {
 }
 
 /// Takes down the labs of dead owners and claims an id for a new lab.
-pub(super) fn claim(owner: Option<Owner>, config: Config) -> anyhow::Result<String> {
+pub(super) fn claim(owner: Owner, config: Config) -> anyhow::Result<String> {
     let _lock = lock()?;
     for id in abandoned()? {
         remove(&id).with_context(|| format!("cannot take down the abandoned lab {id}"))?;
@@ -99,7 +99,7 @@ pub(super) fn claim(owner: Option<Owner>, config: Config) -> anyhow::Result<Stri
         match fs::create_dir(directory(&id)) {
             Ok(()) => {
                 let claim = Claim {
-                    owner,
+                    owner: Some(owner),
                     config: Some(config),
                 };
                 write(&id, &claim)?;

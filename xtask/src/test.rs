@@ -1,0 +1,122 @@
+//! `cargo xtask test`: everything that must hold, in the order in which failures are cheapest.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use crate::{packages, process};
+
+/// A step's name and what it does.
+type Step = (&'static str, fn() -> anyhow::Result<()>);
+
+/// Each stands on those before it. The lab's tests come with the end-to-end tests: both need root.
+const STEPS: &[Step] = &[
+    ("formatting", formatting),
+    ("clippy", clippy),
+    ("clippy of the BPF programs", clippy_ebpf),
+    ("packages", packages::install),
+    ("unit and property tests", unit_tests),
+    ("the lab and end-to-end tests", end_to_end_tests),
+    ("licences and sources of the dependencies", dependencies),
+];
+
+/// Runs all steps up to the first that fails.
+///
+/// # Errors
+/// The failed step's.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let mut times = Vec::new();
+    for (name, step) in STEPS {
+        println!("\n== {name}");
+        let begin = Instant::now();
+        step().with_context(|| format!("{name} (step {} of {})", times.len() + 1, STEPS.len()))?;
+        let seconds = begin.elapsed().as_secs();
+        println!("== {name}: passed in {seconds} s");
+        times.push((name, seconds));
+    }
+    println!("\nall passed in {} s:", begin.elapsed().as_secs());
+    for (name, seconds) in times {
+        println!("{seconds:>6} s  {name}");
+    }
+    Ok(())
+}
+
+fn formatting() -> anyhow::Result<()> {
+    process::run(process::cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn clippy() -> anyhow::Result<()> {
+    let scope = [
+        "clippy",
+        "--workspace",
+        "--exclude",
+        "tracer-ebpf",
+        "--all-targets",
+    ];
+    process::run(process::cargo().args(scope).args(["--", "-D", "warnings"]))
+}
+
+/// On the host's target, which stable Rust has; only unwinding must be off, for lack of `std`.
+fn clippy_ebpf() -> anyhow::Result<()> {
+    let scope = [
+        "clippy",
+        "--package",
+        "tracer-ebpf",
+        "--config",
+        "profile.dev.panic='abort'",
+    ];
+    process::run(process::cargo().args(scope).args(["--", "-D", "warnings"]))
+}
+
+fn unit_tests() -> anyhow::Result<()> {
+    let exclude = ["--exclude", "tracer-ebpf", "--exclude", "tracer-tests"];
+    process::run(process::cargo().args(["test", "--workspace"]).args(exclude))
+}
+
+/// With the release build: what is tested is what is shipped, and the demo uses it too.
+fn end_to_end_tests() -> anyhow::Result<()> {
+    let tracer = process::build_tracer()?;
+    let mut command = process::cargo();
+    command.args(["test", "--package", "tracer-tests"]);
+    process::run(command.env("TRACER_BIN", tracer))
+}
+
+/// Advisories are left out: their database has to be downloaded.
+fn dependencies() -> anyhow::Result<()> {
+    let deny = cargo_deny()?;
+    let mut command = std::process::Command::new(deny);
+    command.current_dir(process::root());
+    process::run(command.args([
+        "deny",
+        "--log-level",
+        "error",
+        "check",
+        "licenses",
+        "bans",
+        "sources",
+    ]))
+}
+
+/// An installed `cargo-deny`, else one built once into `<target>/tools`.
+fn cargo_deny() -> anyhow::Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let tools = process::target_directory()?.join("tools");
+    let found = std::env::split_paths(&path)
+        .chain([tools.join("bin")])
+        .map(|directory| directory.join("cargo-deny"))
+        .find(|path| path.is_file());
+    if let Some(path) = found {
+        return Ok(path);
+    }
+    println!("installing cargo-deny into {}", tools.display());
+    let mut install = process::cargo();
+    install
+        .args(["install", "cargo-deny", "--locked", "--root"])
+        .arg(&tools);
+    process::run(install.env("CARGO_TARGET_DIR", tools.join("build")))?;
+    // The build takes more room than all of the project's own.
+    std::fs::remove_dir_all(tools.join("build")).context("cannot remove cargo-deny's build")?;
+    Ok(tools.join("bin/cargo-deny"))
+}
