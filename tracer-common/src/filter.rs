@@ -127,6 +127,13 @@ fn beyond(port: u16, term: &Term) -> u64 {
     black_box(port.wrapping_sub(low) | high.wrapping_sub(port)) >> 63
 }
 
+/// 1 when the subject's protocol has no ports of the kind that filters mean: TCP's, UDP's, SCTP's.
+#[inline(always)]
+fn portless(subject: &Subject) -> u64 {
+    let protocol = u64::from(subject.protocol);
+    nonzero(protocol ^ 6) & nonzero(protocol ^ 17) & nonzero(protocol ^ 132)
+}
+
 impl Term {
     /// Whether the term holds. An unknown kind holds never.
     ///
@@ -136,15 +143,16 @@ impl Term {
     #[must_use]
     #[inline(always)]
     pub fn holds(&self, subject: &Subject) -> bool {
-        self.misses(subject) == 0
+        self.misses(subject, portless(subject)) == 0
     }
 
+    /// `portless` is the subject's, which is the same for all terms.
     #[inline(always)]
-    fn misses(&self, s: &Subject) -> u64 {
+    fn misses(&self, s: &Subject, portless: u64) -> u64 {
         let (source, destination) = (outside(&s.source, self), outside(&s.destination, self));
         let (from, to) = (
-            beyond(s.source_port, self),
-            beyond(s.destination_port, self),
+            beyond(s.source_port, self) | portless,
+            beyond(s.destination_port, self) | portless,
         );
         let low = u64::from(self.low);
         let name = nonzero((s.device_name[0] ^ self.value[0]) | (s.device_name[1] ^ self.value[1]));
@@ -185,13 +193,14 @@ impl Program {
         if self.count == 0 {
             return true;
         }
+        let portless = portless(subject);
         let mut next = 0usize;
         for _ in 0..MAX_TERMS {
             if next >= MAX_TERMS {
                 break;
             }
             let term = &self.terms[next];
-            next = usize::from(if term.holds(subject) {
+            next = usize::from(if term.misses(subject, portless) == 0 {
                 term.on_true
             } else {
                 term.on_false
