@@ -87,55 +87,51 @@ impl Display for ParseError {
     }
 }
 
+/// A character of the text as it is shown: its byte, its column, how many columns it takes.
+struct Cell {
+    at: usize,
+    column: usize,
+    shown: char,
+    width: usize,
+}
+
 /// The part of the text around the span as it is to be shown, and the column and width of the span
 /// in it.
 fn excerpt(text: &str, span: &Range<usize>) -> (String, usize, usize) {
-    let cells: Vec<(usize, char, usize)> = text
-        .char_indices()
-        .map(|(at, c)| {
-            let (c, width) = cell(c);
-            (at, c, width)
-        })
-        .collect();
-    let columns = |from: usize, to: usize| -> usize {
-        cells
-            .iter()
-            .filter(|(at, ..)| (from..to).contains(at))
-            .map(|(.., width)| width)
-            .sum()
-    };
-    let begin = columns(0, span.start);
-    let end = columns(0, span.end);
-    let total = columns(0, usize::MAX);
-    let first = if total <= WIDTH {
-        0
-    } else {
-        begin
-            .saturating_sub(BEFORE)
-            .min(total.saturating_sub(WIDTH))
-    };
-    let mut line = String::new();
-    let (mut column, mut skipped, mut used) = (0, 0, 0);
-    if first > 0 {
-        line.push('…');
-        used = 1;
+    let mut total = 0;
+    let mut cells = Vec::new();
+    for (at, c) in text.char_indices() {
+        let (shown, width) = cell(c);
+        cells.push(Cell {
+            at,
+            column: total,
+            shown,
+            width,
+        });
+        total += width;
     }
-    let lead = used;
-    for (_, c, width) in &cells {
-        if column < first {
-            skipped += width;
-        } else if column + width > first + WIDTH {
-            line.push('…');
-            break;
-        } else {
-            line.push(*c);
-            used += width;
-        }
-        column += width;
-    }
-    let start = (begin - skipped.min(begin) + lead).min(used);
-    let stop = (end - skipped.min(end) + lead).min(used);
-    (line, start, stop.saturating_sub(start).max(1))
+    let column_of = |byte: usize| {
+        let cell = cells.iter().find(|cell| cell.at >= byte);
+        cell.map_or(total, |cell| cell.column)
+    };
+    let (begin, end) = (column_of(span.start), column_of(span.end));
+    let from = begin
+        .saturating_sub(BEFORE)
+        .min(total.saturating_sub(WIDTH));
+    cells.retain(|cell| cell.column >= from && cell.column + cell.width <= from + WIDTH);
+
+    let first = cells.first().map_or(0, |cell| cell.column);
+    let last = cells.last().map_or(0, |cell| cell.column + cell.width);
+    let lead = if first > 0 { "…" } else { "" };
+    let trail = if last < total { "…" } else { "" };
+    let line: String = cells.iter().map(|cell| cell.shown).collect();
+    let (begin, end) = (begin.clamp(first, last), end.clamp(first, last));
+    let shift = lead.chars().count();
+    (
+        format!("{lead}{line}{trail}"),
+        begin - first + shift,
+        (end - begin).max(1),
+    )
 }
 
 /// The character that is shown in the place of `c`, and its width in columns.

@@ -7,8 +7,8 @@ use super::resolve::{Node, ResolvedFilter};
 impl ResolvedFilter {
     /// Whether the flow matches whose hops these are, of both directions, in any order.
     ///
-    /// Give each hop that is known once; what repeats does no harm. A packet within a tunnel's is
-    /// a hop with its own, inner tuple. Where [`Self::needs_all_hops`], the answer is final only
+    /// What repeats does no harm. A packet in a tunnel is a hop with its own, inner tuple; give the
+    /// outer one as one more hop, as the kernel judges both. Where [`Self::needs_all_hops`], the answer is final only
     /// when the flow is.
     #[must_use]
     pub fn matches_flow<'a, I>(&self, hops: I) -> bool
