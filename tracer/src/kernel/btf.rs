@@ -102,7 +102,8 @@ impl fmt::Debug for KernelBtf {
 }
 
 impl KernelBtf {
-    /// Decodes the running kernel's BTF. Do it once: it takes tens of milliseconds.
+    /// Decodes the running kernel's BTF. Do it once, and drop it when the questions are asked: it
+    /// takes tens of milliseconds and as many megabytes.
     ///
     /// # Errors
     /// When `vmlinux` cannot be read or decoded. A module that cannot is a note.

@@ -94,7 +94,6 @@ impl Inventory {
     pub fn read() -> io::Result<Self> {
         let own = netns_of(process::id())?.ok_or(io::ErrorKind::NotFound)?;
         let mut inventory = Self::default();
-        inventory.add_mounts(&fs::read("/proc/self/mountinfo")?);
         let mut denied = 0usize;
         for pid in pids()? {
             match netns_of(pid) {
@@ -104,6 +103,9 @@ impl Inventory {
                 Err(_) => {}
             }
         }
+        // After the processes: a runtime mounts the namespace of a process, then ends the process.
+        // The other way round it could be missed in both.
+        inventory.add_mounts(&fs::read("/proc/self/mountinfo")?);
         if denied > 0 {
             inventory.notes.push(format!(
                 "the network namespaces of {denied} processes cannot be read; this needs \

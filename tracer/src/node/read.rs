@@ -135,6 +135,12 @@ impl Reader {
         &self.inventory
     }
 
+    /// Whether a namespace exists.
+    #[must_use]
+    pub fn knows(&self, inode: u32) -> bool {
+        self.inventory.entries.contains_key(&inode)
+    }
+
     /// The namespaces in order of inode, with how many devices are known in each.
     pub fn sizes(&self) -> impl Iterator<Item = (u32, usize)> {
         let known = |inode| self.tables.get(inode).map_or(0, |table| table.links.len());

@@ -166,8 +166,12 @@ impl Requests {
     /// harmless.
     pub fn request(&self, inode: u32) {
         let mut asked = self.0.asked();
-        if asked.inodes.len() < MAX_ASKED && asked.inodes.insert(inode) {
-            drop(asked);
+        let first = asked.inodes.is_empty();
+        if asked.inodes.len() < MAX_ASKED {
+            asked.inodes.insert(inode);
+        }
+        drop(asked);
+        if first {
             self.0.wake();
         }
     }
@@ -260,6 +264,10 @@ impl<F: FnMut(Change)> Worker<F> {
         for &inode in &found.appeared {
             self.schedule.appeared(inode);
             self.tell(inode, Change::Appeared);
+        }
+        let unknown = asked.iter().filter(|inode| !self.reader.knows(**inode));
+        for &inode in unknown {
+            self.schedule.unknown(inode, Instant::now());
         }
         let mut again = asked;
         again.extend(found.affected);

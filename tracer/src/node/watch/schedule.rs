@@ -17,6 +17,10 @@ const LARGEST: usize = 8;
 const OTHERS: usize = 8;
 /// Least time between two readings of one namespace on request.
 const QUIET: Duration = Duration::from_millis(200);
+/// The same for a number that no namespace had.
+const QUIET_UNKNOWN: Duration = Duration::from_secs(2);
+/// Least time between two batches of requests.
+const BATCH: Duration = Duration::from_millis(50);
 /// Requests kept; a flood of them can name only so many namespaces that exist.
 const MAX_PENDING: usize = 4096;
 
@@ -26,7 +30,9 @@ pub(super) struct Schedule {
     /// The last of the others that was read.
     last: u32,
     pending: BTreeSet<u32>,
-    served: BTreeMap<u32, Instant>,
+    /// When a namespace that was asked for may be served again.
+    not_before: BTreeMap<u32, Instant>,
+    next_batch: Option<Instant>,
 }
 
 impl Schedule {
@@ -70,27 +76,33 @@ impl Schedule {
 
     /// The requests to serve now.
     pub(super) fn ready(&mut self, now: Instant) -> BTreeSet<u32> {
-        self.served
-            .retain(|_, served| now.duration_since(*served) < QUIET);
-        let served = &self.served;
-        let ready = |inode: &&u32| !served.contains_key(inode);
-        let ready: BTreeSet<u32> = self.pending.iter().filter(ready).copied().collect();
+        if self.next_batch.is_some_and(|next| now < next) {
+            return BTreeSet::new();
+        }
+        self.not_before.retain(|_, at| *at > now);
+        let free = |inode: &&u32| !self.not_before.contains_key(inode);
+        let ready: BTreeSet<u32> = self.pending.iter().filter(free).copied().collect();
         for &inode in &ready {
             self.pending.remove(&inode);
-            self.served.insert(inode, now);
+            self.not_before.insert(inode, now + QUIET);
+        }
+        if !ready.is_empty() {
+            self.next_batch = Some(now + BATCH);
         }
         ready
     }
 
+    /// No namespace had this number.
+    pub(super) fn unknown(&mut self, inode: u32, now: Instant) {
+        self.not_before.insert(inode, now + QUIET_UNKNOWN);
+    }
+
     /// How long until a request that waits can be served.
     pub(super) fn next(&self, now: Instant) -> Option<Duration> {
-        let waits = self.pending.iter().map(|inode| {
-            let served = self.served.get(inode);
-            served.map_or(Duration::ZERO, |served| {
-                (*served + QUIET).saturating_duration_since(now)
-            })
-        });
-        waits.min()
+        let at = |inode| self.not_before.get(inode).copied().unwrap_or(now);
+        let first = self.pending.iter().map(at).min()?;
+        let first = self.next_batch.map_or(first, |next| first.max(next));
+        Some(first.saturating_duration_since(now))
     }
 }
 
@@ -135,10 +147,24 @@ mod tests {
         assert_eq!(schedule.ready(start), BTreeSet::from([5, 6]));
         assert_eq!(schedule.next(start), None);
         schedule.request([5, 7]);
-        assert_eq!(schedule.ready(start), BTreeSet::from([7]));
-        assert_eq!(schedule.next(start), Some(QUIET));
-        assert!(schedule.ready(start + QUIET / 2).is_empty());
+        assert!(schedule.ready(start).is_empty(), "of the next batch");
+        assert_eq!(schedule.next(start), Some(BATCH));
+        assert_eq!(schedule.ready(start + BATCH), BTreeSet::from([7]));
+        assert_eq!(schedule.next(start + BATCH), Some(QUIET - BATCH));
         assert_eq!(schedule.ready(start + QUIET), BTreeSet::from([5]));
+    }
+
+    #[test]
+    fn a_number_without_a_namespace_is_not_looked_for_all_the_time() {
+        let start = Instant::now();
+        let mut schedule = Schedule::default();
+        schedule.request([1]);
+        assert_eq!(schedule.ready(start), BTreeSet::from([1]));
+        schedule.unknown(1, start);
+        schedule.request([1]);
+        assert_eq!(schedule.next(start), Some(QUIET_UNKNOWN));
+        assert!(schedule.ready(start + QUIET).is_empty());
+        assert_eq!(schedule.ready(start + QUIET_UNKNOWN), BTreeSet::from([1]));
     }
 
     #[test]

@@ -134,6 +134,23 @@ fn a_deleted_namespace_ends_while_it_is_watched() {
 }
 
 #[test]
+fn a_namespace_that_only_an_open_descriptor_keeps_has_vanished() {
+    if !root() {
+        return;
+    }
+    let netns = Named::new("kept");
+    let (watch, changes) = start();
+    let inode = netns.inode();
+    // What a netfilter link or the attacher itself would be.
+    let kept = File::open(format!("/run/netns/{}", netns.name)).unwrap();
+    assert!(watch.snapshot().namespace(inode).is_some());
+    netns.delete();
+    let is_gone = |change| change == Change::Vanished(inode);
+    wait_until("it vanishes", || changes.try_iter().any(is_gone));
+    drop(kept);
+}
+
+#[test]
 fn dropping_it_ends_its_thread() {
     let (watch, changes) = start();
     drop(watch);
