@@ -286,47 +286,46 @@ fn rules(lab: &Lab) -> anyhow::Result<()> {
     for node in lab.nodes() {
         for family in Family::ALL {
             let view = proxy_view(node, family, lab.services());
-            if lab.config().proxy == Proxy::Nftables {
-                let listed = lab.run(lab.command(&node.name, "nft").args(["list", "ruleset"]))?;
-                let name = if family == Family::Ipv4 {
-                    "ip kube-proxy"
-                } else {
-                    "ip6 kube-proxy"
-                };
-                let (listed, meant) = (ruleset::nftables(&listed), proxy::nftables::rules(&view));
-                ensure!(
-                    listed.get(name) == ruleset::nftables(&meant).get(name),
-                    "{listed:#?}"
-                );
-                continue;
+            match lab.config().proxy {
+                Proxy::Nftables => nftables_rules(lab, &node.name, &view)?,
+                Proxy::IptablesNft => iptables_rules(lab, &node.name, &view, "nft")?,
+                Proxy::IptablesLegacy => iptables_rules(lab, &node.name, &view, "legacy")?,
             }
-            let tool = if family == Family::Ipv4 {
-                "iptables"
-            } else {
-                "ip6tables"
-            };
-            let backend = if lab.config().proxy == Proxy::IptablesNft {
-                "nft"
-            } else {
-                "legacy"
-            };
-            let save = format!("{tool}-{backend}-save");
-            let mut saved = ruleset::iptables(&lab.run(&mut lab.command(&node.name, save))?);
-            let meant = ruleset::iptables(&proxy::iptables::rules(&view));
-            let nat = saved.get_mut("nat").context("no nat table")?;
-            ensure!(nat.chains.remove("FLANNEL-POSTRTG"), "no masquerading");
-            ensure!(
-                nat.rules.remove("FLANNEL-POSTRTG").is_some(),
-                "no masquerading"
-            );
-            let jumps = nat.rules.get_mut("POSTROUTING").and_then(Vec::pop);
-            ensure!(
-                jumps.is_some_and(|jump| jump.ends_with("FLANNEL-POSTRTG")),
-                "no jump"
-            );
-            ensure!(saved == meant, "{}: {saved:#?}\n{meant:#?}", node.name);
         }
     }
+    Ok(())
+}
+
+fn nftables_rules(lab: &Lab, node: &str, view: &proxy::Node) -> anyhow::Result<()> {
+    let listed = lab.run(lab.command(node, "nft").args(["list", "ruleset"]))?;
+    let mut listed = ruleset::nftables(&listed);
+    for (name, table) in ruleset::nftables(&proxy::nftables::rules(view)) {
+        let listed = listed.remove(&name).context("no such table")?;
+        ensure!(listed == table, "{node}: {listed:#?}\n{table:#?}");
+    }
+    let masquerading = match view.family {
+        Family::Ipv4 => "ip flannel-ipv4",
+        Family::Ipv6 => "ip6 flannel-ipv6",
+    };
+    ensure!(listed.contains_key(masquerading), "{node}: no masquerading");
+    Ok(())
+}
+
+fn iptables_rules(lab: &Lab, node: &str, view: &proxy::Node, backend: &str) -> anyhow::Result<()> {
+    let tool = match view.family {
+        Family::Ipv4 => "iptables",
+        Family::Ipv6 => "ip6tables",
+    };
+    let save = format!("{tool}-{backend}-save");
+    let mut saved = ruleset::iptables(&lab.run(&mut lab.command(node, save))?);
+    let meant = ruleset::iptables(&proxy::iptables::rules(view));
+    let nat = saved.get_mut("nat").context("no nat table")?;
+    let masquerading = nat.rules.remove("FLANNEL-POSTRTG");
+    ensure!(masquerading.is_some(), "{node}: no masquerading");
+    ensure!(nat.chains.remove("FLANNEL-POSTRTG"));
+    let jump = nat.rules.get_mut("POSTROUTING").and_then(Vec::pop);
+    ensure!(jump.is_some_and(|jump| jump.ends_with("FLANNEL-POSTRTG")));
+    ensure!(saved == meant, "{node}: {saved:#?}\n{meant:#?}");
     Ok(())
 }
 

@@ -223,45 +223,56 @@ impl Writer<'_> {
         let Some(port) = service.node_port else {
             return;
         };
-        let (name, protocol) = (service.full_name(), service.protocol);
         let external = service_chain("KUBE-EXT", service);
+        self.node_port(tables, port, &external);
+        self.masquerade_external(tables, &external, cluster);
+        tables.nat_chains.push(external.clone());
+        if service.external_endpoints().is_empty() {
+            self.external_service(tables, "has no local endpoints", port, "DROP");
+        } else {
+            let target = if service.external_local {
+                local
+            } else {
+                cluster
+            };
+            let _ = writeln!(tables.nat, "-A {external} -j {target}");
+        }
+    }
+
+    fn node_port(&self, tables: &mut Tables, port: u16, external: &str) {
+        let (name, protocol) = (self.service.full_name(), self.service.protocol);
+        let to_port =
+            format!("-p {protocol} -m comment --comment \"{name}\" -m {protocol} --dport {port}");
         if self.node.accounting && self.node.family == Family::Ipv4 {
             let count = accounting(self.node, "localhost_nps_accepted_pkts");
             let _ = writeln!(
                 tables.node_ports,
-                "-A KUBE-NODEPORTS -d 127.0.0.0/8 -p {protocol} -m comment --comment \"{name}\" -m {protocol} --dport {port}{count} -j {external}"
+                "-A KUBE-NODEPORTS -d 127.0.0.0/8 {to_port}{count} -j {external}"
             );
         }
         let _ = writeln!(
             tables.node_ports,
-            "-A KUBE-NODEPORTS -p {protocol} -m comment --comment \"{name}\" -m {protocol} --dport {port} -j {external}"
+            "-A KUBE-NODEPORTS {to_port} -j {external}"
         );
-        tables.nat_chains.push(external.clone());
-        if service.external_local {
-            let from_here =
-                format!("for {name} external destinations\" -m addrtype --src-type LOCAL");
-            let _ = writeln!(
-                tables.nat,
-                "-A {external} -s {} -m comment --comment \"pod traffic for {name} external destinations\" -j {cluster}\n\
-                 -A {external} -m comment --comment \"masquerade LOCAL traffic {from_here} -j KUBE-MARK-MASQ\n\
-                 -A {external} -m comment --comment \"route LOCAL traffic {from_here} -j {cluster}",
-                self.node.cluster_cidr
-            );
-        } else {
-            let _ = writeln!(
-                tables.nat,
-                "-A {external} -m comment --comment \"masquerade traffic for {name} external destinations\" -j KUBE-MARK-MASQ"
-            );
-        }
-        let target = if service.external_local {
-            local
-        } else {
-            cluster
+    }
+
+    fn masquerade_external(&self, tables: &mut Tables, external: &str, cluster: &str) {
+        let name = self.service.full_name();
+        let rule = |comment: &str, rest: &str| {
+            let comment = format!("{comment} {name} external destinations");
+            format!("-m comment --comment \"{comment}\" {rest}")
         };
-        if service.external_endpoints().is_empty() {
-            self.external_service(tables, "has no local endpoints", port, "DROP");
+        let mut write = |rule: String| writeln!(tables.nat, "-A {external} {rule}");
+        if self.service.external_local {
+            let pods = rule("pod traffic for", &format!("-j {cluster}"));
+            let _ = write(format!("-s {} {pods}", self.node.cluster_cidr));
+            let from_here = "-m addrtype --src-type LOCAL";
+            let to = format!("{from_here} -j KUBE-MARK-MASQ");
+            let _ = write(rule("masquerade LOCAL traffic for", &to));
+            let to = format!("{from_here} -j {cluster}");
+            let _ = write(rule("route LOCAL traffic for", &to));
         } else {
-            let _ = writeln!(tables.nat, "-A {external} -j {target}");
+            let _ = write(rule("masquerade traffic for", "-j KUBE-MARK-MASQ"));
         }
     }
 

@@ -1,5 +1,7 @@
 //! kube-proxy's nftables mode as of 1.36, as `nft list ruleset` prints it.
 
+mod service;
+
 use std::fmt::Write as _;
 
 use super::{Endpoint, Family, Node, ServicePort, hash};
@@ -262,41 +264,31 @@ impl Writer<'_> {
     }
 
     fn common_chains(&self, text: &mut String) {
-        let ip = self.ip;
-        let to_node = if !self.node.node_port_ips.is_empty() {
-            format!("{ip} daddr @nodeport-ips")
-        } else if self.node.family == Family::Ipv4 {
-            "fib daddr type local ip daddr != 127.0.0.0/8".to_owned()
-        } else {
-            "fib daddr type local ip6 daddr != ::1".to_owned()
+        let (ip, port) = (self.ip, "meta l4proto . th dport vmap");
+        // Which packets are for the node itself. Only nat has to look the address up: a check in
+        // filter's input hook sees no others.
+        let (node, checked) = match (self.node.node_port_ips.is_empty(), self.node.family) {
+            (false, _) => (format!("{ip} daddr @nodeport-ips"), ""),
+            (true, Family::Ipv4) => (
+                "ip daddr != 127.0.0.0/8".to_owned(),
+                "fib daddr type local ",
+            ),
+            (true, Family::Ipv6) => ("ip6 daddr != ::1".to_owned(), "fib daddr type local "),
         };
-        let checked = if self.node.node_port_ips.is_empty() {
-            to_node.trim_start_matches("fib daddr type local ")
-        } else {
-            &to_node
-        };
-        let port = "meta l4proto . th dport vmap";
-        chain(
-            text,
-            "nodeport-endpoints-check",
-            [format!("{checked} {port} @no-endpoint-nodeports").as_str()],
-        );
-        let by_address = |name: &str, map: &str, text: &mut String| {
+        let rule = format!("{node} {port} @no-endpoint-nodeports");
+        chain(text, "nodeport-endpoints-check", [rule.as_str()]);
+        for (name, map) in [
+            ("service-endpoints-check", "no-endpoint-services"),
+            ("firewall-check", "firewall-ips"),
+        ] {
             chain(text, name, [format!("{ip} daddr . {port} @{map}").as_str()]);
-        };
-        by_address("service-endpoints-check", "no-endpoint-services", text);
-        by_address("firewall-check", "firewall-ips", text);
-        self.services_chain(text, &format!("{to_node} {port}"));
-        chain(
-            text,
-            "masquerading",
-            [
-                "meta mark & 0x00004000 != 0x00000000 meta mark set meta mark ^ 0x00004000 masquerade fully-random",
-                &format!(
-                    "ct status dnat {ip} saddr . {ip} daddr . meta l4proto . th dport @hairpin-connections masquerade fully-random"
-                ),
-            ],
+        }
+        self.services_chain(text, &format!("{checked}{node} {port}"));
+        let hairpin = format!(
+            "ct status dnat {ip} saddr . {ip} daddr . meta l4proto . th dport @hairpin-connections masquerade fully-random"
         );
+        let marked = "meta mark & 0x00004000 != 0x00000000 meta mark set meta mark ^ 0x00004000 masquerade fully-random";
+        chain(text, "masquerading", [marked, &hairpin]);
         self.check_chains(text);
     }
 
@@ -334,103 +326,6 @@ impl Writer<'_> {
                 "reject",
             ],
         );
-    }
-
-    fn service(&self, text: &mut String, service: &ServicePort) {
-        if service.endpoints.is_empty() {
-            return;
-        }
-        if service.affinity.is_some() {
-            for endpoint in &service.endpoints {
-                self.endpoint(text, service, endpoint);
-            }
-        }
-        let all: Vec<&Endpoint> = service.endpoints.iter().collect();
-        self.choose(text, "service", service, &all);
-        let local = service.local_policy_endpoints();
-        if !local.is_empty() {
-            self.choose(text, "local", service, &local);
-        }
-        if service.node_port.is_some() {
-            self.external(text, service);
-        }
-    }
-
-    fn endpoint(&self, text: &mut String, service: &ServicePort, endpoint: &Endpoint) {
-        let name = endpoint_chain("endpoint", service, endpoint);
-        let affinity = endpoint_chain("affinity", service, endpoint);
-        chain(
-            text,
-            &name,
-            [
-                format!("update @{affinity} {{ {} saddr }}", self.ip).as_str(),
-                &format!(
-                    "meta l4proto {} dnat to {}",
-                    service.protocol,
-                    endpoint.address()
-                ),
-            ],
-        );
-    }
-
-    /// The chain that chooses one of the endpoints.
-    fn choose(&self, text: &mut String, prefix: &str, service: &ServicePort, from: &[&Endpoint]) {
-        let (ip, count) = (self.ip, from.len());
-        let mut rules = Vec::new();
-        let numbered = |target: &dyn Fn(&Endpoint) -> String| {
-            let elements = from.iter().enumerate();
-            let elements =
-                elements.map(|(index, endpoint)| format!("{index} : {}", target(endpoint)));
-            elements.collect::<Vec<_>>().join(", ")
-        };
-        if service.affinity.is_some() {
-            for endpoint in from {
-                let affinity = endpoint_chain("affinity", service, endpoint);
-                let target = endpoint_chain("endpoint", service, endpoint);
-                rules.push(format!("{ip} saddr @{affinity} goto {target}"));
-            }
-            let targets = numbered(&|e: &Endpoint| {
-                format!("goto {}", endpoint_chain("endpoint", service, e))
-            });
-            rules.push(format!("numgen random mod {count} vmap {{ {targets} }}"));
-        } else {
-            let targets = numbered(&|e: &Endpoint| format!("{} . {}", e.ip, e.port));
-            rules.push(format!(
-                "meta l4proto {} dnat {ip} to numgen random mod {count} map {{ {targets} }}",
-                service.protocol
-            ));
-        }
-        chain(
-            text,
-            &service_chain(prefix, service),
-            rules.iter().map(String::as_str),
-        );
-    }
-
-    /// The chain for NodePort traffic.
-    fn external(&self, text: &mut String, service: &ServicePort) {
-        let cluster = service_chain("service", service);
-        let mut rules = Vec::new();
-        if service.external_local {
-            rules.push(format!(
-                "{} saddr {} goto {cluster} comment \"short-circuit pod traffic\"",
-                self.ip, self.node.cluster_cidr
-            ));
-            rules.push(format!(
-                "fib saddr type local {MARK} comment \"masquerade local traffic\""
-            ));
-            rules.push(format!(
-                "fib saddr type local goto {cluster} comment \"short-circuit local traffic\""
-            ));
-            if !service.external_endpoints().is_empty() {
-                rules.push(format!("goto {}", service_chain("local", service)));
-            }
-        } else {
-            rules.push(format!("{MARK} comment \"masquerade\""));
-            rules.push(format!("goto {cluster}"));
-        }
-        let name = service_chain("external", service);
-        chain(text, &name, rules.iter().map(String::as_str));
     }
 }
 
