@@ -2,7 +2,7 @@
 //!
 //! [`snapshot::Snapshot`] is the value; [`read::read`] makes one, [`watch::Watch`] keeps one fresh
 //! while tracing. Below them: which namespaces there are ([`inventory`]), what each says of its
-//! devices ([`links`]), and how the two ends of a veth find each other ([`tables`]).
+//! devices (`links`), and how the two ends of a veth find each other (`tables`).
 
 pub mod find;
 pub mod inventory;
