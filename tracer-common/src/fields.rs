@@ -55,6 +55,7 @@ pub const FIELDS: &[Field] = &[
     required("DEV_FLAGS", "net_device", "flags"),
     required("DEV_PRIV_FLAGS", "net_device", "priv_flags"),
     required("DEV_NET", "net_device", "nd_net.net"),
+    optional("DEV_LINK_OPS", "net_device", "rtnl_link_ops"),
     required("NET_INUM", "net", "ns.inum"),
     optional("NET_HOOKS_IPV4", "net", "nf.hooks_ipv4"),
     optional("NET_HOOKS_IPV6", "net", "nf.hooks_ipv6"),

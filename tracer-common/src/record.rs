@@ -169,8 +169,8 @@ pub const FLAG_BRIDGE_PORT: u16 = 1 << 5;
 pub const FLAG_LOOPBACK: u16 = 1 << 6;
 /// The namespace has netfilter hooks for this family.
 pub const FLAG_HAS_NETFILTER: u16 = 1 << 7;
-/// A socket of this node owns the buffer (`skb->sk`), so it was sent here.
-pub const FLAG_LOCAL_SOCKET: u16 = 1 << 8;
+/// The device has no link kind of its own: hardware (or a virtual machine's), which leads out.
+pub const FLAG_PHYSICAL: u16 = 1 << 8;
 
 /// The packet went on: `NF_ACCEPT` as `nf_hook_slow` returns it.
 pub const VERDICT_ACCEPTED: u32 = 1;

@@ -2,13 +2,13 @@
 
 use tracer_common::{
     fields::ABSENT,
-    record::{Event, FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_HAS_NETFILTER, FLAG_LOOPBACK},
+    record::{Event, FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_HAS_NETFILTER, FLAG_LOOPBACK, FLAG_PHYSICAL},
 };
 
 use crate::{
     emit::About,
     fields::{
-        CGROUP_NODE, DEV_FLAGS, DEV_IFINDEX, DEV_NAME, DEV_NET, DEV_PRIV_FLAGS, KERNFS_ID,
+        CGROUP_NODE, DEV_FLAGS, DEV_IFINDEX, DEV_LINK_OPS, DEV_NAME, DEV_NET, DEV_PRIV_FLAGS, KERNFS_ID,
         NET_HOOKS_IPV4, NET_HOOKS_IPV6, NET_INUM, SKB_DATA, SKB_DEV, SKB_HEAD, SKB_LEN,
         SKB_NETWORK_HEADER, SKB_NFCT, SKB_PROTOCOL, SKB_SK, SKB_TAIL, SOCK_CGROUP, SOCK_NET,
         SOCK_STATE,
@@ -152,9 +152,15 @@ impl Device {
         };
         // Shifted into place, not tested: one path for the verifier.
         const { assert!(FLAG_LOOPBACK == 1 << 6 && FLAG_BRIDGE == 1 << 4 && FLAG_BRIDGE_PORT == 1 << 5) };
-        (((flags >> DEVICE_LOOPBACK) & 1) << 6
+        let known = (((flags >> DEVICE_LOOPBACK) & 1) << 6
             | ((private >> DEVICE_BRIDGE) & 1) << 4
-            | ((private >> DEVICE_BRIDGE_PORT) & 1) << 5) as u16
+            | ((private >> DEVICE_BRIDGE_PORT) & 1) << 5) as u16;
+        if DEV_LINK_OPS.load() == ABSENT || known & FLAG_LOOPBACK != 0 {
+            return known;
+        }
+        // SAFETY: see above.
+        let kind: u64 = unsafe { load(self.0, DEV_LINK_OPS.load()) };
+        if kind == 0 { known | FLAG_PHYSICAL } else { known }
     }
 }
 

@@ -1,6 +1,656 @@
 //! Events become packets, packets become flows.
 //!
-//! Pure: no clock, no I/O, no names. Time is what the events carry, and what
-//! [`Journeys::advance`] is told.
+//! Pure: no clock, no I/O, no names. Time is what the events carry and what
+//! [`Journeys::advance`] is told. Which packet an event belongs to is decided in `flight`, which
+//! flow a packet belongs to in `flows`, what must lie between two events in `path`.
+//!
+//! Memory is bounded by [`Limits`]: the oldest is given out unfinished and counted.
 
+mod flight;
+mod flows;
 pub mod model;
+mod path;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+
+use tracer_common::{
+    hook,
+    record::{
+        Conntrack, FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_FRAGMENT, FLAG_LOOPBACK, FLAG_NOT_LINEAR,
+        FLAG_PHYSICAL,
+    },
+};
+
+use crate::event::{Event, Record};
+use flight::{Fingerprint, Flight, InFlight};
+use flows::{Flows, Membership};
+use model::{
+    Device, Direction, Dropped, Encapsulation, Flow, FlowId, Hole, Hop, NetnsId, Packet, PacketId,
+    Stage, Translation, TranslationKind, Transport, Verdict,
+};
+use path::{Before, Step};
+
+/// How much is kept at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Packets under way.
+    pub packets: usize,
+    /// Hops of one packet.
+    pub hops: usize,
+    /// Flows.
+    pub flows: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            packets: 1 << 14,
+            hops: 256,
+            flows: 1 << 16,
+        }
+    }
+}
+
+/// How long things are waited for, in nanoseconds of the events' clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// From a socket taking a packet to the packet being over: within it the protocol may drop it.
+    pub delivered: u64,
+    /// From a packet's last event to giving it up. A packet may wait that long for ARP.
+    pub packet: u64,
+    /// From a closed flow's last event to giving it out.
+    pub closed: u64,
+    /// From another flow's last event to giving it out.
+    pub silent: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            delivered: 2_000_000,
+            packet: 4_000_000_000,
+            closed: 1_000_000_000,
+            silent: 120_000_000_000,
+        }
+    }
+}
+
+/// Which of this kernel's drop reasons mean something to a journey's end. Numbers differ by kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reasons {
+    /// What is freed with these after a socket took it was not dropped: a closing socket empties
+    /// its queue.
+    pub after_delivery: Vec<u32>,
+}
+
+/// What was let go because of [`Limits`], and what could not be placed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overflow {
+    /// Packets given out before they were over.
+    pub packets: u64,
+    /// Flows given out before they were over.
+    pub flows: u64,
+}
+
+/// The engine.
+#[derive(Debug, Default)]
+pub struct Journeys {
+    limits: Limits,
+    patience: Patience,
+    reasons: Reasons,
+    flight: Flight,
+    flows: Flows,
+    /// Since when netfilter's hooks are observed in a namespace.
+    observed: HashMap<NetnsId, u64>,
+    done: VecDeque<Packet>,
+    given_up: VecDeque<Flow>,
+    overflow: Overflow,
+    next_packet: u64,
+}
+
+impl Journeys {
+    /// An engine with those bounds.
+    #[must_use]
+    pub fn new(limits: Limits, patience: Patience, reasons: Reasons) -> Self {
+        Self {
+            limits,
+            patience,
+            reasons,
+            ..Self::default()
+        }
+    }
+
+    /// Takes a record, in the order in which the ring gave them.
+    pub fn push(&mut self, record: &Record) {
+        match record {
+            Record::Event(event) => self.event(event),
+            Record::Conntrack(conntrack) => self.conntrack(conntrack),
+        }
+    }
+
+    /// Netfilter's hooks are observed in the namespace from that time on; `None`: no longer.
+    pub fn netfilter_observed(&mut self, netns: NetnsId, since: Option<u64>) {
+        match since {
+            Some(time) => self.observed.insert(netns, time),
+            None => self.observed.remove(&netns),
+        };
+    }
+
+    /// Events were lost after that time: what was under way since may lack something.
+    pub fn lost(&mut self, since: u64) {
+        let ids: Vec<FlowId> = self
+            .flows
+            .iter()
+            .filter(|flow| flow.last >= since)
+            .map(|flow| flow.id)
+            .collect();
+        for id in ids {
+            if let Some(flow) = self.flows.get_mut(id) {
+                flow.affected_by_loss = true;
+            }
+        }
+    }
+
+    /// Ends what is over at that time.
+    pub fn advance(&mut self, now: u64) {
+        let delivered = now.saturating_sub(self.patience.delivered);
+        let seen = now.saturating_sub(self.patience.packet);
+        while let Some(packet) = self.flight.pop_over(delivered, seen) {
+            self.complete(packet);
+        }
+    }
+
+    /// Gives out the flows that are over at that time; they are forgotten.
+    pub fn take_flows_over(&mut self, now: u64) -> Vec<Flow> {
+        let closed = now.saturating_sub(self.patience.closed);
+        let silent = now.saturating_sub(self.patience.silent);
+        let over = self.flows.over(closed, silent);
+        self.given_up
+            .drain(..)
+            .chain(over.into_iter().filter_map(|id| self.flows.remove(id)))
+            .collect()
+    }
+
+    /// Ends everything: no event will come any more.
+    pub fn finish(&mut self) {
+        while let Some(packet) = self.flight.pop_oldest() {
+            self.complete(packet);
+        }
+    }
+
+    /// The packets that are over, in order of their end; each is given out once.
+    pub fn take_packets(&mut self) -> impl Iterator<Item = Packet> + '_ {
+        self.done.drain(..)
+    }
+
+    /// A flow under way.
+    #[must_use]
+    pub fn flow(&self, id: FlowId) -> Option<&Flow> {
+        self.flows.get(id)
+    }
+
+    /// All flows under way, by number.
+    #[must_use]
+    pub fn flows(&self) -> Vec<&Flow> {
+        let mut flows: Vec<&Flow> = self.given_up.iter().chain(self.flows.iter()).collect();
+        flows.sort_unstable_by_key(|flow| flow.id);
+        flows
+    }
+
+    /// How many packets are under way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.flight.len()
+    }
+
+    /// What was let go for want of room.
+    #[must_use]
+    pub fn overflow(&self) -> Overflow {
+        self.overflow
+    }
+
+    fn conntrack(&mut self, record: &Conntrack) {
+        self.flows.tracked(record);
+    }
+
+    fn event(&mut self, event: &Event) {
+        let time = event.record.time;
+        self.advance(time);
+        match event.record.hook {
+            hook::DROP => self.dropped(event),
+            hook::CONSUME => self.consumed(event),
+            _ => self.passed(event),
+        }
+    }
+
+    /// The packet at the event's address, when the event is of it; what else was there is over.
+    fn current(&mut self, event: &Event) -> Option<u64> {
+        let skb = event.record.skb;
+        let goes_on = self.flight.get_mut(skb)?.goes_on_with(event);
+        if goes_on {
+            return Some(skb);
+        }
+        if let Some(packet) = self.flight.remove(skb) {
+            self.complete(packet);
+        }
+        None
+    }
+
+    /// A packet that goes on at another address: the event cannot be a first one, and comes where
+    /// the packet is expected.
+    fn copied(&mut self, event: &Event) -> Option<u64> {
+        let skb = event.record.skb;
+        path::beginning(event)?;
+        let (from, twin) = self.flight.twin(&Fingerprint::of(event))?;
+        if twin.delivered.is_some() || path::between(&twin.before, event).is_some() {
+            return None;
+        }
+        let packet = self.flight.remove(from)?;
+        self.flight.insert(skb, packet);
+        Some(skb)
+    }
+
+    fn passed(&mut self, event: &Event) {
+        let observed = self.is_observed(event);
+        let known = self.current(event).or_else(|| self.copied(event));
+        let (skb, hole) = match known {
+            Some(skb) => {
+                let hole = self
+                    .flight
+                    .get_mut(skb)
+                    .and_then(|packet| path::between(&packet.before, event));
+                (skb, hole)
+            }
+            None => {
+                self.begin(event, observed);
+                (event.record.skb, path::beginning(event))
+            }
+        };
+        let Some(packet) = self.flight.get_mut(skb) else {
+            return;
+        };
+        packet.before = Before::new(event, observed);
+        packet.last = event.record.time;
+        packet.at_physical = event.record.hook == hook::DEVICE_TRANSMIT && event.has(FLAG_PHYSICAL);
+        let mut member = Membership {
+            flow: packet.packet.flow,
+            direction: packet.packet.direction,
+        };
+        let translated = add_hop(&mut packet.packet, event, hole, self.limits.hops);
+        self.flows.seen(&mut member, event);
+        if member.direction != packet.packet.direction {
+            packet.packet.direction = member.direction;
+        }
+        let netns = NetnsId(event.record.netns);
+        if let Some((stage, translations)) = translated {
+            for translation in translations.into_iter().flatten() {
+                self.flows.translated(member, stage, netns, &translation);
+            }
+        }
+        self.place_ends(member, event, known.is_none());
+        if Step::of(event) == Step::Socket {
+            self.flight.deliver(skb, event.record.time);
+        }
+    }
+
+    fn is_observed(&self, event: &Event) -> bool {
+        let since = self.observed.get(&NetnsId(event.record.netns));
+        since.is_some_and(|since| *since <= event.record.time)
+    }
+
+    fn begin(&mut self, event: &Event, observed: bool) {
+        if self.flight.len() >= self.limits.packets
+            && let Some(oldest) = self.flight.pop_oldest()
+        {
+            self.overflow.packets += 1;
+            self.complete(oldest);
+        }
+        let packet = self.new_packet(event);
+        self.flight
+            .insert(event.record.skb, InFlight::new(packet, event, observed));
+    }
+
+    fn new_packet(&mut self, event: &Event) -> Packet {
+        while self.flows.len() >= self.limits.flows {
+            let Some(flow) = self.flows.evict() else {
+                break;
+            };
+            self.overflow.flows += 1;
+            self.given_up.push_back(flow);
+            if self.given_up.len() > self.limits.flows {
+                self.given_up.pop_front();
+            }
+        }
+        self.next_packet += 1;
+        let transport = transport_of(event);
+        let member = self.flows.join(event, &transport);
+        Packet {
+            id: PacketId(self.next_packet),
+            flow: member.flow,
+            direction: member.direction,
+            protocol: event.record.protocol,
+            transport,
+            length: ip_length(event),
+            payload: event.record.payload,
+            hops: Vec::with_capacity(16),
+            verdict: Verdict::Unknown,
+            verdict_observed: false,
+            dropped: None,
+            hops_cut: 0,
+        }
+    }
+
+    /// Where the flow's two ends are.
+    fn place_ends(&mut self, member: Membership, event: &Event, first: bool) {
+        let Some(flow) = self.flows.get_mut(member.flow) else {
+            return;
+        };
+        let (tuple, netns, step) = (event.tuple(), NetnsId(event.record.netns), Step::of(event));
+        // A reset or an ICMP error may be somebody else's word for an end that is not there.
+        let own_word = event.quoted().is_none() && event.record.tcp_flags & 4 == 0;
+        let starts_here = first && matches!(step, Step::Queue | Step::Enter(Stage::Output));
+        match (member.direction, step) {
+            (Direction::Original, _) if starts_here => flow.client_netns = Some(netns),
+            (Direction::Reply, _) if starts_here && own_word => {
+                flow.backend = Some(tuple.source);
+                flow.backend_netns = Some(netns);
+            }
+            (Direction::Original, Step::Socket) if own_word => {
+                flow.backend = Some(tuple.destination);
+                flow.backend_netns = Some(netns);
+            }
+            (Direction::Reply, Step::Socket) if flow.client_netns.is_none() => {
+                flow.client_netns = Some(netns);
+            }
+            _ => {}
+        }
+    }
+
+    fn dropped(&mut self, event: &Event) {
+        let skb = event.record.skb;
+        let fingerprint = Fingerprint::of(event);
+        let here = self
+            .flight
+            .get_mut(skb)
+            .filter(|packet| packet.fingerprint == fingerprint);
+        match here.map(|packet| packet.delivered) {
+            Some(Some(_)) if self.reasons.after_delivery.contains(&event.record.reason) => {
+                if let Some(packet) = self.flight.remove(skb) {
+                    self.complete(packet);
+                }
+            }
+            Some(_) => {
+                if let Some(mut packet) = self.flight.remove(skb) {
+                    note_drop(&mut packet.packet, event, self.limits.hops);
+                    self.complete(packet);
+                }
+            }
+            // A copy of a packet that is under way elsewhere: a clone for ARP, for a capture, for a
+            // port that did not want it.
+            None if self.flight.twin(&fingerprint).is_some() => {}
+            None => self.dropped_unseen(event),
+        }
+    }
+
+    /// A drop of a packet without any hop before: dropped where no hook is, or the free of what a
+    /// closing socket still held. Only the first is a journey, and only a kernel that gives reasons
+    /// tells them apart.
+    fn dropped_unseen(&mut self, event: &Event) {
+        if event.record.reason <= NOT_SPECIFIED
+            || self.reasons.after_delivery.contains(&event.record.reason)
+        {
+            return;
+        }
+        if let Some(packet) = self.flight.remove(event.record.skb) {
+            self.complete(packet);
+        }
+        let packet = self.new_packet(event);
+        let mut packet = InFlight::new(packet, event, false);
+        note_drop(&mut packet.packet, event, self.limits.hops);
+        self.complete(packet);
+    }
+
+    fn consumed(&mut self, event: &Event) {
+        let skb = event.record.skb;
+        let fingerprint = Fingerprint::of(event);
+        if self
+            .flight
+            .get_mut(skb)
+            .is_some_and(|packet| packet.fingerprint == fingerprint)
+            && let Some(mut packet) = self.flight.remove(skb)
+        {
+            packet.packet.verdict_observed = true;
+            self.complete(packet);
+        }
+    }
+
+    fn complete(&mut self, in_flight: InFlight) {
+        let InFlight {
+            mut packet,
+            delivered,
+            at_physical,
+            before,
+            ..
+        } = in_flight;
+        if packet.dropped.is_none() {
+            let freed = packet.verdict_observed;
+            packet.verdict = match before.step {
+                _ if delivered.is_some() => Verdict::Delivered,
+                _ if at_physical => Verdict::Left,
+                // What the stack takes and nobody sees dropped, forwarded or queued, it used.
+                Step::Receive if !before.observed => Verdict::Delivered,
+                Step::Leave(Stage::Input) => Verdict::Delivered,
+                _ => Verdict::Unknown,
+            };
+            packet.verdict_observed =
+                delivered.is_some() || freed && packet.verdict != Verdict::Unknown;
+        }
+        if let Some(flow) = self.flows.get_mut(packet.flow) {
+            flow.drops += u64::from(packet.verdict == Verdict::Dropped);
+            flow.holes += u64::from(packet.holes());
+        }
+        self.done.push_back(packet);
+    }
+}
+
+/// `SKB_DROP_REASON_NOT_SPECIFIED` and `SKB_CONSUMED` below it: numbers that every kernel shares.
+const NOT_SPECIFIED: u32 = 2;
+
+/// The IP packet's length: at queue and transmit, the buffer begins with the Ethernet header.
+fn ip_length(event: &Event) -> u32 {
+    const ETHERNET: u32 = 14;
+    match event.record.hook {
+        hook::DEVICE_QUEUE | hook::DEVICE_TRANSMIT => event.record.length.saturating_sub(ETHERNET),
+        _ => event.record.length,
+    }
+}
+
+fn transport_of(event: &Event) -> Transport {
+    let r = &event.record;
+    if r.flags & (FLAG_FRAGMENT | FLAG_NOT_LINEAR) != 0 {
+        return Transport::Other;
+    }
+    match r.protocol {
+        6 => Transport::Tcp {
+            flags: r.tcp_flags,
+            sequence: r.sequence,
+            acknowledgement: r.acknowledgement,
+        },
+        17 => Transport::Udp,
+        1 | 58 => {
+            let [.., kind, code] = r.acknowledgement.to_be_bytes();
+            let [.., high, low] = r.sequence.to_be_bytes();
+            Transport::Icmp {
+                kind,
+                code,
+                sequence: u16::from_be_bytes([high, low]),
+                quoted: event.quoted(),
+            }
+        }
+        _ => Transport::Other,
+    }
+}
+
+fn device_of(event: &Event) -> Option<Device> {
+    let r = &event.record;
+    let [a, b] = r.device_name;
+    let mut raw_name = [0; 16];
+    raw_name[..8].copy_from_slice(&a.to_ne_bytes());
+    raw_name[8..].copy_from_slice(&b.to_ne_bytes());
+    (r.ifindex != 0).then(|| Device {
+        ifindex: r.ifindex,
+        raw_name,
+        bridge: event.has(FLAG_BRIDGE),
+        bridge_port: event.has(FLAG_BRIDGE_PORT),
+        loopback: event.has(FLAG_LOOPBACK),
+    })
+}
+
+fn stage_of(event: &Event) -> Stage {
+    match Step::of(event) {
+        Step::Queue => Stage::DeviceQueue,
+        Step::Transmit | Step::Receive if event.has(FLAG_BRIDGE) => Stage::Bridge,
+        Step::Transmit => Stage::DeviceTransmit,
+        Step::Receive => Stage::DeviceReceive,
+        Step::Enter(stage) | Step::Leave(stage) => stage,
+        Step::Socket => Stage::Socket,
+        Step::Freed => Stage::Drop,
+    }
+}
+
+fn hop_of(event: &Event, stage: Stage, hole: Option<Hole>) -> Hop {
+    Hop {
+        time: event.record.time,
+        left: None,
+        stage,
+        netns: NetnsId(event.record.netns),
+        device: device_of(event),
+        tuple: event.tuple(),
+        translations: [None; 2],
+        encapsulation: event.outer().map(|other| Encapsulation {
+            vni: other.vni,
+            outer: other.tuple,
+        }),
+        hole,
+    }
+}
+
+fn push_hop(packet: &mut Packet, hop: Hop, limit: usize) {
+    if packet.hops.len() < limit {
+        packet.hops.push(hop);
+    } else {
+        packet.hops_cut += 1;
+    }
+}
+
+/// Adds the event to the packet's hops. A netfilter hook's end completes the hop that its
+/// beginning made, and gives what was translated between.
+fn add_hop(
+    packet: &mut Packet,
+    event: &Event,
+    hole: Option<Hole>,
+    limit: usize,
+) -> Option<(Stage, [Option<Translation>; 2])> {
+    let stage = stage_of(event);
+    let netns = NetnsId(event.record.netns);
+    match Step::of(event) {
+        Step::Leave(_) => {
+            let direction = packet.direction;
+            let open = packet
+                .hops
+                .last_mut()
+                .filter(|hop| hop.stage == stage && hop.netns == netns);
+            let Some(hop) = open else {
+                let mut hop = hop_of(event, stage, hole);
+                hop.left = Some(hop.time);
+                push_hop(packet, hop, limit);
+                return None;
+            };
+            hop.left = Some(event.record.time);
+            hop.translations = translations(&hop.tuple, event, direction);
+            return Some((stage, hop.translations));
+        }
+        Step::Enter(Stage::Prerouting) if event.has(FLAG_BRIDGE) => {
+            // br_netfilter: the port's packet is in the bridge, and the bridge runs the IP hooks.
+            let at_port = |hop: &Hop| {
+                hop.stage == Stage::DeviceReceive
+                    && hop.netns == netns
+                    && hop.device.is_some_and(|d| d.bridge_port)
+            };
+            if packet.hops.last().is_some_and(at_port) {
+                push_hop(packet, hop_of(event, Stage::Bridge, None), limit);
+            }
+        }
+        _ => {}
+    }
+    push_hop(packet, hop_of(event, stage, hole), limit);
+    None
+}
+
+fn translations(
+    before: &crate::event::Tuple,
+    event: &Event,
+    direction: Direction,
+) -> [Option<Translation>; 2] {
+    let after = event.tuple();
+    let original = direction == Direction::Original;
+    let made = |changed: bool, kind| {
+        changed.then_some(Translation {
+            kind,
+            from: *before,
+            to: after,
+        })
+    };
+    let (dnat, snat) = if original {
+        (
+            before.destination != after.destination,
+            before.source != after.source,
+        )
+    } else {
+        (
+            before.source != after.source,
+            before.destination != after.destination,
+        )
+    };
+    if original {
+        [
+            made(dnat, TranslationKind::Dnat),
+            made(snat, TranslationKind::Snat),
+        ]
+    } else {
+        [
+            made(dnat, TranslationKind::UnDnat),
+            made(snat, TranslationKind::UnSnat),
+        ]
+    }
+}
+
+/// Ends the packet with the drop, which stands as its last hop.
+fn note_drop(packet: &mut Packet, event: &Event, limit: usize) {
+    let (stage, netns) = packet
+        .hops
+        .last()
+        .map_or((Stage::Drop, NetnsId(event.record.netns)), |hop| {
+            (hop.stage, hop.netns)
+        });
+    packet.verdict = Verdict::Dropped;
+    packet.verdict_observed = true;
+    packet.dropped = Some(Dropped {
+        reason: event.record.reason,
+        location: event.record.detail,
+        stage,
+        netns,
+    });
+    let mut hop = hop_of(event, Stage::Drop, None);
+    // The device and with it the namespace may be gone from the buffer by then.
+    if let Some(last) = packet.hops.last() {
+        if event.record.netns == 0 {
+            hop.netns = last.netns;
+        }
+        hop.device = hop.device.or(last.device);
+    }
+    push_hop(packet, hop, limit);
+}

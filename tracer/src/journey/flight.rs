@@ -1,0 +1,225 @@
+//! Which packet is this? Packets under way, by the `sk_buff`'s address and by fingerprint.
+//!
+//! The address stays the same from the sending process through veth pairs, bridges, NAT and tunnels
+//! to the receiving socket, and is used again soon after. So it names a packet only while the
+//! packet lives, and every event is checked against a fingerprint that NAT and routing leave alone.
+//! The end of a packet is not always seen (TCP frees what it merges without a word), so a first
+//! hop seen again, or another fingerprint at the address, begins another packet. The fingerprint
+//! also joins what the address cannot: a packet that went on as a copy.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::{
+    model::{Packet, PacketId},
+    path::{Before, Step},
+};
+use crate::event::Event;
+
+/// What of a packet neither NAT nor routing changes. UDP's first payload bytes stand where TCP has
+/// its numbers (see `record::Event`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Fingerprint {
+    sequence: u32,
+    acknowledgement: u32,
+    ip_id: u32,
+    payload: u32,
+    protocol: u8,
+    tcp_flags: u8,
+    ip_version: u8,
+    /// An echo's id, which stands in the ports' place; the ports themselves may be translated.
+    fragment: bool,
+}
+
+impl Fingerprint {
+    pub(super) fn of(event: &Event) -> Self {
+        let r = &event.record;
+        Self {
+            sequence: r.sequence,
+            acknowledgement: r.acknowledgement,
+            ip_id: r.ip_id,
+            payload: r.payload,
+            protocol: r.protocol,
+            tcp_flags: r.tcp_flags,
+            ip_version: r.ip_version,
+            fragment: event.has(tracer_common::record::FLAG_FRAGMENT),
+        }
+    }
+}
+
+/// The first event of a packet: the same once more is another packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct First {
+    step: Step,
+    netns: u32,
+    ifindex: u32,
+    ttl: u8,
+}
+
+impl First {
+    fn of(event: &Event) -> Self {
+        let r = &event.record;
+        Self {
+            step: Step::of(event),
+            netns: r.netns,
+            ifindex: r.ifindex,
+            ttl: r.ttl,
+        }
+    }
+}
+
+/// A packet under way.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    pub(super) packet: Packet,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) before: Before,
+    /// The time of the last event.
+    pub(super) last: u64,
+    /// When a socket took it.
+    pub(super) delivered: Option<u64>,
+    /// The last event was by a device that leads out of the node.
+    pub(super) at_physical: bool,
+    first: First,
+}
+
+impl InFlight {
+    pub(super) fn new(packet: Packet, event: &Event, observed: bool) -> Self {
+        Self {
+            packet,
+            fingerprint: Fingerprint::of(event),
+            before: Before::new(event, observed),
+            last: event.record.time,
+            delivered: None,
+            at_physical: false,
+            first: First::of(event),
+        }
+    }
+
+    /// Whether the event, at this packet's address, is of this packet.
+    pub(super) fn goes_on_with(&self, event: &Event) -> bool {
+        self.fingerprint == Fingerprint::of(event)
+            && self.delivered.is_none()
+            && self.first != First::of(event)
+    }
+}
+
+/// When to look whether a packet is over.
+#[derive(Clone, Copy, Debug)]
+struct Deadline {
+    time: u64,
+    skb: u64,
+    id: PacketId,
+}
+
+/// The packets under way.
+#[derive(Debug, Default)]
+pub(super) struct Flight {
+    by_skb: HashMap<u64, InFlight>,
+    by_fingerprint: HashMap<Fingerprint, u64>,
+    /// In order of time: a packet once delivered, and every packet by its last event.
+    delivered: VecDeque<Deadline>,
+    waiting: VecDeque<Deadline>,
+}
+
+impl Flight {
+    pub(super) fn len(&self) -> usize {
+        self.by_skb.len()
+    }
+
+    pub(super) fn get_mut(&mut self, skb: u64) -> Option<&mut InFlight> {
+        self.by_skb.get_mut(&skb)
+    }
+
+    /// The packet under way with that fingerprint, and its address.
+    pub(super) fn twin(&self, fingerprint: &Fingerprint) -> Option<(u64, &InFlight)> {
+        let skb = *self.by_fingerprint.get(fingerprint)?;
+        self.by_skb
+            .get(&skb)
+            .filter(|p| p.fingerprint == *fingerprint)
+            .map(|p| (skb, p))
+    }
+
+    pub(super) fn insert(&mut self, skb: u64, packet: InFlight) {
+        self.by_fingerprint.insert(packet.fingerprint, skb);
+        self.waiting.push_back(Deadline {
+            time: packet.last,
+            skb,
+            id: packet.packet.id,
+        });
+        self.by_skb.insert(skb, packet);
+    }
+
+    pub(super) fn remove(&mut self, skb: u64) -> Option<InFlight> {
+        let packet = self.by_skb.remove(&skb)?;
+        if self.by_fingerprint.get(&packet.fingerprint) == Some(&skb) {
+            self.by_fingerprint.remove(&packet.fingerprint);
+        }
+        Some(packet)
+    }
+
+    /// Notes that a socket took the packet, so that it is over soon.
+    pub(super) fn deliver(&mut self, skb: u64, time: u64) {
+        if let Some(packet) = self.by_skb.get_mut(&skb) {
+            packet.delivered = Some(time);
+            self.delivered.push_back(Deadline {
+                time,
+                skb,
+                id: packet.packet.id,
+            });
+        }
+    }
+
+    /// The next packet that was delivered before `delivered_before` or whose last event was before
+    /// `seen_before`.
+    pub(super) fn pop_over(&mut self, delivered_before: u64, seen_before: u64) -> Option<InFlight> {
+        while let Some(deadline) = self
+            .delivered
+            .front()
+            .copied()
+            .filter(|d| d.time < delivered_before)
+        {
+            self.delivered.pop_front();
+            if self.is(&deadline) {
+                return self.remove(deadline.skb);
+            }
+        }
+        while let Some(deadline) = self
+            .waiting
+            .front()
+            .copied()
+            .filter(|d| d.time < seen_before)
+        {
+            self.waiting.pop_front();
+            match self
+                .by_skb
+                .get(&deadline.skb)
+                .filter(|p| p.packet.id == deadline.id)
+                .map(|p| p.last)
+            {
+                Some(last) if last >= seen_before => self.waiting.push_back(Deadline {
+                    time: last,
+                    ..deadline
+                }),
+                Some(_) => return self.remove(deadline.skb),
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// The packet that has been under way the longest, for when there are too many.
+    pub(super) fn pop_oldest(&mut self) -> Option<InFlight> {
+        while let Some(deadline) = self.waiting.pop_front() {
+            if self.is(&deadline) {
+                return self.remove(deadline.skb);
+            }
+        }
+        None
+    }
+
+    fn is(&self, deadline: &Deadline) -> bool {
+        self.by_skb
+            .get(&deadline.skb)
+            .is_some_and(|p| p.packet.id == deadline.id)
+    }
+}

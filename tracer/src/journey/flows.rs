@@ -1,0 +1,514 @@
+//! Flows: which packets belong together, across namespaces and translations.
+//!
+//! A flow is known by every tuple under which one of its packets was seen, each with the namespace
+//! where that was: pods of different nodes, and the same address in two namespaces, are told apart.
+//! A packet's first hop finds its flow there; each new place or tuple of the packet is added. So
+//! the reply, which starts with the translated tuple in the server's namespace, is found, because
+//! the request was seen arriving there.
+
+use std::collections::{HashMap, VecDeque};
+
+use tracer_common::{filter::Subject, flow::FlowKey, record::Conntrack};
+
+use super::{
+    model::{
+        Direction, Flow, FlowId, FlowTranslation, NetnsId, Stage, State, Translation,
+        TranslationKind, Transport,
+    },
+    state,
+};
+use crate::event::{Endpoint, Event, Tuple};
+
+/// How many distinct places and tuples of a flow are kept for filters.
+const SUBJECTS: usize = 96;
+/// How many names a flow may be known by: more than any real path has.
+const ALIASES: usize = 64;
+/// How many translations of a flow are kept.
+const TRANSLATIONS: usize = 8;
+
+/// A tuple in a namespace, whichever way it points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Alias {
+    key: FlowKey,
+    netns: NetnsId,
+}
+
+impl Alias {
+    fn new(tuple: &Tuple, netns: NetnsId) -> Self {
+        let (a, b) = (tuple.source, tuple.destination);
+        Self {
+            key: FlowKey::new(a.address, a.port, b.address, b.port, tuple.protocol),
+            netns,
+        }
+    }
+}
+
+/// Which flow an alias names, and which end is the client's there.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    flow: FlowId,
+    client: Endpoint,
+}
+
+/// A flow and what the table keeps with it.
+#[derive(Debug)]
+struct Entry {
+    flow: Flow,
+    aliases: Vec<Alias>,
+    tcp: state::Tcp,
+    /// Whether the direction is known, or assumed from who was seen first.
+    certain: bool,
+    /// Touched since it was last looked at for eviction.
+    touched: bool,
+}
+
+/// All flows under way.
+#[derive(Debug, Default)]
+pub(super) struct Flows {
+    by_id: HashMap<FlowId, Entry>,
+    by_alias: HashMap<Alias, Named>,
+    /// In order of age, for eviction; each flow once.
+    ages: VecDeque<FlowId>,
+    next: u64,
+}
+
+/// A packet's place in its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Membership {
+    pub(super) flow: FlowId,
+    pub(super) direction: Direction,
+}
+
+/// `IP_CT_ESTABLISHED_REPLY` and `IP_CT_RELATED_REPLY` (uapi): the low bits of `_nfct`.
+const CTINFO_REPLY: u64 = 3;
+const CTINFO_MASK: u64 = 7;
+
+/// What conntrack says of the packet's direction, where it has seen this packet.
+fn tracked_direction(event: &Event) -> Option<Direction> {
+    // Around a tunnel, the connection is the tunnel's.
+    if event.record.conntrack <= CTINFO_MASK || event.outer().is_some() || event.quoted().is_some()
+    {
+        return None;
+    }
+    let info = event.record.conntrack & CTINFO_MASK;
+    Some(if info >= CTINFO_REPLY {
+        Direction::Reply
+    } else {
+        Direction::Original
+    })
+}
+
+impl Flows {
+    pub(super) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub(super) fn get(&self, id: FlowId) -> Option<&Flow> {
+        self.by_id.get(&id).map(|entry| &entry.flow)
+    }
+
+    pub(super) fn get_mut(&mut self, id: FlowId) -> Option<&mut Flow> {
+        self.by_id.get_mut(&id).map(|entry| {
+            entry.touched = true;
+            &mut entry.flow
+        })
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
+        self.by_id.values().map(|entry| &entry.flow)
+    }
+
+    /// The flow that a packet beginning with this event belongs to; a new one where none is known.
+    pub(super) fn join(&mut self, event: &Event, transport: &Transport) -> Membership {
+        let netns = NetnsId(event.record.netns);
+        if let Some(quoted) = event.quoted()
+            && let Some(named) = self.by_alias.get(&Alias::new(&quoted, netns)).copied()
+        {
+            // An error goes to who sent what it quotes.
+            let original = quoted.source == named.client;
+            let direction = if original {
+                Direction::Reply
+            } else {
+                Direction::Original
+            };
+            return self.count(named.flow, direction, event, transport);
+        }
+        let tuple = event.tuple();
+        let known = self.by_alias.get(&Alias::new(&tuple, netns)).copied();
+        if let Some(named) = known
+            && !self.begins_again(named.flow, &tuple, named.client, transport)
+        {
+            let original = tuple.source == named.client;
+            let direction = if original {
+                Direction::Original
+            } else {
+                Direction::Reply
+            };
+            return self.count(named.flow, direction, event, transport);
+        }
+        let flow = self.create(event, transport, tuple);
+        let direction = self.direction(flow, &tuple);
+        self.count(flow, direction, event, transport)
+    }
+
+    fn direction(&self, flow: FlowId, tuple: &Tuple) -> Direction {
+        match self.get(flow) {
+            Some(flow) if flow.client != tuple.source => Direction::Reply,
+            _ => Direction::Original,
+        }
+    }
+
+    /// A client's SYN on a connection that is over: the port is used again.
+    fn begins_again(
+        &self,
+        id: FlowId,
+        tuple: &Tuple,
+        client: Endpoint,
+        transport: &Transport,
+    ) -> bool {
+        let Some(entry) = self.by_id.get(&id) else {
+            return true;
+        };
+        tuple.source == client && state::begins(transport) && entry.tcp.is_over(transport)
+    }
+
+    fn create(&mut self, event: &Event, transport: &Transport, tuple: Tuple) -> FlowId {
+        self.next += 1;
+        let id = FlowId(self.next);
+        let evidence = state::first_direction(transport).or_else(|| tracked_direction(event));
+        let reply = evidence == Some(Direction::Reply);
+        let forward = if reply { tuple.reversed() } else { tuple };
+        let flow = Flow {
+            id,
+            protocol: tuple.protocol,
+            client: forward.source,
+            client_netns: None,
+            destination: forward.destination,
+            backend: None,
+            backend_netns: None,
+            translations: Vec::new(),
+            state: if matches!(transport, Transport::Tcp { .. }) {
+                State::Established
+            } else {
+                State::Unreplied
+            },
+            packets: [0; 2],
+            bytes: [0; 2],
+            drops: 0,
+            holes: 0,
+            affected_by_loss: false,
+            first: event.record.time,
+            last: event.record.time,
+            subjects: Vec::new(),
+        };
+        let tcp = state::Tcp::default();
+        let entry = Entry {
+            flow,
+            aliases: Vec::new(),
+            tcp,
+            certain: evidence.is_some(),
+            touched: true,
+        };
+        self.by_id.insert(id, entry);
+        self.ages.push_back(id);
+        self.name(id, &tuple, NetnsId(event.record.netns), forward.source);
+        id
+    }
+
+    /// Counts a packet of the flow and takes what it says of the flow's state.
+    fn count(
+        &mut self,
+        id: FlowId,
+        direction: Direction,
+        event: &Event,
+        transport: &Transport,
+    ) -> Membership {
+        if let Some(entry) = self.by_id.get_mut(&id) {
+            let side = direction as usize;
+            entry.flow.packets[side] += 1;
+            entry.flow.bytes[side] += u64::from(event.record.length);
+            entry.flow.last = event.record.time;
+            entry.touched = true;
+            entry.flow.state = entry.tcp.next(entry.flow.state, direction, transport);
+        }
+        Membership {
+            flow: id,
+            direction,
+        }
+    }
+
+    /// Makes the flow known by the tuple in the namespace; `client` is the client's end of it.
+    fn name(&mut self, id: FlowId, tuple: &Tuple, netns: NetnsId, client: Endpoint) {
+        let Some(entry) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        let alias = Alias::new(tuple, netns);
+        let named = Named { flow: id, client };
+        if let Some(before) = self.by_alias.insert(alias, named)
+            && before.flow == id
+        {
+            return;
+        }
+        if entry.aliases.len() < ALIASES {
+            entry.aliases.push(alias);
+        } else {
+            self.by_alias.remove(&alias);
+        }
+    }
+
+    /// Notes that a packet of the flow is at the event's place with the event's tuple.
+    pub(super) fn seen(&mut self, member: &mut Membership, event: &Event) {
+        let (tuple, netns) = (event.tuple(), NetnsId(event.record.netns));
+        if event.quoted().is_none() {
+            let client = if member.direction == Direction::Original {
+                tuple.source
+            } else {
+                tuple.destination
+            };
+            self.name(member.flow, &tuple, netns, client);
+        }
+        self.settle_direction(member, event);
+        let Some(entry) = self.by_id.get_mut(&member.flow) else {
+            return;
+        };
+        entry.flow.last = entry.flow.last.max(event.record.time);
+        let subject = subject_of(event);
+        if entry.flow.subjects.len() < SUBJECTS && !entry.flow.subjects.contains(&subject) {
+            entry.flow.subjects.push(subject);
+        }
+    }
+
+    /// Turns the flow round where conntrack knows better than the order of appearance.
+    fn settle_direction(&mut self, member: &mut Membership, event: &Event) {
+        let Some(direction) = tracked_direction(event) else {
+            return;
+        };
+        let Some(entry) = self
+            .by_id
+            .get_mut(&member.flow)
+            .filter(|entry| !entry.certain)
+        else {
+            return;
+        };
+        entry.certain = true;
+        if direction == member.direction {
+            return;
+        }
+        member.direction = direction;
+        let flow = &mut entry.flow;
+        std::mem::swap(&mut flow.client, &mut flow.destination);
+        flow.packets.reverse();
+        flow.bytes.reverse();
+        (flow.client_netns, flow.backend, flow.backend_netns) = (None, None, None);
+        for alias in &entry.aliases {
+            if let Some(named) = self.by_alias.get_mut(alias) {
+                let (key, client) = (&alias.key, named.client);
+                let low = Endpoint {
+                    address: key.low,
+                    port: key.low_port,
+                };
+                named.client = if client == low {
+                    Endpoint {
+                        address: key.high,
+                        port: key.high_port,
+                    }
+                } else {
+                    low
+                };
+            }
+        }
+    }
+
+    /// Notes a translation that a hop made of a packet of the flow.
+    pub(super) fn translated(
+        &mut self,
+        member: Membership,
+        stage: Stage,
+        netns: NetnsId,
+        t: &Translation,
+    ) {
+        let Some(entry) = self.by_id.get_mut(&member.flow) else {
+            return;
+        };
+        let (kind, stage, from, to) = match t.kind {
+            TranslationKind::Dnat => (
+                TranslationKind::Dnat,
+                Some(stage),
+                t.from.destination,
+                t.to.destination,
+            ),
+            TranslationKind::Snat => (
+                TranslationKind::Snat,
+                Some(stage),
+                t.from.source,
+                t.to.source,
+            ),
+            // The reply is turned back: the request was translated the other way, unseen if not noted.
+            TranslationKind::UnDnat => (TranslationKind::Dnat, None, t.to.source, t.from.source),
+            TranslationKind::UnSnat => (
+                TranslationKind::Snat,
+                None,
+                t.to.destination,
+                t.from.destination,
+            ),
+        };
+        let noted = FlowTranslation {
+            kind,
+            stage,
+            netns,
+            from,
+            to,
+        };
+        entry.note(noted);
+        if kind == TranslationKind::Dnat {
+            entry.flow.backend = Some(to);
+        }
+    }
+
+    /// Joins what conntrack tells of a connection: both tuples name one flow.
+    pub(super) fn tracked(&mut self, record: &Conntrack) {
+        let netns = NetnsId(record.netns);
+        let original = tuple_of(
+            (record.original_source, record.original_source_port),
+            (
+                record.original_destination,
+                record.original_destination_port,
+            ),
+            record.protocol,
+        );
+        let reply = tuple_of(
+            (record.reply_source, record.reply_source_port),
+            (record.reply_destination, record.reply_destination_port),
+            record.protocol,
+        );
+        if !matches!(record.protocol, 6 | 17 | 132) {
+            return;
+        }
+        let found = [&original, &reply]
+            .into_iter()
+            .find_map(|tuple| self.by_alias.get(&Alias::new(tuple, netns)));
+        let Some(id) = found.map(|named| named.flow) else {
+            return;
+        };
+        self.name(id, &original, netns, original.source);
+        self.name(id, &reply, netns, reply.destination);
+        let Some(entry) = self.by_id.get_mut(&id) else {
+            return;
+        };
+        let tracked = |kind, from, to| FlowTranslation {
+            kind,
+            stage: None,
+            netns,
+            from,
+            to,
+        };
+        if original.destination != reply.source {
+            entry.note(tracked(
+                TranslationKind::Dnat,
+                original.destination,
+                reply.source,
+            ));
+        }
+        if original.source != reply.destination {
+            entry.note(tracked(
+                TranslationKind::Snat,
+                original.source,
+                reply.destination,
+            ));
+        }
+    }
+
+    /// Forgets the flow that was touched least recently, about; gives it out.
+    pub(super) fn evict(&mut self) -> Option<Flow> {
+        // One round at most: a flow is passed over once for being touched.
+        for _ in 0..=self.ages.len() {
+            let id = self.ages.pop_front()?;
+            match self.by_id.get_mut(&id) {
+                Some(entry) if entry.touched => {
+                    entry.touched = false;
+                    self.ages.push_back(id);
+                }
+                Some(_) => return self.remove(id),
+                None => {}
+            }
+        }
+        None
+    }
+
+    /// Forgets a flow; gives it out.
+    pub(super) fn remove(&mut self, id: FlowId) -> Option<Flow> {
+        let entry = self.by_id.remove(&id)?;
+        for alias in &entry.aliases {
+            if self
+                .by_alias
+                .get(alias)
+                .is_some_and(|named| named.flow == id)
+            {
+                self.by_alias.remove(alias);
+            }
+        }
+        Some(entry.flow)
+    }
+
+    /// The flows that are over, or silent, since before the given times.
+    pub(super) fn over(&self, closed_before: u64, silent_before: u64) -> Vec<FlowId> {
+        let is_over = |flow: &Flow| match flow.state {
+            State::Closed | State::Refused | State::Reset => flow.last < closed_before,
+            _ => flow.last < silent_before,
+        };
+        let mut ids: Vec<FlowId> = self
+            .iter()
+            .filter(|flow| is_over(flow))
+            .map(|flow| flow.id)
+            .collect();
+        ids.sort_unstable();
+        ids
+    }
+}
+
+impl Entry {
+    /// Adds a translation, or the stage where it was made to one that was known without.
+    fn note(&mut self, noted: FlowTranslation) {
+        let same = |t: &&mut FlowTranslation| {
+            t.kind == noted.kind
+                && t.netns == noted.netns
+                && t.from == noted.from
+                && t.to == noted.to
+        };
+        let known = &mut self.flow.translations;
+        if let Some(known) = known.iter_mut().find(same) {
+            known.stage = known.stage.or(noted.stage);
+        } else if known.len() < TRANSLATIONS {
+            known.push(noted);
+        }
+    }
+}
+
+fn tuple_of(source: ([u64; 2], u16), destination: ([u64; 2], u16), protocol: u8) -> Tuple {
+    Tuple {
+        source: Endpoint {
+            address: source.0,
+            port: source.1,
+        },
+        destination: Endpoint {
+            address: destination.0,
+            port: destination.1,
+        },
+        protocol,
+    }
+}
+
+fn subject_of(event: &Event) -> Subject {
+    let r = &event.record;
+    Subject {
+        source: r.source,
+        destination: r.destination,
+        device_name: r.device_name,
+        cgroup: 0,
+        netns: r.netns,
+        source_port: r.source_port,
+        destination_port: r.destination_port,
+        protocol: r.protocol,
+        ip_version: r.ip_version,
+    }
+}

@@ -1,0 +1,183 @@
+//! What must come between two events of one packet.
+//!
+//! The kernel's path is known: what is queued at a device is transmitted by it, what a veth
+//! transmits its peer receives, a netfilter hook that is entered is left. Where an event that must
+//! lie between two others is not there, there is a hole. The rules are careful the other way: where
+//! the kernel has more than one way (bridges, tunnels, stacked devices), no hole is claimed.
+
+use tracer_common::{
+    hook,
+    record::{FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_HAS_NETFILTER, FLAG_PHYSICAL},
+};
+
+use super::model::{Hole, NetnsId, Stage};
+use crate::event::Event;
+
+/// Where an event stands in the kernel's path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Queue,
+    Transmit,
+    Receive,
+    Enter(Stage),
+    Leave(Stage),
+    Socket,
+    /// Freed, as dropped or as used.
+    Freed,
+}
+
+impl Step {
+    /// The step that the event is. Netfilter hooks beyond the five are taken for the last.
+    pub(super) fn of(event: &Event) -> Self {
+        let r = &event.record;
+        match r.hook {
+            hook::DEVICE_QUEUE => Self::Queue,
+            hook::DEVICE_TRANSMIT => Self::Transmit,
+            hook::DEVICE_RECEIVE => Self::Receive,
+            hook::NETFILTER_ENTER => Self::Enter(netfilter_stage(r.netfilter_hook)),
+            hook::NETFILTER_LEAVE => Self::Leave(netfilter_stage(r.netfilter_hook)),
+            hook::SOCKET_DELIVER => Self::Socket,
+            _ => Self::Freed,
+        }
+    }
+}
+
+fn netfilter_stage(number: u8) -> Stage {
+    match number {
+        hook::netfilter::PREROUTING => Stage::Prerouting,
+        hook::netfilter::INPUT => Stage::Input,
+        hook::netfilter::FORWARD => Stage::Forward,
+        hook::netfilter::OUTPUT => Stage::Output,
+        _ => Stage::Postrouting,
+    }
+}
+
+/// The last event of a packet, as far as the next one is judged by it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Before {
+    pub(super) step: Step,
+    pub(super) netns: NetnsId,
+    pub(super) ifindex: u32,
+    pub(super) flags: u16,
+    /// Netfilter's hooks in that namespace were observed when the packet was there.
+    pub(super) observed: bool,
+}
+
+impl Before {
+    pub(super) fn new(event: &Event, observed: bool) -> Self {
+        Self {
+            step: Step::of(event),
+            netns: NetnsId(event.record.netns),
+            ifindex: event.record.ifindex,
+            flags: event.record.flags,
+            observed,
+        }
+    }
+
+    fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// What is missing before a packet's first event.
+pub(super) fn beginning(first: &Event) -> Option<Hole> {
+    match Step::of(first) {
+        Step::Queue | Step::Enter(Stage::Output) | Step::Freed => None,
+        Step::Receive if first.has(FLAG_PHYSICAL) => None,
+        _ => Some(Hole::Beginning),
+    }
+}
+
+/// What is missing between two events of a packet.
+pub(super) fn between(before: &Before, next: &Event) -> Option<Hole> {
+    let step = Step::of(next);
+    if let Step::Leave(stage) = step
+        && before.step != Step::Enter(stage)
+    {
+        return Some(Hole::Missing(stage));
+    }
+    let missing = match before.step {
+        Step::Queue => after_queue(before, next, step),
+        Step::Transmit => after_transmit(before, step),
+        Step::Receive => return after_receive(before, next, step),
+        Step::Enter(stage) => match step {
+            Step::Leave(_) | Step::Freed => None,
+            _ => Some(stage),
+        },
+        Step::Leave(stage) => after_hook(before, stage, next, step),
+        Step::Socket | Step::Freed => None,
+    };
+    missing.map(Hole::Missing)
+}
+
+fn after_queue(before: &Before, next: &Event, step: Step) -> Option<Stage> {
+    let same = before.netns.0 == next.record.netns && before.ifindex == next.record.ifindex;
+    match step {
+        Step::Transmit if same => None,
+        Step::Freed => None,
+        _ => Some(Stage::DeviceTransmit),
+    }
+}
+
+fn after_transmit(before: &Before, step: Step) -> Option<Stage> {
+    let bridge = before.has(FLAG_BRIDGE);
+    match step {
+        // A bridge hands on to a port, or through br_netfilter's hooks; a tunnel, a VLAN or a
+        // bond sends through another device.
+        Step::Queue | Step::Freed | Step::Enter(Stage::Output) => None,
+        Step::Enter(Stage::Forward | Stage::Postrouting) if bridge => None,
+        Step::Receive if !bridge => None,
+        Step::Receive => Some(Stage::DeviceQueue),
+        Step::Transmit => Some(Stage::DeviceQueue),
+        _ => Some(Stage::DeviceReceive),
+    }
+}
+
+fn after_receive(before: &Before, next: &Event, step: Step) -> Option<Hole> {
+    if matches!(step, Step::Enter(Stage::Prerouting) | Step::Freed) {
+        return None;
+    }
+    // A bridge's port hands to the bridge; what a bridge passes up has run prerouting inside it.
+    let by_bridge = before.has(FLAG_BRIDGE_PORT) || before.has(FLAG_BRIDGE);
+    // Received again at once: VLAN, macvlan, bond, or a bridge passing up.
+    let stacked = step == Step::Receive && before.netns.0 == next.record.netns;
+    if by_bridge || stacked && !before.observed {
+        return None;
+    }
+    if before.observed {
+        return Some(Hole::Missing(Stage::Prerouting));
+    }
+    if before.has(FLAG_HAS_NETFILTER) {
+        return Some(Hole::NetfilterUnobserved);
+    }
+    None
+}
+
+fn after_hook(before: &Before, left: Stage, next: &Event, step: Step) -> Option<Stage> {
+    if step == Step::Freed {
+        return None;
+    }
+    match left {
+        Stage::Prerouting => match step {
+            Step::Enter(Stage::Input | Stage::Forward) | Step::Receive => None,
+            // br_netfilter sends what it translated into the bridge by its own device.
+            Step::Queue if before.has(FLAG_BRIDGE) || next.has(FLAG_BRIDGE_PORT) => None,
+            Step::Socket => Some(Stage::Input),
+            _ => Some(Stage::Forward),
+        },
+        Stage::Input => match step {
+            // Received again: out of a tunnel.
+            Step::Socket | Step::Receive => None,
+            _ => Some(Stage::Socket),
+        },
+        Stage::Forward | Stage::Output => match step {
+            Step::Enter(Stage::Postrouting) => None,
+            _ => Some(Stage::Postrouting),
+        },
+        _ => match step {
+            // IPsec sends the transformed packet through output again.
+            Step::Queue | Step::Enter(Stage::Output) => None,
+            _ => Some(Stage::DeviceQueue),
+        },
+    }
+}
