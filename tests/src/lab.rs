@@ -33,7 +33,7 @@ use std::process::{Child, Command};
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-pub use capture::Capture;
+pub use capture::{Capture, tcp_closed};
 pub use config::{Config, Fabric, Plugin, Proxy};
 pub use forward_drop::ForwardDrop;
 pub use rules::view as proxy_view;

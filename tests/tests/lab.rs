@@ -9,7 +9,9 @@ use std::process::Output;
 
 use anyhow::{Context as _, ensure};
 use tracer_tests::lab::proxy::{self, Family};
-use tracer_tests::lab::{Config, Fabric, HTTP_PORT, Lab, Plugin, Proxy, proxy_view, requirement};
+use tracer_tests::lab::{
+    Config, Fabric, HTTP_PORT, Lab, Plugin, Proxy, proxy_view, requirement, tcp_closed,
+};
 use tracer_tests::ruleset;
 use tracer_tests::server::dns;
 
@@ -263,7 +265,8 @@ fn witnesses(lab: &Lab) -> anyhow::Result<()> {
     let inside = lab.capture("a1", "eth0", &filter)?;
     let host_side = lab.capture("node1", &a1.veth, &filter)?;
     get(lab, "a1", service.cluster_ip, 80)?;
-    let (inside, host_side) = (inside.stop()?, host_side.stop()?);
+    let closed = |packets: &[String]| tcp_closed(packets, 1);
+    let (inside, host_side) = (inside.stop_when(closed)?, host_side.stop_when(closed)?);
     ensure!(
         inside.len() == host_side.len(),
         "{inside:#?}\n{host_side:#?}"

@@ -1,11 +1,14 @@
 //! tcpdump as an independent witness: which packets passed a device.
 //!
 //! Nothing here guesses how long tcpdump takes. It has started when it says so, and it has seen
-//! everything when the packets it printed are as many as the kernel counts for its socket.
+//! everything when the packets it printed are as many as the kernel counts for its socket. When the
+//! traffic itself is over only the test knows: a client like curl ends before its connection does,
+//! so wait for the connection's end with [`Capture::stop_when`].
 
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -24,7 +27,8 @@ pub struct Capture {
     place: String,
     loopback: bool,
     messages: Receiver<String>,
-    packets: Option<JoinHandle<Vec<String>>>,
+    packets: Arc<Mutex<Vec<String>>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 impl Lab {
@@ -65,12 +69,23 @@ impl Lab {
                 }
             }
         });
+        let packets = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&packets);
+        let reader = thread::spawn(move || {
+            // tcpdump ends its output with an empty line.
+            for line in lines(stdout).filter(|line| !line.is_empty()) {
+                seen.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(line);
+            }
+        });
         let mut capture = Capture {
             child,
             place: format!("{name}:{device}"),
             loopback: device == "lo",
             messages,
-            packets: Some(thread::spawn(move || lines(stdout).collect())),
+            packets,
+            reader: Some(reader),
         };
         capture.wait_for("listening on")?;
         Ok(capture)
@@ -83,7 +98,37 @@ fn lines(stream: impl Read) -> impl Iterator<Item = String> {
 }
 
 impl Capture {
-    /// The packets so far, one line each as tcpdump prints them (`-n`), and the end of tcpdump.
+    /// Waits until the packets so far, one line each as `tcpdump -n` prints them, are what
+    /// `complete` wants, and ends as [`Self::stop`].
+    ///
+    /// # Errors
+    /// When they never are: the packets there were; and as [`Self::stop`].
+    pub fn stop_when(self, complete: impl Fn(&[String]) -> bool) -> anyhow::Result<Vec<String>> {
+        let limit = Instant::now() + LIMIT;
+        loop {
+            let packets = self.packets();
+            if complete(&packets) {
+                return self.stop();
+            }
+            if Instant::now() > limit {
+                bail!(
+                    "{}: the expected packets do not come: {packets:#?}",
+                    self.place
+                );
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn packets(&self) -> Vec<String> {
+        self.packets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The packets that passed until now, one line each as `tcpdump -n` prints them, and the end
+    /// of tcpdump.
     ///
     /// # Errors
     /// When the kernel dropped packets that tcpdump should have seen, or tcpdump has failed.
@@ -108,11 +153,14 @@ impl Capture {
         }
         self.signal(Signal::INT)?;
         self.child.wait().context("cannot wait for tcpdump")?;
-        let packets = self.packets.take().map(JoinHandle::join);
-        match packets {
-            Some(Ok(packets)) => Ok(packets),
-            _ => bail!("{}: tcpdump's output is lost", self.place),
+        if self
+            .reader
+            .take()
+            .is_some_and(|reader| reader.join().is_err())
+        {
+            bail!("{}: tcpdump's output is lost", self.place);
         }
+        Ok(self.packets())
     }
 
     fn signal(&self, signal: Signal) -> anyhow::Result<()> {
@@ -147,6 +195,18 @@ impl Drop for Capture {
     }
 }
 
+/// Whether the packets end the given number of TCP connections: a FIN each way, and the last word
+/// an acknowledgement.
+#[must_use]
+pub fn tcp_closed(packets: &[String], connections: usize) -> bool {
+    let fins = packets
+        .iter()
+        .filter(|packet| packet.contains("Flags [F"))
+        .count();
+    let last = packets.last();
+    fins >= 2 * connections && last.is_some_and(|packet| packet.contains("Flags [.]"))
+}
+
 /// What tcpdump counted.
 #[derive(Debug, PartialEq, Eq)]
 struct Counts {
@@ -174,6 +234,15 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_connection_is_closed_by_two_fins_and_an_acknowledgement() {
+        let packets = ["Flags [S],", "Flags [F.],", "Flags [F.],", "Flags [.],"].map(str::to_owned);
+        assert!(tcp_closed(&packets, 1));
+        assert!(!tcp_closed(&packets[..3], 1));
+        assert!(!tcp_closed(&packets[..2], 1));
+        assert!(!tcp_closed(&packets, 2));
+    }
 
     #[test]
     fn counts_are_read() {
