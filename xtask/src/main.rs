@@ -1,8 +1,9 @@
-//! The project's own commands: `cargo xtask lab`, `demo`, `test`.
+//! The project's own commands: `cargo xtask lab`, `demo`, `test`, `ebpf`.
 //!
 //! One file for each; this one only parses and dispatches.
 
 mod demo;
+mod ebpf;
 mod interrupt;
 mod lab;
 mod packages;
@@ -27,6 +28,8 @@ enum Command {
     Demo,
     /// Check and test everything.
     Test,
+    /// Build the BPF object from source and keep it, with the hash of its sources.
+    Ebpf,
     /// Two Kubernetes nodes made of network namespaces, to try things on.
     #[command(subcommand)]
     Lab(lab::Command),
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo => demo::run(),
         Command::Test => test::run().map(|()| ExitCode::SUCCESS),
+        Command::Ebpf => ebpf::build().map(|()| ExitCode::SUCCESS),
         Command::Lab(command) => lab::run(command).map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

@@ -42,7 +42,11 @@ pub(crate) fn install() -> anyhow::Result<()> {
     load_bridge_module()
 }
 
-fn apt<'a>(packages: impl Iterator<Item = &'a str>) -> anyhow::Result<()> {
+/// Installs Debian packages.
+///
+/// # Errors
+/// When apt is not there or fails.
+pub(crate) fn apt<'a>(packages: impl Iterator<Item = &'a str>) -> anyhow::Result<()> {
     let apt = || {
         let mut command = Command::new("apt-get");
         command
@@ -50,7 +54,7 @@ fn apt<'a>(packages: impl Iterator<Item = &'a str>) -> anyhow::Result<()> {
             .env("DEBIAN_FRONTEND", "noninteractive");
         command
     };
-    process::run(apt().arg("update"))
+    process::run_quietly(apt().arg("update"))
         .context("is this a Debian? Install the packages above in this system's way")?;
     process::run(
         apt()
@@ -65,6 +69,6 @@ fn load_bridge_module() -> anyhow::Result<()> {
         return Ok(());
     }
     println!("loading the kernel module br_netfilter, as on every node with a bridge");
-    process::run(Command::new("modprobe").arg("br_netfilter"))
+    process::run_quietly(Command::new("modprobe").arg("br_netfilter"))
         .context("this kernel lacks br_netfilter: the lab cannot be raised")
 }

@@ -30,6 +30,22 @@ pub(crate) fn run(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Runs the command and shows its output only when it fails.
+///
+/// # Errors
+/// When it cannot be run or fails: its command line and what it wrote.
+pub(crate) fn run_quietly(command: &mut Command) -> anyhow::Result<()> {
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run `{}`: is it installed?", line(command)))?;
+    if !output.status.success() {
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said).trim().to_owned();
+        bail!("`{}` failed ({}):\n{said}", line(command), output.status);
+    }
+    Ok(())
+}
+
 /// Runs the command on this terminal, whatever comes of it.
 ///
 /// # Errors

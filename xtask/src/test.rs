@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use crate::{packages, process};
+use crate::{ebpf, packages, process};
 
 /// A step's name and what it does.
 type Step = (&'static str, fn() -> anyhow::Result<()>);
@@ -15,9 +15,14 @@ const STEPS: &[Step] = &[
     ("formatting", formatting),
     ("clippy", clippy),
     ("clippy of the BPF programs", clippy_ebpf),
+    ("the BPF object is of these sources", ebpf::check_fresh),
     ("packages", packages::install),
     ("unit and property tests", unit_tests),
     ("the lab and end-to-end tests", end_to_end_tests),
+    (
+        "end-to-end tests on a freshly built BPF object",
+        fresh_object,
+    ),
     ("licences and sources of the dependencies", dependencies),
 ];
 
@@ -81,6 +86,22 @@ fn end_to_end_tests() -> anyhow::Result<()> {
     let mut command = process::cargo();
     command.args(["test", "--package", "tracer-tests"]);
     process::run(command.env("TRACER_BIN", tracer))
+}
+
+/// The object that is kept could differ from what the sources give now.
+fn fresh_object() -> anyhow::Result<()> {
+    let object = ebpf::build_fresh()?;
+    let mut build = process::cargo();
+    build.args(["build", "--release", "--package", "tracer"]);
+    let target = process::target_directory()?.join("fresh");
+    process::run(
+        build
+            .env("TRACER_BPF_OBJECT", object)
+            .env("CARGO_TARGET_DIR", &target),
+    )?;
+    let mut command = process::cargo();
+    command.args(["test", "--package", "tracer-tests", "--test", "journeys"]);
+    process::run(command.env("TRACER_BIN", target.join("release/tracer")))
 }
 
 /// Advisories are left out: their database has to be downloaded.
