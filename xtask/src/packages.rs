@@ -56,7 +56,7 @@ pub(crate) fn apt<'a>(packages: impl Iterator<Item = &'a str>) -> anyhow::Result
     };
     process::run_quietly(apt().arg("update"))
         .context("is this a Debian? Install the packages above in this system's way")?;
-    process::run(
+    process::run_quietly(
         apt()
             .args(["install", "--no-install-recommends"])
             .args(packages),
