@@ -14,7 +14,7 @@ use crate::{interrupt, packages, process};
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
     packages::install()?;
     println!("building the tracer");
-    let tracer = process::build_tracer()?;
+    let tracer = process::build_tracer(None)?;
     process::build_lab_server()?;
     // From here on Ctrl-C is for the tracer: this process has a lab to take down.
     interrupt::outlive()?;

@@ -1,6 +1,6 @@
 //! Running other programs, cargo first of all.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use anyhow::{Context as _, bail};
@@ -14,7 +14,7 @@ pub(crate) fn cargo() -> Command {
 
 /// The workspace's root.
 pub(crate) fn root() -> PathBuf {
-    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here).to_path_buf()
 }
 
@@ -79,12 +79,18 @@ pub(crate) fn build_lab_server() -> anyhow::Result<()> {
     run(cargo().args(arguments))
 }
 
-/// Builds the release `tracer` and says where it is.
+/// Builds the release `tracer`, with the given BPF object instead of the one that is kept with the
+/// sources, and says where it is.
 ///
 /// # Errors
 /// When it does not build.
-pub(crate) fn build_tracer() -> anyhow::Result<PathBuf> {
-    run(cargo().args(["build", "--release", "--package", "tracer"]))?;
+pub(crate) fn build_tracer(object: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--package", "tracer"]);
+    if let Some(object) = object {
+        build.env("TRACER_BPF_OBJECT", object);
+    }
+    run(&mut build)?;
     let path = target_directory()?.join("release/tracer");
     if !path.is_file() {
         bail!("cargo built no {}", path.display());
