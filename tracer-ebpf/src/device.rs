@@ -15,21 +15,21 @@ use crate::{
 
 /// `net_dev_queue(skb)`: `__dev_queue_xmit` (5.10 to 6.18).
 #[btf_tracepoint(function = "net_dev_queue")]
-pub fn device_queue(ctx: BtfTracePointContext) -> u32 {
+pub(crate) fn device_queue(ctx: BtfTracePointContext) -> u32 {
     let skb = Skb(ctx.arg(0));
     observe(skb, skb.network_header(), hook::DEVICE_QUEUE)
 }
 
 /// `net_dev_start_xmit(skb, dev)`: `xmit_one`.
 #[btf_tracepoint(function = "net_dev_start_xmit")]
-pub fn device_transmit(ctx: BtfTracePointContext) -> u32 {
+pub(crate) fn device_transmit(ctx: BtfTracePointContext) -> u32 {
     let skb = Skb(ctx.arg(0));
     observe(skb, skb.network_header(), hook::DEVICE_TRANSMIT)
 }
 
 /// `netif_receive_skb(skb)`: `__netif_receive_skb_core`, before the network header is noted.
 #[btf_tracepoint(function = "netif_receive_skb")]
-pub fn device_receive(ctx: BtfTracePointContext) -> u32 {
+pub(crate) fn device_receive(ctx: BtfTracePointContext) -> u32 {
     let skb = Skb(ctx.arg(0));
     observe(skb, skb.data(), hook::DEVICE_RECEIVE)
 }

@@ -14,19 +14,19 @@ use crate::{
 
 /// `kfree_skb(skb, location, reason)`: 5.17 and newer; later kernels append arguments.
 #[btf_tracepoint(function = "kfree_skb")]
-pub fn drop_with_reason(ctx: BtfTracePointContext) -> u32 {
+pub(crate) fn drop_with_reason(ctx: BtfTracePointContext) -> u32 {
     observe(Skb(ctx.arg(0)), hook::DROP, ctx.arg(1), ctx.arg(2))
 }
 
 /// `kfree_skb(skb, location)`: before 5.17.
 #[btf_tracepoint(function = "kfree_skb")]
-pub fn drop_without_reason(ctx: BtfTracePointContext) -> u32 {
+pub(crate) fn drop_without_reason(ctx: BtfTracePointContext) -> u32 {
     observe(Skb(ctx.arg(0)), hook::DROP, ctx.arg(1), 0)
 }
 
 /// `consume_skb(skb)`.
 #[btf_tracepoint(function = "consume_skb")]
-pub fn consume(ctx: BtfTracePointContext) -> u32 {
+pub(crate) fn consume(ctx: BtfTracePointContext) -> u32 {
     observe(Skb(ctx.arg(0)), hook::CONSUME, 0, 0)
 }
 

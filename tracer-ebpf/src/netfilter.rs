@@ -24,7 +24,7 @@ const ACCEPT: i32 = 1;
 /// Linked before every function of the hook.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "socket/netfilter_enter")]
-pub extern "C" fn netfilter_enter(ctx: *mut c_void) -> i32 {
+pub(crate) extern "C" fn netfilter_enter(ctx: *mut c_void) -> i32 {
     observe(ctx, hook::NETFILTER_ENTER);
     ACCEPT
 }
@@ -32,7 +32,7 @@ pub extern "C" fn netfilter_enter(ctx: *mut c_void) -> i32 {
 /// Linked after every function of the hook but conntrack's confirmation.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "socket/netfilter_leave")]
-pub extern "C" fn netfilter_leave(ctx: *mut c_void) -> i32 {
+pub(crate) extern "C" fn netfilter_leave(ctx: *mut c_void) -> i32 {
     observe(ctx, hook::NETFILTER_LEAVE);
     ACCEPT
 }

@@ -23,7 +23,7 @@ const PASS: i32 = 1;
 
 /// Runs for each packet that a socket takes.
 #[cgroup_skb]
-pub fn socket_deliver(ctx: SkBuffContext) -> i32 {
+pub(crate) fn socket_deliver(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb as u64;
     let Some(cpu) = emit::cpu() else { return PASS };
     if cpu.receiving.skb != skb {

@@ -28,7 +28,7 @@ const SOURCES: &[&str] = &[
     "tracer-common/Cargo.toml",
     "tracer-common/src",
 ];
-const OBJECT: &str = "tracer/bpf/tracer.bpf.o";
+pub(crate) const OBJECT: &str = "tracer/bpf/tracer.bpf.o";
 const HASH: &str = "tracer/bpf/tracer.bpf.sources";
 
 /// The linker's version, and the LLVM that both it and Debian's compiler are of.
@@ -86,7 +86,7 @@ pub(crate) fn build_fresh() -> anyhow::Result<PathBuf> {
         ])
         .args(["--package", "tracer-ebpf", "--profile", "ebpf"])
         .env("CARGO_TARGET_DIR", &target)
-        .env("CARGO_ENCODED_RUSTFLAGS", flags()?)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(&toolchain.library)?)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("PATH", with_first(&tools()?.join("bin")))
         // Those of the cargo that runs xtask.
@@ -111,7 +111,7 @@ pub(crate) fn build_fresh() -> anyhow::Result<PathBuf> {
 }
 
 /// `-Clink-arg=--btf` makes the linker turn debug information into BTF.
-fn flags() -> anyhow::Result<String> {
+fn flags(library: &Path) -> anyhow::Result<String> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
     let home = home.context("HOME is not set")?;
@@ -133,6 +133,7 @@ fn flags() -> anyhow::Result<String> {
             process::root().join("").display()
         ),
         format!("--remap-path-prefix={}=cargo", home.display()),
+        format!("--remap-path-prefix={}=rust", library.display()),
     ];
     flags.extend(
         registry
@@ -149,24 +150,41 @@ struct Toolchain {
     /// The arguments that make cargo the right one.
     select: Vec<&'static str>,
     strip: PathBuf,
+    /// The library's sources.
+    library: PathBuf,
 }
 
 impl Toolchain {
     fn find() -> anyhow::Result<Self> {
-        if nightly_can() {
-            let tools = tools()?;
-            install_linker(&tools, Command::new("cargo").arg("+nightly"), &[], None)?;
-            let strip = nightly_strip().or_else(|| find_in_path("llvm-strip"));
-            let strip = strip
-                .context("no llvm-strip: `rustup component add llvm-tools --toolchain nightly`")?;
-            return Ok(Self {
-                cargo: "cargo".into(),
-                rustc: None,
-                select: vec!["+nightly"],
-                strip,
-            });
+        if let Some(sysroot) = nightly_can() {
+            match Self::nightly(&sysroot) {
+                Ok(toolchain) => return Ok(toolchain),
+                Err(error) => println!("not with rustup's nightly: {error:#}"),
+            }
         }
         Self::debian()
+    }
+
+    fn nightly(sysroot: &Path) -> anyhow::Result<Self> {
+        install_linker(&tools()?, Command::new("cargo").arg("+nightly"), &[], None)?;
+        let strip = sysroot.join(format!(
+            "lib/rustlib/{}-unknown-linux-gnu/bin/llvm-strip",
+            std::env::consts::ARCH
+        ));
+        let debian = PathBuf::from(format!("/usr/lib/llvm-{LLVM}/bin/llvm-strip"));
+        let strip = [strip, debian]
+            .into_iter()
+            .find(|path| path.is_file())
+            .or_else(|| find_in_path("llvm-strip"));
+        let strip = strip
+            .context("no llvm-strip: `rustup component add llvm-tools --toolchain nightly`")?;
+        Ok(Self {
+            cargo: "cargo".into(),
+            rustc: None,
+            select: vec!["+nightly"],
+            strip,
+            library: sysroot.join("lib/rustlib/src"),
+        })
     }
 
     fn debian() -> anyhow::Result<Self> {
@@ -202,11 +220,13 @@ impl Toolchain {
         let arguments = ["--no-default-features", "--features", features.as_str()];
         install_linker(&tools()?, &mut process::cargo(), &arguments, Some(&prefix))?;
         let strip = prefix.join("bin/llvm-strip");
+        let library = PathBuf::from("/usr/lib/rustlib/src");
         Ok(Self {
             cargo,
             rustc: Some(rustc),
             select: Vec::new(),
             strip,
+            library,
         })
     }
 }
@@ -216,44 +236,30 @@ fn tools() -> anyhow::Result<PathBuf> {
     Ok(process::target_directory()?.join("tools"))
 }
 
-/// Whether rustup's nightly has its library's sources, or can get them.
-fn nightly_can() -> bool {
-    let quiet =
-        |command: &mut Command| command.output().is_ok_and(|output| output.status.success());
-    if std::env::var_os("TRACER_NO_NIGHTLY").is_some() {
-        return false;
-    }
-    let Some(sysroot) = nightly_sysroot() else {
-        return false;
-    };
-    let sources = sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs");
-    let add = [
-        "component",
-        "add",
-        "rust-src",
-        "llvm-tools",
-        "--toolchain",
-        "nightly",
-    ];
-    sources.is_file() || quiet(Command::new("rustup").args(add)) && sources.is_file()
-}
-
-fn nightly_sysroot() -> Option<PathBuf> {
+/// Rustup's nightly, when it has its library's sources or can get them.
+fn nightly_can() -> Option<PathBuf> {
     let output = Command::new("rustc")
         .args(["+nightly", "--print", "sysroot"])
         .output()
         .ok()?;
     let path = String::from_utf8(output.stdout).ok()?;
-    output.status.success().then(|| PathBuf::from(path.trim()))
-}
-
-fn nightly_strip() -> Option<PathBuf> {
-    let tools = nightly_sysroot()?.join("lib/rustlib");
-    let strip = tools.join(format!(
-        "{}-unknown-linux-gnu/bin/llvm-strip",
-        std::env::consts::ARCH
-    ));
-    strip.is_file().then_some(strip)
+    let sysroot = output
+        .status
+        .success()
+        .then(|| PathBuf::from(path.trim()))?;
+    let sources = sysroot.join("lib/rustlib/src/rust/library/core/src/lib.rs");
+    if !sources.is_file() {
+        let add = [
+            "component",
+            "add",
+            "rust-src",
+            "llvm-tools",
+            "--toolchain",
+            "nightly",
+        ];
+        Command::new("rustup").args(add).output().ok()?;
+    }
+    sources.is_file().then_some(sysroot)
 }
 
 fn find_in_path(program: &str) -> Option<PathBuf> {
