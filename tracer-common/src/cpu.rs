@@ -34,6 +34,8 @@ pub const UNDECIDED: usize = 16;
 pub struct Receiving {
     /// The `sk_buff`'s address.
     pub skb: u64,
+    /// Its data buffer (`sk_buff.head`), 0 when what was received last did not match.
+    pub head: u64,
     /// The network namespace's inode number.
     pub netns: u32,
     /// The device's index.
@@ -58,5 +60,5 @@ pub struct CpuState {
 
 const _: () = assert!(size_of::<HookCounters>() == 24);
 const _: () = assert!(size_of::<Undecided>() == 16);
-const _: () = assert!(size_of::<Receiving>() == 32);
-const _: () = assert!(size_of::<CpuState>() == 24 * hook::COUNT + 8 + 16 * UNDECIDED + 32);
+const _: () = assert!(size_of::<Receiving>() == 40);
+const _: () = assert!(size_of::<CpuState>() == 24 * hook::COUNT + 8 + 16 * UNDECIDED + 40);

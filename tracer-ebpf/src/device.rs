@@ -49,11 +49,15 @@ fn observe(skb: Skb, header_at: u64, hook: u8) -> u32 {
     emit::count(&mut cpu.hooks[usize::from(hook)].seen);
     let place = Place::of(skb);
     if !matching::lets_through(matching::decide(packet, &place)) {
+        if hook == hook::DEVICE_RECEIVE {
+            cpu.receiving.head = 0;
+        }
         return 0;
     }
     if hook == hook::DEVICE_RECEIVE {
         cpu.receiving = Receiving {
             skb: skb.0,
+            head: skb.head(),
             netns: place.net.inode(),
             ifindex: place.device.ifindex(),
             device_name: place.device.name(),

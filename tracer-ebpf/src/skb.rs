@@ -2,14 +2,16 @@
 
 use tracer_common::{
     fields::ABSENT,
-    record::{Event, FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_HAS_NETFILTER, FLAG_LOOPBACK, FLAG_PHYSICAL},
+    record::{
+        Event, FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_HAS_NETFILTER, FLAG_LOOPBACK, FLAG_PHYSICAL,
+    },
 };
 
 use crate::{
     emit::About,
     fields::{
-        CGROUP_NODE, DEV_FLAGS, DEV_IFINDEX, DEV_LINK_OPS, DEV_NAME, DEV_NET, DEV_PRIV_FLAGS, KERNFS_ID,
-        NET_HOOKS_IPV4, NET_HOOKS_IPV6, NET_INUM, SKB_DATA, SKB_DEV, SKB_HEAD, SKB_LEN,
+        CGROUP_NODE, DEV_FLAGS, DEV_IFINDEX, DEV_LINK_OPS, DEV_NAME, DEV_NET, DEV_PRIV_FLAGS,
+        KERNFS_ID, NET_HOOKS_IPV4, NET_HOOKS_IPV6, NET_INUM, SKB_DATA, SKB_DEV, SKB_HEAD, SKB_LEN,
         SKB_NETWORK_HEADER, SKB_NFCT, SKB_PROTOCOL, SKB_SK, SKB_TAIL, SOCK_CGROUP, SOCK_NET,
         SOCK_STATE,
     },
@@ -51,8 +53,9 @@ impl Skb {
         unsafe { self.head() + u64::from(load::<u32>(self.0, SKB_TAIL.load())) }
     }
 
+    /// The data buffer, which clones share.
     #[inline(always)]
-    fn head(self) -> u64 {
+    pub(crate) fn head(self) -> u64 {
         // SAFETY: see above.
         unsafe { load(self.0, SKB_HEAD.load()) }
     }
@@ -160,7 +163,11 @@ impl Device {
         }
         // SAFETY: see above.
         let kind: u64 = unsafe { load(self.0, DEV_LINK_OPS.load()) };
-        if kind == 0 { known | FLAG_PHYSICAL } else { known }
+        if kind == 0 {
+            known | FLAG_PHYSICAL
+        } else {
+            known
+        }
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! `cgroup_skb/ingress` on the root of the cgroup tree runs for each packet that TCP, UDP or a raw
 //! socket is about to queue (`sk_filter_trim_cap`, 4.10 to 6.18), in the softirq that received it.
-//! The program's context is the `sk_buff` itself, so its address says which packet that is, and
-//! what matched was noted by the receiving hook a moment before on the same CPU: a packet that did
-//! not match costs one look-up and one comparison.
+//! What matched was noted by the receiving hook a moment before on the same CPU, so a packet that
+//! did not match costs one look-up and one comparison. It is known again by its buffer, which the
+//! copies share that raw and multicast sockets take. The program's context is the `sk_buff` itself.
 
 use core::mem::MaybeUninit;
 
@@ -26,10 +26,9 @@ const PASS: i32 = 1;
 pub(crate) fn socket_deliver(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb as u64;
     let Some(cpu) = emit::cpu() else { return PASS };
-    if cpu.receiving.skb != skb {
+    if cpu.receiving.head == 0 || member(skb, SKB_HEAD.load()) != Some(cpu.receiving.head) {
         return PASS;
     }
-    cpu.receiving.skb = 0;
     let counters = &mut cpu.hooks[usize::from(hook::SOCKET_DELIVER)];
     emit::count(&mut counters.seen);
     let Some((at, end)) = linear_part(skb) else {
@@ -42,7 +41,6 @@ pub(crate) fn socket_deliver(ctx: SkBuffContext) -> i32 {
     // SAFETY: `read` filled it.
     let packet = unsafe { packet.assume_init_ref() };
     let taken = Taken {
-        skb,
         conntrack: member(skb, SKB_NFCT.load()).unwrap_or(0),
         length: ctx.len(),
         receiving: cpu.receiving,
@@ -53,7 +51,6 @@ pub(crate) fn socket_deliver(ctx: SkBuffContext) -> i32 {
 
 /// A buffer that a socket takes, at the place where it was received.
 struct Taken {
-    skb: u64,
     conntrack: u64,
     length: u32,
     receiving: Receiving,
@@ -64,7 +61,7 @@ impl About for Taken {
     fn describe(&self, to: *mut Event) {
         // SAFETY: the trait's caller gives a reserved record.
         unsafe {
-            (*to).skb = self.skb;
+            (*to).skb = self.receiving.skb;
             (*to).conntrack = self.conntrack;
             (*to).length = self.length;
             (*to).device_name = self.receiving.device_name;

@@ -84,6 +84,21 @@ pub struct Reasons {
     /// What is freed with these after a socket took it was not dropped: a closing socket empties
     /// its queue.
     pub after_delivery: Vec<u32>,
+    /// A copy that a bridge flooded to somebody else ends with these.
+    pub not_for_us: Vec<u32>,
+}
+
+impl Reasons {
+    /// Those of a kernel, by the names of its `enum skb_drop_reason`.
+    #[must_use]
+    pub fn by_name(number: impl Fn(&str) -> Option<u32>) -> Self {
+        let numbers = |names: &[&str]| names.iter().filter_map(|name| number(name)).collect();
+        Self {
+            // A raw socket takes a copy, and no other socket wants the packet.
+            after_delivery: numbers(&["QUEUE_PURGE", "SOCKET_CLOSE", "NO_SOCKET"]),
+            not_for_us: numbers(&["OTHERHOST"]),
+        }
+    }
 }
 
 /// What was let go because of [`Limits`], and what could not be placed.
@@ -239,17 +254,14 @@ impl Journeys {
         None
     }
 
-    /// A packet that goes on at another address: the event cannot be a first one, and comes where
-    /// the packet is expected.
+    /// A copy of a packet under way, which goes on at an address of its own.
     fn copied(&mut self, event: &Event) -> Option<u64> {
         let skb = event.record.skb;
-        path::beginning(event)?;
-        let (from, twin) = self.flight.twin(&Fingerprint::of(event))?;
-        if twin.delivered.is_some() || path::between(&twin.before, event).is_some() {
-            return None;
-        }
-        let packet = self.flight.remove(from)?;
-        self.flight.insert(skb, packet);
+        let id = PacketId(self.next_packet + 1);
+        let (_, twin) = self.flight.twin(&Fingerprint::of(event))?;
+        let copy = twin.branch(event, id)?;
+        self.next_packet += 1;
+        self.flight.insert_copy(skb, copy);
         Some(skb)
     }
 
@@ -272,14 +284,12 @@ impl Journeys {
         let Some(packet) = self.flight.get_mut(skb) else {
             return;
         };
-        packet.before = Before::new(event, observed);
-        packet.last = event.record.time;
-        packet.at_physical = event.record.hook == hook::DEVICE_TRANSMIT && event.has(FLAG_PHYSICAL);
         let mut member = Membership {
             flow: packet.packet.flow,
             direction: packet.packet.direction,
         };
         let translated = add_hop(&mut packet.packet, event, hole, self.limits.hops);
+        packet.came_through(event, observed);
         self.flows.seen(&mut member, event);
         if member.direction != packet.packet.direction {
             packet.packet.direction = member.direction;
@@ -433,6 +443,7 @@ impl Journeys {
             delivered,
             at_physical,
             before,
+            origin,
             ..
         } = in_flight;
         if packet.dropped.is_none() {
@@ -447,6 +458,15 @@ impl Journeys {
             };
             packet.verdict_observed =
                 delivered.is_some() || freed && packet.verdict != Verdict::Unknown;
+        }
+        let flooded = packet
+            .dropped
+            .is_some_and(|d| self.reasons.not_for_us.contains(&d.reason));
+        if self
+            .flight
+            .is_spare(origin, flooded || packet.verdict == Verdict::Unknown)
+        {
+            return;
         }
         if let Some(flow) = self.flows.get_mut(packet.flow) {
             flow.drops += u64::from(packet.verdict == Verdict::Dropped);

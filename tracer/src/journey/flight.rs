@@ -11,9 +11,12 @@ use std::collections::{HashMap, VecDeque};
 
 use super::{
     model::{Packet, PacketId},
-    path::{Before, Step},
+    path::{self, Before, Step},
 };
 use crate::event::Event;
+
+/// How many events of a packet are kept for copies to branch off.
+const TRAIL: usize = 128;
 
 /// What of a packet neither NAT nor routing changes. UDP's first payload bytes stand where TCP has
 /// its numbers (see `record::Event`).
@@ -79,12 +82,18 @@ pub(super) struct InFlight {
     pub(super) delivered: Option<u64>,
     /// The last event was by a device that leads out of the node.
     pub(super) at_physical: bool,
+    /// The packet that this one and its copies come from: copies share it.
+    pub(super) origin: PacketId,
     first: First,
+    /// The events so far, each with the number of hops after it: where a copy may branch off.
+    trail: Vec<(Before, usize)>,
 }
 
 impl InFlight {
     pub(super) fn new(packet: Packet, event: &Event, observed: bool) -> Self {
         Self {
+            origin: packet.id,
+            trail: Vec::with_capacity(32),
             packet,
             fingerprint: Fingerprint::of(event),
             before: Before::new(event, observed),
@@ -93,6 +102,40 @@ impl InFlight {
             at_physical: false,
             first: First::of(event),
         }
+    }
+
+    /// Notes that the packet came through the event, and has its hops.
+    pub(super) fn came_through(&mut self, event: &Event, observed: bool) {
+        self.before = Before::new(event, observed);
+        self.last = event.record.time;
+        self.at_physical = self.before.leads_out();
+        if self.trail.len() < TRAIL {
+            self.trail.push((self.before, self.packet.hops.len()));
+        }
+    }
+
+    /// The copy of this packet that the event, at another address, is of: with the hops up to
+    /// where it branched off. `None` when there is no such place.
+    pub(super) fn branch(&self, event: &Event, id: PacketId) -> Option<Self> {
+        let at = self
+            .trail
+            .iter()
+            .rposition(|(before, _)| path::may_branch(before, event))?;
+        let (before, hops) = *self.trail.get(at)?;
+        let mut packet = self.packet.clone();
+        packet.id = id;
+        packet.hops.truncate(hops);
+        Some(Self {
+            packet,
+            fingerprint: self.fingerprint,
+            before,
+            last: event.record.time,
+            delivered: None,
+            at_physical: false,
+            origin: self.origin,
+            first: self.first,
+            trail: self.trail.get(..=at)?.to_vec(),
+        })
     }
 
     /// Whether the event, at this packet's address, is of this packet.
@@ -111,9 +154,20 @@ struct Deadline {
     id: PacketId,
 }
 
+/// What became of a packet and its copies so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Copies {
+    /// How many are under way.
+    pub(super) live: u32,
+    /// One of them was given out.
+    pub(super) given_out: bool,
+}
+
 /// The packets under way.
 #[derive(Debug, Default)]
 pub(super) struct Flight {
+    /// By origin, for packets that have copies.
+    copies: HashMap<PacketId, Copies>,
     by_skb: HashMap<u64, InFlight>,
     by_fingerprint: HashMap<Fingerprint, u64>,
     /// In order of time: a packet once delivered, and every packet by its last event.
@@ -155,6 +209,34 @@ impl Flight {
             self.by_fingerprint.remove(&packet.fingerprint);
         }
         Some(packet)
+    }
+
+    /// Adds a copy of a packet.
+    pub(super) fn insert_copy(&mut self, skb: u64, copy: InFlight) {
+        self.copies
+            .entry(copy.origin)
+            .or_insert(Copies {
+                live: 1,
+                given_out: false,
+            })
+            .live += 1;
+        self.insert(skb, copy);
+    }
+
+    /// Whether the packet that ended is one of several and, if `no_end` (it was not delivered, did
+    /// not leave and was not dropped for good), not worth a journey of its own.
+    pub(super) fn is_spare(&mut self, origin: PacketId, no_end: bool) -> bool {
+        let Some(copies) = self.copies.get_mut(&origin) else {
+            return false;
+        };
+        copies.live = copies.live.saturating_sub(1);
+        let others = copies.live > 0 || copies.given_out;
+        let spare = no_end && others;
+        copies.given_out |= !spare;
+        if copies.live == 0 {
+            self.copies.remove(&origin);
+        }
+        spare
     }
 
     /// Notes that a socket took the packet, so that it is over soon.

@@ -74,6 +74,11 @@ impl Before {
         }
     }
 
+    /// The packet was given to a device that leads out of the node.
+    pub(super) fn leads_out(&self) -> bool {
+        self.step == Step::Transmit && self.has(FLAG_PHYSICAL)
+    }
+
     fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
@@ -108,6 +113,27 @@ pub(super) fn between(before: &Before, next: &Event) -> Option<Hole> {
         Step::Socket | Step::Freed => None,
     };
     missing.map(Hole::Missing)
+}
+
+/// Whether a copy that the event is of may have been made after `before`: a bridge that floods
+/// clones for each port, a device or a hook that copies goes on with the copy.
+pub(super) fn may_branch(before: &Before, event: &Event) -> bool {
+    let here = before.netns.0 == event.record.netns;
+    match (before.step, Step::of(event)) {
+        // Into a port: from another port, from the bridge's own host, or from the hooks inside.
+        (Step::Receive, Step::Queue) => here && before.has(FLAG_BRIDGE_PORT),
+        (Step::Transmit, Step::Queue) => here && before.has(FLAG_BRIDGE),
+        (Step::Leave(Stage::Prerouting | Stage::Postrouting), Step::Queue) => here,
+        // Up from a port, or out of a tunnel.
+        (Step::Receive | Step::Leave(Stage::Prerouting | Stage::Input), Step::Receive) => here,
+        (Step::Transmit, Step::Receive) => true,
+        (Step::Queue, Step::Transmit) => here && before.ifindex == event.record.ifindex,
+        (Step::Receive, Step::Enter(Stage::Prerouting)) => here,
+        (Step::Leave(Stage::Prerouting), Step::Enter(Stage::Input | Stage::Forward)) => here,
+        (Step::Leave(Stage::Forward | Stage::Output), Step::Enter(Stage::Postrouting)) => here,
+        (Step::Receive | Step::Leave(Stage::Input), Step::Socket) => here,
+        _ => false,
+    }
 }
 
 fn after_queue(before: &Before, next: &Event, step: Step) -> Option<Stage> {
