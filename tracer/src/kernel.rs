@@ -1,8 +1,21 @@
 //! The live source: what the running kernel is asked and what is loaded into it.
+//!
+//! [`live::Live`] is the whole of it. Below it: what this kernel offers ([`facts`]) and what is
+//! made of that ([`plan`]), how it is carried out ([`load`], [`attach`], [`netfilter`]), where
+//! netfilter hooks are seen ([`coverage`]), and how records are read and accounted for.
 
+pub mod attach;
 pub mod btf;
+pub mod capabilities;
+pub mod clock;
+pub mod coverage;
+pub mod facts;
+pub mod live;
 pub mod load;
+mod loss;
 pub mod netfilter;
 pub mod object;
+pub mod plan;
+mod ring;
 pub mod rules;
 pub mod symbols;

@@ -3,9 +3,12 @@
 //! Data flows one way: hooks -> ring -> source -> [`event`] -> journey -> report -> sinks; the
 //! drawing is in ARCHITECTURE.md.
 
+pub mod command;
 pub mod event;
 pub mod filter;
 pub mod journey;
 pub mod kernel;
 pub mod node;
 pub mod output;
+pub mod report;
+pub mod source;

@@ -1,9 +1,9 @@
 //! Loading the BPF object: maps sized, globals set, programs taken by the verifier.
 
-use std::io;
+use std::{io, ops::RangeInclusive};
 
 use aya::{
-    Ebpf, EbpfLoader, Pod,
+    Btf, Ebpf, EbpfLoader, Pod,
     maps::{Array, MapData, PerCpuArray, RingBuf},
 };
 use tracer_common::{cpu::CpuState, filter::Program};
@@ -25,6 +25,41 @@ impl Default for Sizes {
             ring: 8 << 20,
             followed: 1 << 16,
         }
+    }
+}
+
+/// What the ring may have, in bytes.
+pub const RING_RANGE: RangeInclusive<u32> = 64 << 10..=1 << 30;
+/// How many tuples may be followed.
+pub const FOLLOWED_RANGE: RangeInclusive<u32> = 1 << 10..=1 << 24;
+
+/// Why a size cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SizeError {
+    /// Of the ring.
+    #[error(
+        "a ring buffer of {0} bytes is not possible: give a power of two from 64 KiB (65536) to \
+         1 GiB (1073741824)"
+    )]
+    Ring(u32),
+    /// Of the set of followed tuples.
+    #[error("{0} followed flows are not possible: give a number from 1024 to 16777216")]
+    Followed(u32),
+}
+
+impl Sizes {
+    /// Whether the kernel can be asked for them.
+    ///
+    /// # Errors
+    /// [`SizeError`] names the range.
+    pub fn check(self) -> Result<(), SizeError> {
+        if !RING_RANGE.contains(&self.ring) || !self.ring.is_power_of_two() {
+            return Err(SizeError::Ring(self.ring));
+        }
+        if !FOLLOWED_RANGE.contains(&self.followed) {
+            return Err(SizeError::Followed(self.followed));
+        }
+        Ok(())
     }
 }
 
@@ -67,29 +102,59 @@ unsafe impl Pod for CpuValue {}
 ///
 /// # Errors
 /// [`LoadError`]; nothing stays loaded then.
-pub fn load(offsets: &Offsets, sizes: Sizes, filter: &Program) -> Result<Ebpf, LoadError> {
+pub fn load(
+    btf: &Btf,
+    offsets: &Offsets,
+    sizes: Sizes,
+    filter: &Program,
+) -> Result<Ebpf, LoadError> {
     let mut loader = EbpfLoader::new();
+    loader.btf(Some(btf));
     for (name, offset) in offsets.iter() {
         loader.override_global(name, offset, true);
     }
     loader.map_max_entries("EVENTS", sizes.ring);
     loader.map_max_entries("FOLLOWED", sizes.followed);
     let mut ebpf = loader.load(OBJECT)?;
-    set_filter(&mut ebpf, filter)?;
-    Ok(ebpf)
-}
-
-/// Replaces the filter; what is followed already stays followed.
-///
-/// # Errors
-/// [`LoadError`] when the map refuses it.
-pub fn set_filter(ebpf: &mut Ebpf, filter: &Program) -> Result<(), LoadError> {
     let name = "FILTER";
     let map = ebpf.map_mut(name).ok_or_else(|| missing(name))?;
     let mut array: Array<&mut MapData, FilterValue> =
         map.try_into().map_err(|e| wrong(name, &e))?;
     array
         .set(0, FilterValue(*filter), 0)
+        .map_err(|e| wrong(name, &e))?;
+    Ok(ebpf)
+}
+
+/// The filter that the programs work by.
+pub struct Filter(Array<MapData, FilterValue>);
+
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Filter")
+    }
+}
+
+impl Filter {
+    /// Replaces it; what is followed already stays followed.
+    ///
+    /// # Errors
+    /// [`LoadError`] when the map refuses it.
+    pub fn set(&mut self, filter: &Program) -> Result<(), LoadError> {
+        let set = self.0.set(0, FilterValue(*filter), 0);
+        set.map_err(|e| wrong("FILTER", &e))
+    }
+}
+
+/// The filter's map; it can be taken once, when the programs are bound to it: after the netfilter
+/// programs as well.
+///
+/// # Errors
+/// [`LoadError::Map`].
+pub fn take_filter(ebpf: &mut Ebpf) -> Result<Filter, LoadError> {
+    let name = "FILTER";
+    Array::try_from(ebpf.take_map(name).ok_or_else(|| missing(name))?)
+        .map(Filter)
         .map_err(|e| wrong(name, &e))
 }
 

@@ -12,7 +12,15 @@ use std::{
 };
 
 use aya::maps::Map;
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type};
+use aya_obj::{
+    Object,
+    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type},
+};
+
+/// The program that sees packets before a hook's functions.
+pub const ENTER: &str = "netfilter_enter";
+/// The program that sees them after.
+pub const LEAVE: &str = "netfilter_leave";
 
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6` (uapi).
 const FAMILIES: [u32; 2] = [2, 10];
@@ -37,15 +45,15 @@ pub enum NetfilterError {
     )]
     Object {
         /// The program.
-        program: &'static str,
+        program: String,
         /// What is wrong.
         reason: String,
     },
     /// The kernel refuses the program.
-    #[error("the kernel refuses {program}: {source}{}", log_tail(.log))]
+    #[error("the kernel refuses {program}: {source}{}", last_lines(.log))]
     Load {
         /// The program.
-        program: &'static str,
+        program: String,
         /// The errno.
         source: io::Error,
         /// What the verifier said.
@@ -53,20 +61,15 @@ pub enum NetfilterError {
     },
 }
 
-fn log_tail(log: &str) -> String {
-    let tail: Vec<&str> = log
-        .lines()
-        .rev()
-        .filter(|line| !line.trim().is_empty())
-        .take(4)
-        .collect();
-    if tail.is_empty() {
+/// What the verifier said last, for an error message.
+pub(super) fn last_lines(log: &str) -> String {
+    let lines = log.lines().filter(|line| !line.trim().is_empty());
+    let mut last: Vec<&str> = lines.rev().take(4).collect();
+    last.reverse();
+    if last.is_empty() {
         String::new()
     } else {
-        format!(
-            ": {}",
-            tail.into_iter().rev().collect::<Vec<_>>().join("; ")
-        )
+        format!(": {}", last.join("; "))
     }
 }
 
@@ -97,16 +100,49 @@ impl Links {
     }
 }
 
-impl Programs {
-    /// Loads both programs of `object`, bound to the maps of `ebpf`.
+/// The programs' instructions, ready for the verifier.
+#[derive(Debug)]
+pub struct Prepared {
+    object: Object,
+}
+
+impl Prepared {
+    /// Takes the programs of `object` and binds them to the maps of `ebpf`.
+    ///
+    /// # Errors
+    /// [`NetfilterError::Object`].
+    pub fn new(ebpf: &aya::Ebpf, object: &[u8]) -> Result<Self, NetfilterError> {
+        bind(ebpf, object)
+            .map(|object| Self { object })
+            .map_err(|reason| NetfilterError::Object {
+                program: ENTER.to_owned(),
+                reason,
+            })
+    }
+
+    /// Has one of the programs verified and loaded.
     ///
     /// # Errors
     /// [`NetfilterError::Load`] with `EINVAL` where the kernel has no such program type.
-    pub fn load(ebpf: &aya::Ebpf, object: &[u8]) -> Result<Self, NetfilterError> {
-        Ok(Self {
-            enter: load(ebpf, object, "netfilter_enter")?,
-            leave: load(ebpf, object, "netfilter_leave")?,
-        })
+    pub fn load(&self, program: &str) -> Result<OwnedFd, NetfilterError> {
+        let object = &self.object;
+        let function = object
+            .programs
+            .get(program)
+            .and_then(|found| object.functions.get(&found.function_key()))
+            .ok_or_else(|| NetfilterError::Object {
+                program: program.to_owned(),
+                reason: "it is not there".to_owned(),
+            })?;
+        load_instructions(program, &function.instructions)
+    }
+}
+
+impl Programs {
+    /// The two programs, each loaded by [`Prepared::load`].
+    #[must_use]
+    pub fn new(enter: OwnedFd, leave: OwnedFd) -> Self {
+        Self { enter, leave }
     }
 
     /// Links both programs at every IP hook of the calling thread's network namespace.
@@ -127,12 +163,8 @@ impl Programs {
     }
 }
 
-fn load(ebpf: &aya::Ebpf, object: &[u8], name: &'static str) -> Result<OwnedFd, NetfilterError> {
-    let broken = |reason: String| NetfilterError::Object {
-        program: name,
-        reason,
-    };
-    let mut object = aya_obj::Object::parse(object).map_err(|e| broken(e.to_string()))?;
+fn bind(ebpf: &aya::Ebpf, object: &[u8]) -> Result<Object, String> {
+    let mut object = Object::parse(object).map_err(|e| e.to_string())?;
     let fds: HashMap<&str, RawFd> = ebpf
         .maps()
         .filter_map(|(name, map)| Some((name, map_fd(map)?)))
@@ -147,24 +179,12 @@ fn load(ebpf: &aya::Ebpf, object: &[u8], name: &'static str) -> Result<OwnedFd, 
         .iter()
         .filter_map(|(name, map)| Some((name.clone(), *fds.get(name.as_str())?, map.clone())))
         .collect();
+    let maps = maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map));
     object
-        .relocate_maps(
-            maps.iter().map(|(name, fd, map)| (name.as_str(), *fd, map)),
-            &text,
-        )
-        .map_err(|e| broken(e.to_string()))?;
-    object
-        .relocate_calls(&text)
-        .map_err(|e| broken(e.to_string()))?;
-    let program = object
-        .programs
-        .get(name)
-        .ok_or_else(|| broken("no such program".to_owned()))?;
-    let function = object
-        .functions
-        .get(&program.function_key())
-        .ok_or_else(|| broken("no such function".to_owned()))?;
-    load_instructions(name, &function.instructions)
+        .relocate_maps(maps, &text)
+        .map_err(|e| e.to_string())?;
+    object.relocate_calls(&text).map_err(|e| e.to_string())?;
+    Ok(object)
 }
 
 fn map_fd(map: &Map) -> Option<RawFd> {
@@ -177,7 +197,7 @@ fn map_fd(map: &Map) -> Option<RawFd> {
 }
 
 fn load_instructions(
-    name: &'static str,
+    name: &str,
     instructions: &[aya_obj::generated::bpf_insn],
 ) -> Result<OwnedFd, NetfilterError> {
     let attempt = |log: &mut [u8]| {
@@ -205,7 +225,7 @@ fn load_instructions(
         let source = attempt(&mut log).err().unwrap_or(first);
         let end = log.iter().position(|b| *b == 0).unwrap_or(log.len());
         NetfilterError::Load {
-            program: name,
+            program: name.to_owned(),
             source,
             log: String::from_utf8_lossy(&log[..end]).into_owned(),
         }
@@ -213,7 +233,13 @@ fn load_instructions(
 }
 
 /// Links at the first free priority from `end` on.
-fn link_near(program: &OwnedFd, family: u32, hook: u32, end: i32, step: i32) -> io::Result<OwnedFd> {
+fn link_near(
+    program: &OwnedFd,
+    family: u32,
+    hook: u32,
+    end: i32,
+    step: i32,
+) -> io::Result<OwnedFd> {
     let mut taken = io::Error::from(io::ErrorKind::ResourceBusy);
     for n in 0..TRIES {
         match link(program, family, hook, end + n * step) {

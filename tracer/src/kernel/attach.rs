@@ -1,0 +1,221 @@
+//! Carrying out the attach plan: programs loaded side by side, then attached in order.
+//!
+//! The verifier takes most of the time, and it can work on several programs at once. Attaching
+//! waits until all are loaded, and the device hooks, where packets are first seen, come last: a
+//! packet seen at its first hop is then seen at all of them. How each step went is noted in the
+//! plan. A family of which a step fails is left out whole.
+
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    os::fd::OwnedFd,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use aya::{
+    Btf, Ebpf,
+    programs::{
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError,
+    },
+};
+
+use super::{
+    netfilter::{self, Prepared, Programs},
+    object::OBJECT,
+    plan::{Kind, Outcome, Plan, Step, Target},
+};
+
+/// Threads that load; the kernel's time is what they take.
+const LOADERS: usize = 4;
+/// In which order families are attached.
+const ORDER: [Kind; 4] = [Kind::Socket, Kind::Consume, Kind::Drops, Kind::Devices];
+
+/// What holds the programs in the kernel; dropping it detaches and unloads all but the netfilter
+/// programs, which have left for their links.
+#[derive(Debug)]
+pub struct Attached {
+    /// The programs that aya knows, with their links.
+    pub ebpf: Ebpf,
+    /// The netfilter programs, loaded and not linked anywhere yet.
+    pub netfilter: Option<Programs>,
+}
+
+/// Loads and attaches what the plan says, and notes in it how that went.
+///
+/// Whether it is enough to go on is for the caller to say, by [`Plan::readiness`].
+#[must_use]
+pub fn carry_out(plan: &mut Plan, mut ebpf: Ebpf, btf: &Btf) -> Attached {
+    let mut loaded = load_all(plan, &mut ebpf, btf);
+    let netfilter = take_netfilter(plan, &mut loaded);
+    for kind in ORDER {
+        let Some(family) = plan.family(kind).filter(|family| family.choice.is_some()) else {
+            continue;
+        };
+        for step in family.steps.clone() {
+            if let Some(Ok(done)) = loaded.remove(&step.program) {
+                let outcome = attach(&mut ebpf, &step, done.time);
+                plan.note(&step.program, outcome);
+            }
+        }
+    }
+    Attached { ebpf, netfilter }
+}
+
+/// A program that the verifier took.
+struct Loaded {
+    time: Duration,
+    /// Of those that aya does not know.
+    fd: Option<OwnedFd>,
+}
+
+type Loads = BTreeMap<String, Result<Loaded, String>>;
+
+/// Loads every program of the plan, notes failures, and returns how it went for each.
+fn load_all(plan: &mut Plan, ebpf: &mut Ebpf, btf: &Btf) -> Loads {
+    let prepared = Prepared::new(ebpf, OBJECT);
+    let mut programs: BTreeMap<&str, &mut Program> = ebpf.programs_mut().collect();
+    let jobs: Vec<Job<'_>> = plan
+        .steps()
+        .map(|step| Job {
+            name: step.program.clone(),
+            target: &step.target,
+            program: programs.remove(step.program.as_str()),
+        })
+        .collect();
+    let jobs = Mutex::new(jobs);
+    let done = Mutex::new(Loads::new());
+    let work = || {
+        while let Some(mut job) = lock(&jobs).pop() {
+            let start = Instant::now();
+            let result = job.load(&prepared, btf);
+            let time = start.elapsed();
+            let result = result.map(|fd| Loaded { time, fd });
+            lock(&done).insert(job.name, result);
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, |n| n.get().min(LOADERS));
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let loads = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for (program, result) in &loads {
+        if let Err(reason) = result {
+            let reason = reason.clone();
+            plan.note(program, Outcome::Failed { reason });
+        }
+    }
+    loads
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Job<'a> {
+    name: String,
+    target: &'a Target,
+    program: Option<&'a mut Program>,
+}
+
+impl Job<'_> {
+    fn load(
+        &mut self,
+        prepared: &Result<Prepared, netfilter::NetfilterError>,
+        btf: &Btf,
+    ) -> Result<Option<OwnedFd>, String> {
+        match self.target {
+            Target::NetfilterHooks => {
+                let prepared = prepared.as_ref().map_err(ToString::to_string)?;
+                let fd = prepared.load(&self.name).map_err(|e| e.to_string())?;
+                Ok(Some(fd))
+            }
+            Target::Tracepoint(tracepoint) => {
+                let program: &mut BtfTracePoint = self.typed()?;
+                program.load(tracepoint, btf).map_err(|e| explain(&e))?;
+                Ok(None)
+            }
+            Target::CgroupIngress(_) => {
+                let program: &mut CgroupSkb = self.typed()?;
+                program.load().map_err(|e| explain(&e))?;
+                Ok(None)
+            }
+        }
+    }
+
+    fn typed<'b, T>(&'b mut self) -> Result<&'b mut T, String>
+    where
+        &'b mut T: TryFrom<&'b mut Program, Error = ProgramError>,
+    {
+        typed(self.program.as_deref_mut())
+    }
+}
+
+fn typed<'a, T>(program: Option<&'a mut Program>) -> Result<&'a mut T, String>
+where
+    &'a mut T: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program =
+        program.ok_or("the BPF object has no such program; rebuild it with `cargo xtask ebpf`")?;
+    program.try_into().map_err(|e: ProgramError| explain(&e))
+}
+
+/// An error of aya's with what the verifier said last.
+fn explain(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => {
+            let log = netfilter::last_lines(&verifier_log.to_string());
+            format!("the verifier says no: {io_error}{log}")
+        }
+        ProgramError::SyscallError(error) => format!("{}: {}", error.call, error.io_error),
+        other => other.to_string(),
+    }
+}
+
+/// The two netfilter programs, if both were loaded.
+fn take_netfilter(plan: &mut Plan, loaded: &mut Loads) -> Option<Programs> {
+    let mut take = |program| loaded.remove(program)?.ok();
+    let (enter, leave) = (take(netfilter::ENTER)?, take(netfilter::LEAVE)?);
+    for (program, load) in [(netfilter::ENTER, &enter), (netfilter::LEAVE, &leave)] {
+        plan.note(program, attached(load.time, Duration::ZERO));
+    }
+    Some(Programs::new(enter.fd?, leave.fd?))
+}
+
+fn attach(ebpf: &mut Ebpf, step: &Step, load: Duration) -> Outcome {
+    let start = Instant::now();
+    let program = ebpf.program_mut(&step.program);
+    let result = match &step.target {
+        // Linked per namespace, elsewhere.
+        Target::NetfilterHooks => Ok(()),
+        Target::Tracepoint(_) => typed(program).and_then(|program: &mut BtfTracePoint| {
+            program.attach().map(drop).map_err(|e| explain(&e))
+        }),
+        Target::CgroupIngress(path) => typed(program).and_then(|program: &mut CgroupSkb| {
+            let cgroup = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
+            // Single is a link without flags: others can be there too.
+            let (kind, mode) = (CgroupSkbAttachType::Ingress, CgroupAttachMode::Single);
+            let link = program.attach(cgroup, kind, mode);
+            link.map(drop).map_err(|e| explain(&e))
+        }),
+    };
+    match result {
+        Ok(()) => attached(load, start.elapsed()),
+        Err(reason) => Outcome::Failed { reason },
+    }
+}
+
+fn attached(load: Duration, attach: Duration) -> Outcome {
+    let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    Outcome::Attached {
+        load_us: micros(load),
+        attach_us: micros(attach),
+    }
+}

@@ -1,0 +1,147 @@
+//! Which namespaces are looked at, and when (pure).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use crate::node::inventory::Entry;
+
+/// How long a namespace is young: it gets its rules in its first seconds if it ever does.
+const YOUTH: Duration = Duration::from_secs(10);
+/// Least time between two looks that packets cause in one namespace.
+const QUIET: Duration = Duration::from_millis(100);
+/// The same after a failure.
+const QUIET_AFTER_FAILURE: Duration = Duration::from_secs(5);
+
+/// The namespaces that there are; `L` is what being linked means.
+#[derive(Debug)]
+pub(super) struct Schedule<L> {
+    namespaces: BTreeMap<u32, State<L>>,
+    urgent: BTreeSet<u32>,
+    /// The last of the old ones that was looked at.
+    last: u32,
+}
+
+#[derive(Debug)]
+struct State<L> {
+    entry: Entry,
+    links: Option<L>,
+    young_until: Instant,
+    not_before: Instant,
+    complained: bool,
+}
+
+impl<L> Default for Schedule<L> {
+    fn default() -> Self {
+        Self {
+            namespaces: BTreeMap::new(),
+            urgent: BTreeSet::new(),
+            last: 0,
+        }
+    }
+}
+
+impl<L> Schedule<L> {
+    pub(super) fn appeared(&mut self, entry: Entry, now: Instant) {
+        let inode = entry.inode;
+        let state = State {
+            entry,
+            links: None,
+            young_until: now + YOUTH,
+            not_before: now,
+            complained: false,
+        };
+        self.namespaces.insert(inode, state);
+        self.urgent.insert(inode);
+    }
+
+    /// Something may have changed there; a way into it may have.
+    pub(super) fn revisited(&mut self, entry: Entry) {
+        if let Some(state) = self.namespaces.get_mut(&entry.inode) {
+            self.urgent.insert(entry.inode);
+            state.entry = entry;
+        }
+    }
+
+    /// A packet says that there are netfilter hooks.
+    pub(super) fn flagged(&mut self, netns: u32) {
+        if self.namespaces.contains_key(&netns) {
+            self.urgent.insert(netns);
+        }
+    }
+
+    /// Forgets a namespace and gives back its links.
+    pub(super) fn vanished(&mut self, netns: u32) -> Option<L> {
+        self.urgent.remove(&netns);
+        self.namespaces.remove(&netns)?.links
+    }
+
+    /// All namespaces; none is urgent any more.
+    pub(super) fn all(&mut self) -> Vec<u32> {
+        self.urgent.clear();
+        self.namespaces.keys().copied().collect()
+    }
+
+    /// The namespaces to look at now; those that have to wait stay urgent.
+    pub(super) fn urgent(&mut self, now: Instant) -> Vec<u32> {
+        let namespaces = &self.namespaces;
+        let ready = |netns: &u32| namespaces.get(netns).is_none_or(|s| s.not_before <= now);
+        let (ready, later): (BTreeSet<u32>, BTreeSet<u32>) =
+            self.urgent.iter().partition(|netns| ready(netns));
+        self.urgent = later;
+        ready.into_iter().collect()
+    }
+
+    /// The namespaces without links in the order in which to look at them in a round: the urgent
+    /// that had to wait, the young, then the others in turn. Who looks may stop anywhere.
+    pub(super) fn round(&mut self, now: Instant) -> Vec<u32> {
+        let due = |state: &State<L>| state.links.is_none() && state.not_before <= now;
+        let mut first: Vec<u32> = self.urgent(now);
+        let without = || self.namespaces.iter().filter(|(_, state)| due(state));
+        let young = without().filter(|(_, state)| state.young_until > now);
+        first.extend(young.map(|(netns, _)| *netns));
+        let old = without().filter(|(_, state)| state.young_until <= now);
+        let (before, after): (Vec<u32>, Vec<u32>) = old
+            .map(|(netns, _)| *netns)
+            .partition(|netns| *netns <= self.last);
+        first.extend(after.into_iter().chain(before));
+        first
+    }
+
+    /// Begins a look, unless it is linked or gone.
+    pub(super) fn begin(&mut self, netns: u32, now: Instant) -> Option<&Entry> {
+        let state = self.namespaces.get_mut(&netns)?;
+        if state.links.is_some() {
+            return None;
+        }
+        state.not_before = now + QUIET;
+        if state.young_until <= now {
+            self.last = netns;
+        }
+        Some(&state.entry)
+    }
+
+    pub(super) fn linked(&mut self, netns: u32, links: L) {
+        if let Some(state) = self.namespaces.get_mut(&netns) {
+            state.links = Some(links);
+            state.complained = false;
+        }
+    }
+
+    /// It could not be looked at or linked; whether that is to be said.
+    pub(super) fn failed(&mut self, netns: u32, now: Instant) -> bool {
+        self.namespaces.get_mut(&netns).is_some_and(|state| {
+            state.not_before = now + QUIET_AFTER_FAILURE;
+            !std::mem::replace(&mut state.complained, true)
+        })
+    }
+
+    /// What to call it.
+    pub(super) fn name(&self, netns: u32) -> String {
+        let entry = self.namespaces.get(&netns).map(|state| &state.entry);
+        entry
+            .and_then(|entry| entry.names.first().cloned())
+            .unwrap_or_else(|| format!("net:{netns}"))
+    }
+}

@@ -1,0 +1,50 @@
+//! Asking the running kernel what it offers. The answers go into the attach plan.
+
+use std::{fs, os::unix::fs::MetadataExt, path::Path};
+
+use super::{
+    btf::{KernelBtf, Offsets},
+    plan::{Cgroup, Facts, TRACEPOINTS, cgroup_mount},
+};
+
+/// The function that makes netfilter links, in kernels that have them.
+const LINK_FUNCTION: &str = "bpf_nf_link_attach";
+/// The inode number of the root of the whole cgroup tree (kernfs gives it to its first node).
+const CGROUP_ROOT: u64 = 1;
+
+/// What the kernel offers, by its BTF and what `/proc` and `/sys` show. Needs no privilege.
+#[must_use]
+pub fn gather(btf: &KernelBtf, offsets: &Offsets) -> Facts {
+    let known = |globals: &[&str]| globals.iter().all(|global| offsets.get(global).is_some());
+    let arguments = |name: &str| Some((name.to_owned(), btf.tracepoint_args(name)?));
+    Facts {
+        release: release(),
+        tracepoints: TRACEPOINTS.into_iter().filter_map(arguments).collect(),
+        netfilter_links: btf.has_function(LINK_FUNCTION),
+        netfilter_state: known(&["STATE_HOOK", "STATE_NET", "STATE_IN", "STATE_OUT"]),
+        conntrack: known(&["SKB_NFCT", "CONN_STATUS", "CONN_TUPLES"]),
+        cgroup: cgroup(),
+        lockdown: lockdown(),
+        notes: btf.notes().to_vec(),
+    }
+}
+
+/// `uname -r`.
+#[must_use]
+pub fn release() -> String {
+    let uname = rustix::system::uname();
+    uname.release().to_string_lossy().into_owned()
+}
+
+fn cgroup() -> Option<Cgroup> {
+    let path = cgroup_mount(&fs::read_to_string("/proc/self/mountinfo").ok()?)?;
+    let whole = fs::metadata(&path).is_ok_and(|directory| directory.ino() == CGROUP_ROOT);
+    Some(Cgroup { path, whole })
+}
+
+/// The mode in brackets, `none [integrity] confidentiality`; unknown without securityfs.
+fn lockdown() -> Option<String> {
+    let modes = fs::read_to_string(Path::new("/sys/kernel/security/lockdown")).ok()?;
+    let chosen = modes.split_once('[')?.1.split_once(']')?.0;
+    Some(chosen.to_owned())
+}

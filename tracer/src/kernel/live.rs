@@ -1,0 +1,345 @@
+//! The live source: the running kernel's packets as records.
+//!
+//! Starting checks what can be known beforehand (privilege, kernel, sizes), so that errors name
+//! the cause; then it loads and attaches by the attach plan. Everything in the kernel hangs on
+//! file descriptors of this process and goes with them, also when it is killed.
+//!
+//! The kernel side wakes the reader once in a few hundred records; in between the reader looks by
+//! its own clock, often while there is traffic and less often while there is none. Ending detaches
+//! first and then reads what is left, so that nothing that was seen is missing at the end.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashSet,
+    io,
+    time::{Duration, Instant},
+};
+
+use aya::Btf;
+use tokio::{runtime::Handle, select, time::sleep};
+use tracer_common::filter::Program;
+
+use super::{
+    attach::{self, Attached},
+    btf::{BtfError, KernelBtf},
+    capabilities::{Capabilities, Capability},
+    clock,
+    coverage::{Coverage, Node},
+    facts,
+    load::{self, Counters, Filter, LoadError, Sizes},
+    plan::{Kind, Plan, Readiness, version},
+    ring::Ring,
+};
+use crate::{
+    node::watch::Watch,
+    source::{Batch, Notice, Source},
+};
+
+/// The oldest kernel that has a BPF ring buffer.
+const OLDEST: (u32, u32) = (5, 8);
+/// Between two looks at the ring while there is traffic.
+const BUSY: Duration = Duration::from_millis(10);
+/// The same while there is none.
+const IDLE: Duration = Duration::from_millis(50);
+/// Without a record for so long, there is no traffic.
+const QUIET: Duration = Duration::from_millis(200);
+/// Between two statistics.
+const STATISTICS: Duration = Duration::from_secs(2);
+/// How long the end waits for programs that were running when they were detached.
+const LAST_RECORDS: Duration = Duration::from_millis(200);
+/// Namespaces kept in mind that pass netfilter hooks; when there are more, it begins anew.
+const MAX_FLAGGED: usize = 4096;
+
+/// What to trace, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Options<'a> {
+    /// Which packets.
+    pub filter: &'a Program,
+    /// Sizes of the kernel side.
+    pub sizes: Sizes,
+}
+
+/// Why tracing cannot start. Nothing stays in the kernel then.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The process may not do it.
+    #[error("tracing needs {}; run it as root{}", list(.missing), container(*.on_node))]
+    Privilege {
+        /// The capabilities that are missing.
+        missing: Vec<Capability>,
+        /// Whether those that are there hold on the whole node.
+        on_node: bool,
+    },
+    /// The kernel cannot do it.
+    #[error("kernel {release} is too old: tracing needs Linux 5.8 or newer, with BTF")]
+    Kernel {
+        /// `uname -r`.
+        release: String,
+    },
+    /// A size is out of range.
+    #[error(transparent)]
+    Size(#[from] load::SizeError),
+    /// The kernel does not describe itself.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// aya cannot read the kernel's description of itself.
+    #[error("cannot use the kernel's BTF: {0}; `tracer doctor` says more")]
+    AyaBtf(#[from] aya::BtfError),
+    /// The BPF object cannot be loaded.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The device hooks cannot be attached.
+    #[error("cannot attach to the devices' tracepoints: {0}; `tracer doctor` says more")]
+    Devices(String),
+    /// The system lacks something.
+    #[error("cannot start reading events: {0}")]
+    System(#[from] io::Error),
+}
+
+fn list(missing: &[Capability]) -> String {
+    let items = missing.iter().map(|c| format!("{c} ({})", c.purpose()));
+    match items.collect::<Vec<_>>() {
+        none if none.is_empty() => "the privileges of the node itself".to_owned(),
+        items => items.join(", "),
+    }
+}
+
+fn container(on_node: bool) -> &'static str {
+    if on_node {
+        ", or give the process these capabilities"
+    } else {
+        " of the node, not of a user namespace (in a container: privileged, without user namespaces)"
+    }
+}
+
+/// Why the live source broke.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// The counters cannot be read.
+    #[error(transparent)]
+    Counters(#[from] LoadError),
+}
+
+/// The running kernel, traced.
+#[derive(Debug)]
+pub struct Live {
+    plan: Plan,
+    /// Detached when this is gone.
+    attached: Option<aya::Ebpf>,
+    coverage: Coverage,
+    filter: Filter,
+    ring: Ring,
+    counters: Counters,
+    flagged: HashSet<u32>,
+    state: State,
+    last_record: Instant,
+    next_statistics: Instant,
+    /// The last batch was full: others should have their turn before the next.
+    full: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Running,
+    /// Detached; the rest is awaited until then.
+    Ending(Instant),
+    Ended,
+}
+
+/// Checks what can be checked before anything is done.
+///
+/// # Errors
+/// [`StartError`].
+pub fn check(sizes: Sizes) -> Result<(), StartError> {
+    sizes.check()?;
+    let capabilities = Capabilities::read()?;
+    let (missing, on_node) = (capabilities.missing(), capabilities.on_node);
+    if !missing.is_empty() || !on_node {
+        return Err(StartError::Privilege { missing, on_node });
+    }
+    let release = facts::release();
+    if version(&release).is_some_and(|version| version < OLDEST) {
+        return Err(StartError::Kernel { release });
+    }
+    Ok(())
+}
+
+impl Live {
+    /// Loads, attaches, and links netfilter hooks in the namespaces that have rules; what happens
+    /// from its return on is seen. Blocks meanwhile, for some tenths of a second.
+    ///
+    /// # Errors
+    /// [`StartError`]; without a tokio runtime [`StartError::System`].
+    pub fn start(options: Options<'_>, node: Node) -> Result<Self, StartError> {
+        Handle::try_current().map_err(io::Error::other)?;
+        check(options.sizes)?;
+        let (kernel, btf) = read_btf()?;
+        let offsets = kernel.offsets()?;
+        let mut plan = Plan::new(&facts::gather(&kernel, &offsets));
+        drop(kernel);
+        let ebpf = load::load(&btf, &offsets, options.sizes, options.filter)?;
+        let attached = attach::carry_out(&mut plan, ebpf, &btf);
+        let Attached {
+            mut ebpf,
+            netfilter,
+        } = attached;
+        if plan.readiness() == Readiness::Impossible {
+            return Err(StartError::Devices(impossible(&plan)));
+        }
+        let now = Instant::now();
+        Ok(Self {
+            plan,
+            filter: load::take_filter(&mut ebpf)?,
+            ring: Ring::new(load::take_ring(&mut ebpf)?)?,
+            counters: load::take_counters(&mut ebpf)?,
+            attached: Some(ebpf),
+            coverage: Coverage::start(netfilter, node)?,
+            flagged: HashSet::new(),
+            state: State::Running,
+            last_record: now,
+            next_statistics: now + STATISTICS,
+            full: false,
+        })
+    }
+
+    /// What was attached, and how that went.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// What is known of the node: snapshots, and requests to read a namespace again.
+    #[must_use]
+    pub fn node(&self) -> &Watch {
+        self.coverage.watched()
+    }
+
+    /// Replaces the filter; flows that are followed already stay followed.
+    ///
+    /// # Errors
+    /// When the kernel refuses it.
+    pub fn set_filter(&mut self, filter: &Program) -> Result<(), LoadError> {
+        self.filter.set(filter)
+    }
+
+    /// What there is now, or `None` when that is nothing.
+    fn collect(&mut self) -> Result<Option<Batch>, LiveError> {
+        let mut batch = Batch::default();
+        let (flagged, coverage) = (&mut self.flagged, &self.coverage);
+        self.full = self.ring.drain(&mut batch, |netns| {
+            if flagged.insert(netns) {
+                coverage.flagged(netns);
+            }
+        });
+        // After the records, so that no notice is missing that belongs before them.
+        self.take_coverage(&mut batch.notices);
+        let now = Instant::now();
+        if !batch.records.is_empty() {
+            self.last_record = now;
+        } else if now - self.last_record > IDLE {
+            batch.notices.extend(self.ring.settle());
+        }
+        if now >= self.next_statistics {
+            self.next_statistics = now + STATISTICS;
+            let statistics = self.ring.statistics(&self.counters.read()?, clock::now());
+            let notice = Notice::Statistics(Box::new(statistics));
+            batch.notices.push(notice);
+            // Ask again about namespaces that had no rules when they were last looked at.
+            self.flagged.clear();
+        }
+        Ok((!batch.is_empty()).then_some(batch))
+    }
+
+    fn take_coverage(&mut self, notices: &mut Vec<Notice>) {
+        if self.flagged.len() > MAX_FLAGGED {
+            self.flagged.clear();
+        }
+        notices.extend(self.coverage.take_notices());
+    }
+
+    /// The last batch, once all has come that can.
+    fn conclude(&mut self, deadline: Instant) -> Result<Option<Batch>, LiveError> {
+        let cpus = self.counters.read()?;
+        let mut statistics = self.ring.statistics(&cpus, clock::now());
+        if !self.ring.is_complete(&statistics) && Instant::now() < deadline {
+            return Ok(None);
+        }
+        let losses = self.ring.finish(&mut statistics, &cpus);
+        let mut notices: Vec<Notice> = losses.into_iter().map(Notice::Loss).collect();
+        notices.push(Notice::Statistics(Box::new(statistics)));
+        self.state = State::Ended;
+        Ok(Some(Batch {
+            notices,
+            records: Vec::new(),
+        }))
+    }
+
+    async fn wait(&self) {
+        let pause = if self.last_record.elapsed() < QUIET {
+            BUSY
+        } else {
+            IDLE
+        };
+        select! {
+            () = self.ring.filling() => {}
+            () = sleep(pause) => {}
+        }
+    }
+}
+
+impl Source for Live {
+    type Error = LiveError;
+
+    async fn next(&mut self) -> Result<Option<Batch>, LiveError> {
+        if std::mem::take(&mut self.full) {
+            tokio::task::yield_now().await;
+        }
+        loop {
+            if matches!(self.state, State::Ended) {
+                return Ok(None);
+            }
+            if let Some(batch) = self.collect()? {
+                return Ok(Some(batch));
+            }
+            match self.state {
+                State::Ending(deadline) => match self.conclude(deadline)? {
+                    Some(last) => return Ok(Some(last)),
+                    None => sleep(Duration::from_millis(1)).await,
+                },
+                _ => self.wait().await,
+            }
+        }
+    }
+
+    fn finish(&mut self) {
+        if matches!(self.state, State::Running) {
+            self.attached = None;
+            self.coverage.stop();
+            self.state = State::Ending(Instant::now() + LAST_RECORDS);
+        }
+    }
+}
+
+/// Both decoders of the kernel's BTF, at once: each takes tens of milliseconds.
+fn read_btf() -> Result<(KernelBtf, Btf), StartError> {
+    std::thread::scope(|scope| {
+        let kernel = scope.spawn(KernelBtf::load);
+        let btf = Btf::from_sys_fs();
+        let kernel = kernel
+            .join()
+            .map_err(|_| io::Error::other("the thread that reads the kernel's BTF panicked"))?;
+        // The first says better what is missing.
+        Ok((kernel?, btf?))
+    })
+}
+
+fn impossible(plan: &Plan) -> String {
+    match plan.failure(Kind::Devices) {
+        Some((step, reason)) => format!("{}: {reason}", step.program),
+        None => plan
+            .family(Kind::Devices)
+            .map_or_else(String::new, |family| family.why.clone()),
+    }
+}

@@ -1,0 +1,141 @@
+//! Where records come from: the running kernel, a recording, a scenario.
+//!
+//! One small trait. What it gives is what happened, in order, and nothing of how it was had: a
+//! consumer cannot tell live from replay. Beside the records there are notices, which say how much
+//! the records can be trusted: where netfilter hooks are seen, what was lost, how much there was.
+//!
+//! Limit: records of one CPU come in the order of their times; between CPUs the order is the one
+//! in which the ring buffer's space was taken, which can differ from that of the times by
+//! microseconds.
+
+use std::future::Future;
+
+use serde::{Deserialize, Serialize};
+use tracer_common::hook;
+
+use crate::event::Record;
+
+/// Gives batches of records.
+pub trait Source {
+    /// What can go wrong.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// The next batch, as soon as there is anything in it; `None` when there will be no more.
+    ///
+    /// May be dropped while it waits (in `select!`) without losing anything.
+    ///
+    /// # Errors
+    /// When the source is broken; what was read before has been given.
+    fn next(&mut self) -> impl Future<Output = Result<Option<Batch>, Self::Error>>;
+
+    /// Ends it: nothing new is looked for, what was seen before is still given by
+    /// [`Source::next`], with the final statistics, and then `None`.
+    fn finish(&mut self);
+}
+
+/// Some records, and what is to be known about them.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// To be read first: a notice whose time lies before a record's is never in a later batch than
+    /// that record.
+    pub notices: Vec<Notice>,
+    /// The records.
+    pub records: Vec<Record>,
+}
+
+impl Batch {
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.notices.is_empty() && self.records.is_empty()
+    }
+}
+
+/// What is to be known about the records. Times are nanoseconds of `CLOCK_MONOTONIC`, as in them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Notice {
+    /// From `time` on, all netfilter hooks of a network namespace are seen. Some may have been
+    /// seen shortly before.
+    NetfilterAttached {
+        /// The namespace's inode number.
+        netns: u32,
+        /// Since when.
+        time: u64,
+    },
+    /// From `time` on they are not seen any more: the namespace ended.
+    NetfilterDetached {
+        /// The namespace's inode number.
+        netns: u32,
+        /// Since when.
+        time: u64,
+    },
+    /// Records are missing.
+    Loss(Loss),
+    /// How much there was up to now. The last one is final.
+    Statistics(Box<Statistics>),
+    /// Something that a person should know. Said once.
+    Problem(String),
+}
+
+/// Records of one CPU that the ring buffer had no room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Loss {
+    /// The CPU.
+    pub cpu: u16,
+    /// How many.
+    pub records: u64,
+    /// They were lost after this time: that of the last record before them, 0 when there is none.
+    pub after: u64,
+    /// They were lost before this time.
+    pub before: u64,
+}
+
+/// How much there was since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statistics {
+    /// When they were taken.
+    pub time: u64,
+    /// Of all hooks.
+    pub total: Counts,
+    /// By hook id.
+    pub hooks: [Counts; hook::COUNT],
+    /// Records that say a connection's two tuples.
+    pub tuples: u64,
+    /// Such records that were lost. Only the final statistics know.
+    pub tuples_lost: u64,
+}
+
+impl Statistics {
+    /// With the total made of what the hooks have.
+    #[must_use]
+    pub fn new(time: u64, hooks: [Counts; hook::COUNT], tuples: u64) -> Self {
+        let mut total = Counts::default();
+        for counts in &hooks {
+            total.seen += counts.seen;
+            total.matched += counts.matched;
+            total.emitted += counts.emitted;
+            total.lost += counts.lost;
+        }
+        Self {
+            time,
+            total,
+            hooks,
+            tuples,
+            tuples_lost: 0,
+        }
+    }
+}
+
+/// Packets at a hook, or at all of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Looked at.
+    pub seen: u64,
+    /// Matched by the filter or by a followed flow.
+    pub matched: u64,
+    /// Given as records. In the final statistics, this and `lost` make `matched`.
+    pub emitted: u64,
+    /// Matched, but the ring buffer had no room.
+    pub lost: u64,
+}
