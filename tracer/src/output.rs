@@ -1,3 +1,45 @@
 //! What people and programs are shown: one module for each format.
+//!
+//! A sink takes reports as they come and writes each at once, in one call to its writer, so that a
+//! reader sees whole lines and a caller may buffer as it likes. The text is for people, and may
+//! change; the JSON lines are for programs, and may not.
 
+pub mod json;
+pub mod pipe;
 pub mod sanitize;
+pub mod terminal;
+pub mod text;
+
+use std::io;
+
+use crate::report::{FlowReport, PacketReport, StatsReport};
+
+/// Where reports go.
+///
+/// Every method may fail with what the writer fails with. A writer of [`pipe::Pipe`] takes a
+/// reader that went away for one that has seen enough; ask it to find out.
+pub trait Sink {
+    /// Shows a packet that is over.
+    ///
+    /// # Errors
+    /// The writer's.
+    fn packet(&mut self, packet: &PacketReport) -> io::Result<()>;
+
+    /// Shows a flow, after its packets.
+    ///
+    /// # Errors
+    /// The writer's.
+    fn flow(&mut self, flow: &FlowReport) -> io::Result<()>;
+
+    /// Shows the counters as they stand: now and then while tracing goes on.
+    ///
+    /// # Errors
+    /// The writer's.
+    fn stats(&mut self, stats: &StatsReport) -> io::Result<()>;
+
+    /// Shows the final counters and ends: everything is written and flushed.
+    ///
+    /// # Errors
+    /// The writer's.
+    fn finish(&mut self, stats: &StatsReport) -> io::Result<()>;
+}

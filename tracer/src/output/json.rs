@@ -1,0 +1,118 @@
+//! One JSON object a line, for programs: the contract of docs/json.md.
+//!
+//! The shapes are written down here and nowhere else: the contract's members first, in its order,
+//! then those that were added. Every member is always there; what is not known is `null`. Members
+//! may be added in a later version, none is renamed or removed while `schema` is 1.
+
+mod flow;
+mod packet;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+};
+
+use serde::{Serialize, Serializer};
+
+use flow::FlowObject;
+use packet::PacketObject;
+
+use super::{Sink, sanitize};
+use crate::report::{Counts, FlowReport, PacketReport, StatsReport};
+
+/// The version of these objects' form, as everywhere in the program's JSON.
+const SCHEMA: u32 = 1;
+
+/// What is not known in this version.
+const UNKNOWN: () = ();
+
+/// Writes JSON lines.
+#[derive(Debug)]
+pub struct JsonSink<W> {
+    out: W,
+}
+
+impl<W: Write> JsonSink<W> {
+    /// A sink that writes to `out`.
+    pub fn new(out: W) -> Self {
+        Self { out }
+    }
+
+    fn line(&mut self, object: &impl Serialize) -> io::Result<()> {
+        let mut line = sanitize::json(&serde_json::to_string(object)?).into_owned();
+        line.push('\n');
+        self.out.write_all(line.as_bytes())
+    }
+}
+
+impl<W: Write> Sink for JsonSink<W> {
+    fn packet(&mut self, packet: &PacketReport) -> io::Result<()> {
+        self.line(&PacketObject::new(packet))
+    }
+
+    fn flow(&mut self, flow: &FlowReport) -> io::Result<()> {
+        self.line(&FlowObject::new(flow))
+    }
+
+    fn stats(&mut self, stats: &StatsReport) -> io::Result<()> {
+        self.line(&StatsObject::new(stats))?;
+        self.out.flush()
+    }
+
+    fn finish(&mut self, stats: &StatsReport) -> io::Result<()> {
+        self.stats(stats)
+    }
+}
+
+fn shown<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+#[derive(Serialize)]
+struct StatsObject {
+    r#type: &'static str,
+    schema: u32,
+    seen: u64,
+    matched: u64,
+    emitted: u64,
+    lost: u64,
+    hooks: Vec<HookObject>,
+}
+
+#[derive(Serialize)]
+struct HookObject {
+    hook: &'static str,
+    seen: u64,
+    matched: u64,
+    emitted: u64,
+    lost: u64,
+}
+
+impl StatsObject {
+    fn new(stats: &StatsReport) -> Self {
+        let Counts {
+            seen,
+            matched,
+            emitted,
+            lost,
+        } = stats.total;
+        let hooks = stats.hooks.iter().map(|&(hook, counts)| HookObject {
+            hook,
+            seen: counts.seen,
+            matched: counts.matched,
+            emitted: counts.emitted,
+            lost: counts.lost,
+        });
+        Self {
+            r#type: "stats",
+            schema: SCHEMA,
+            seen,
+            matched,
+            emitted,
+            lost,
+            hooks: hooks.collect(),
+        }
+    }
+}

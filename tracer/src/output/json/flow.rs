@@ -1,0 +1,143 @@
+//! A flow's object.
+
+use serde::Serialize;
+
+use super::{SCHEMA, UNKNOWN, shown};
+use crate::{
+    event::Endpoint,
+    journey::model::Stage,
+    report::{FlowReport, Party, PlacedTranslation, TranslationReport, protocol_name},
+};
+
+#[derive(Serialize)]
+pub(super) struct FlowObject<'a> {
+    r#type: &'static str,
+    schema: u32,
+    id: u64,
+    proto: String,
+    client: ClientObject<'a>,
+    destination: DestinationObject,
+    backend: Option<BackendObject<'a>>,
+    translations: Vec<FlowTranslationObject<'a>>,
+    state: &'static str,
+    packets: BothWays,
+    drops: u64,
+    holes: u64,
+    first_ns: u64,
+    last_ns: u64,
+    diagnosis: (),
+    protocol: u8,
+    bytes: BothWays,
+    affected_by_loss: bool,
+}
+
+#[derive(Serialize)]
+struct ClientObject<'a> {
+    #[serde(serialize_with = "shown")]
+    addr: Endpoint,
+    netns: Option<&'a str>,
+    pod: (),
+    process: (),
+}
+
+#[derive(Serialize)]
+struct DestinationObject {
+    #[serde(serialize_with = "shown")]
+    addr: Endpoint,
+    service: (),
+}
+
+#[derive(Serialize)]
+struct BackendObject<'a> {
+    #[serde(serialize_with = "shown")]
+    addr: Endpoint,
+    netns: Option<&'a str>,
+    pod: (),
+}
+
+#[derive(Serialize)]
+struct FlowTranslationObject<'a> {
+    kind: &'static str,
+    stage: Option<&'static str>,
+    netns: Option<&'a str>,
+    #[serde(serialize_with = "shown")]
+    from: Endpoint,
+    #[serde(serialize_with = "shown")]
+    to: Endpoint,
+    rule: (),
+    kind_inferred: bool,
+}
+
+#[derive(Serialize)]
+struct BothWays {
+    original: u64,
+    reply: u64,
+}
+
+impl From<[u64; 2]> for BothWays {
+    fn from([original, reply]: [u64; 2]) -> Self {
+        Self { original, reply }
+    }
+}
+
+impl<'a> FlowObject<'a> {
+    pub(super) fn new(flow: &'a FlowReport) -> Self {
+        Self {
+            r#type: "flow",
+            schema: SCHEMA,
+            id: flow.id.0,
+            proto: protocol_name(flow.protocol).into_owned(),
+            client: ClientObject {
+                addr: flow.client.endpoint,
+                netns: flow.client.netns.as_deref(),
+                pod: UNKNOWN,
+                process: UNKNOWN,
+            },
+            destination: DestinationObject {
+                addr: flow.destination,
+                service: UNKNOWN,
+            },
+            backend: flow.backend.as_ref().map(BackendObject::new),
+            translations: flow
+                .translations
+                .iter()
+                .map(FlowTranslationObject::new)
+                .collect(),
+            state: flow.state.as_str(),
+            packets: flow.packets.into(),
+            drops: flow.drops,
+            holes: flow.holes,
+            first_ns: flow.first,
+            last_ns: flow.last,
+            diagnosis: UNKNOWN,
+            protocol: flow.protocol,
+            bytes: flow.bytes.into(),
+            affected_by_loss: flow.affected_by_loss,
+        }
+    }
+}
+
+impl<'a> BackendObject<'a> {
+    fn new(party: &'a Party) -> Self {
+        Self {
+            addr: party.endpoint,
+            netns: party.netns.as_deref(),
+            pod: UNKNOWN,
+        }
+    }
+}
+
+impl<'a> FlowTranslationObject<'a> {
+    fn new(placed: &'a PlacedTranslation) -> Self {
+        let TranslationReport { kind, from, to } = placed.translation;
+        Self {
+            kind: kind.as_str(),
+            stage: placed.stage.map(Stage::as_str),
+            netns: placed.netns.as_deref(),
+            from,
+            to,
+            rule: UNKNOWN,
+            kind_inferred: kind.inferred(),
+        }
+    }
+}

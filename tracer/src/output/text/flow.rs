@@ -1,0 +1,94 @@
+//! A flow's line.
+
+use super::{
+    glyphs::{Page, endpoint},
+    line::{Line, Piece, Style},
+    units::duration,
+};
+use crate::{
+    journey::model::State,
+    report::{FlowReport, Party, Rewriting, protocol_name},
+};
+
+/// One line where the page is wide enough:
+/// `flow 1: tcp a:p (pod-a) -> vip:80 => b:8080 (pod-b)  closed  6/5 packets  0 drops 0 holes  ..`.
+pub(super) fn lines(page: &Page, flow: &FlowReport) -> Vec<Line> {
+    let mut line = Line::default();
+    let mark = if flow.affected_by_loss { "?" } else { "" };
+    line.push(Style::Strong, format!("flow {}{mark}:", flow.id));
+    line.push(Style::Plain, format!(" {}", protocol_name(flow.protocol)));
+    let indent = line.width() + 1;
+    let (ends, facts) = (ends(page, flow), facts(page, flow));
+    let whole = page.lay(
+        line.clone(),
+        ends.iter().chain(&facts).cloned().collect(),
+        indent,
+    );
+    if whole.len() <= 1 {
+        return whole;
+    }
+    // Where one line is not enough, the facts stay together.
+    let mut lines = page.lay(line, ends, indent);
+    let mut below = Line::default();
+    below.pad(indent - 2);
+    lines.extend(page.lay(below, facts, indent));
+    lines
+}
+
+/// Who talks to whom, and what becomes of either's address.
+fn ends(page: &Page, flow: &FlowReport) -> Vec<Piece> {
+    let client = party(page, flow.protocol, &flow.client);
+    let mut pieces = vec![Piece::on(Style::Plain, client)];
+    for placed in &flow.translations {
+        let word = match placed.translation.kind {
+            Rewriting::Snat => "SNAT",
+            Rewriting::Masquerade => "masquerade",
+            _ => continue,
+        };
+        let to = endpoint(flow.protocol, placed.translation.to);
+        pieces.push(Piece::on(Style::Translation, format!("({word} {to})")));
+    }
+    let translated = flow.translated_backend();
+    let destination = match &flow.backend {
+        Some(backend) if translated.is_none() => party(page, flow.protocol, backend),
+        _ => endpoint(flow.protocol, flow.destination),
+    };
+    pieces.push(Piece::on(Style::Plain, format!("-> {destination}")));
+    if let Some(backend) = translated {
+        let backend = party(page, flow.protocol, backend);
+        pieces.push(Piece::on(Style::Translation, format!("=> {backend}")));
+    }
+    pieces
+}
+
+/// `10.244.1.2:37500 (pod-a1)`.
+fn party(page: &Page, protocol: u8, party: &Party) -> String {
+    let end = endpoint(protocol, party.endpoint);
+    match &party.netns {
+        Some(netns) => format!("{end} ({})", page.name(netns)),
+        None => end,
+    }
+}
+
+fn facts(page: &Page, flow: &FlowReport) -> Vec<Piece> {
+    let style = match flow.state {
+        State::Closed | State::Established | State::Closing | State::Replied => Style::Good,
+        State::Refused | State::Reset => Style::Problem,
+        State::SynSent | State::SynReceived | State::Unreplied => Style::Warning,
+    };
+    let when_any = |count: u64, style| if count > 0 { style } else { Style::Plain };
+    let [original, reply] = flow.packets;
+    vec![
+        Piece::apart(style, flow.state.as_str()),
+        Piece::apart(Style::Plain, format!("{original}/{reply} packets")),
+        Piece::apart(
+            when_any(flow.drops, Style::Problem),
+            format!("{} drops", flow.drops),
+        ),
+        Piece::on(
+            when_any(flow.holes, Style::Warning),
+            format!("{} holes", flow.holes),
+        ),
+        Piece::apart(Style::Plain, duration(flow.duration(), &page.glyphs)),
+    ]
+}

@@ -1,0 +1,284 @@
+//! A packet or a flow joined with what the node knows: the one structure that every sink shows.
+//!
+//! The journey engine gives numbers; [`Knowledge`] puts names to them. Pure: it asks values only,
+//! so that a recording's own names serve as well as the running node's. A report owns what it
+//! holds and can outlive the snapshot that named it.
+//!
+//! Names are as the system has them: sinks strip control characters. What is not known is `None`,
+//! never guessed; what was concluded instead of observed says so.
+
+mod join;
+#[cfg(test)]
+pub(crate) mod scenarios;
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+pub use join::Knowledge;
+
+use crate::{
+    event::{Endpoint, Tuple},
+    journey::model::{
+        Direction, Encapsulation, FlowId, Hole, PacketId, Stage, State, Transport, Verdict,
+    },
+};
+
+/// Both directions of one exchange.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowReport {
+    /// Its number.
+    pub id: FlowId,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// Who began, as it calls itself.
+    pub client: Party,
+    /// Whom the client called.
+    pub destination: Endpoint,
+    /// Who got the packets; `None` while nobody is known to.
+    pub backend: Option<Party>,
+    /// How the original direction is rewritten, in order.
+    pub translations: Vec<PlacedTranslation>,
+    /// What its packets say of it.
+    pub state: State,
+    /// Packets seen in the original direction and in the reply direction.
+    pub packets: [u64; 2],
+    /// Their IP bytes.
+    pub bytes: [u64; 2],
+    /// Packets dropped.
+    pub drops: u64,
+    /// Holes in their journeys.
+    pub holes: u64,
+    /// Events were lost while it was under way, so that something of it may be missing.
+    pub affected_by_loss: bool,
+    /// The first event, nanoseconds of `CLOCK_MONOTONIC`.
+    pub first: u64,
+    /// The last event.
+    pub last: u64,
+}
+
+impl FlowReport {
+    /// Nanoseconds from the first event to the last.
+    #[must_use]
+    pub fn duration(&self) -> u64 {
+        self.last.saturating_sub(self.first)
+    }
+
+    /// Who answers, where the destination was translated.
+    #[must_use]
+    pub fn translated_backend(&self) -> Option<&Party> {
+        self.backend
+            .as_ref()
+            .filter(|backend| backend.endpoint != self.destination)
+    }
+}
+
+/// One end of a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Party {
+    /// Its address and port.
+    pub endpoint: Endpoint,
+    /// Its namespace's name; `None` when it is elsewhere or not known.
+    pub netns: Option<String>,
+}
+
+/// What was rewritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rewriting {
+    /// The destination of a packet in the original direction.
+    Dnat,
+    /// The source of a packet in the original direction.
+    Snat,
+    /// The source, to an address of the namespace that did it.
+    Masquerade,
+    /// The source of a reply, back to what the client had asked.
+    UnDnat,
+    /// The destination of a reply, back to who had asked.
+    UnSnat,
+}
+
+impl Rewriting {
+    /// The name in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dnat => "dnat",
+            Self::Snat => "snat",
+            Self::Masquerade => "masquerade",
+            Self::UnDnat => "un-dnat",
+            Self::UnSnat => "un-snat",
+        }
+    }
+
+    /// Whether the kind was concluded, not observed: a masquerade is told from other source
+    /// translations by its address alone.
+    #[must_use]
+    pub const fn inferred(self) -> bool {
+        matches!(self, Self::Masquerade)
+    }
+}
+
+/// One end of a packet rewritten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TranslationReport {
+    /// What was rewritten.
+    pub kind: Rewriting,
+    /// The end before.
+    pub from: Endpoint,
+    /// The end after.
+    pub to: Endpoint,
+}
+
+/// A translation of a flow and where it is made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacedTranslation {
+    /// The translation.
+    pub translation: TranslationReport,
+    /// At which hook; `None` where only conntrack's tuples say that it was.
+    pub stage: Option<Stage>,
+    /// The namespace's name.
+    pub netns: Option<String>,
+}
+
+/// A packet's journey.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PacketReport {
+    /// Its number.
+    pub id: PacketId,
+    /// The flow it belongs to.
+    pub flow: FlowId,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// What it carries.
+    pub transport: Transport,
+    /// IP bytes where it was first seen.
+    pub length: u32,
+    /// Transport payload bytes.
+    pub payload: u32,
+    /// Its hops, in order.
+    pub hops: Vec<HopReport>,
+    /// How many hops were not kept because there were too many.
+    pub hops_cut: u32,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// Whether the end was seen, or follows from the last hop.
+    pub verdict_observed: bool,
+    /// The drop, where it was dropped.
+    pub drop: Option<DropReport>,
+}
+
+impl PacketReport {
+    /// How many of its hops have a hole before them.
+    #[must_use]
+    pub fn holes(&self) -> usize {
+        self.hops.iter().filter(|hop| hop.hole.is_some()).count()
+    }
+
+    /// Nanoseconds from the first hop to the last.
+    #[must_use]
+    pub fn duration(&self) -> u64 {
+        match (self.hops.first(), self.hops.last()) {
+            (Some(first), Some(last)) => last.time.saturating_sub(first.time),
+            _ => 0,
+        }
+    }
+
+    /// Whether something is wrong with it: dropped, or not seen everywhere it must have been.
+    #[must_use]
+    pub fn is_problem(&self) -> bool {
+        self.verdict == Verdict::Dropped || self.drop.is_some() || self.holes() > 0
+    }
+}
+
+/// An event placed in a packet's path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HopReport {
+    /// When the packet came here, nanoseconds of `CLOCK_MONOTONIC`.
+    pub time: u64,
+    /// Nanoseconds since the hop before; 0 at the first.
+    pub since_previous: u64,
+    /// Nanoseconds in a netfilter hook; `None` elsewhere, or while it has not left.
+    pub spent: Option<u64>,
+    /// What the hop is.
+    pub stage: Stage,
+    /// The namespace's name.
+    pub netns: Option<String>,
+    /// The device; `None` where there is none.
+    pub device: Option<DeviceReport>,
+    /// The packet's tuple as it came here.
+    pub tuple: Tuple,
+    /// What the hop made of it, in order.
+    pub translations: Vec<TranslationReport>,
+    /// The tunnel around it here.
+    pub encapsulation: Option<Encapsulation>,
+    /// What should be before this hop and is not.
+    pub hole: Option<Hole>,
+}
+
+/// A device of a hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceReport {
+    /// Its name.
+    pub name: String,
+    /// What kind it is, in the kernel's word: `veth`, `bridge`, ...; `None` when not known.
+    pub kind: Option<String>,
+}
+
+/// A drop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DropReport {
+    /// The kernel's name for the reason; `None` where it gives none.
+    pub reason: Option<String>,
+    /// The reason's number on this kernel; 0 where it gives none.
+    pub reason_number: u32,
+    /// The stage the packet was in.
+    pub stage: Stage,
+    /// The namespace's name.
+    pub netns: Option<String>,
+    /// The kernel address that freed it.
+    pub address: u64,
+    /// The function at that address, as `nf_hook_slow+0xa6`; `None` where the kernel hides it.
+    pub function: Option<String>,
+}
+
+/// What the hooks counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Packets the hooks looked at.
+    pub seen: u64,
+    /// Of these, what the filter or a followed flow matched.
+    pub matched: u64,
+    /// Events given out.
+    pub emitted: u64,
+    /// Events that the ring buffer had no room for.
+    pub lost: u64,
+}
+
+/// What the hooks counted since tracing began.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatsReport {
+    /// All hooks together.
+    pub total: Counts,
+    /// Each hook by its name in `tracer_common::hook::NAMES`.
+    pub hooks: Vec<(&'static str, Counts)>,
+}
+
+/// A protocol's name, as filters have it; the number where it has none.
+#[must_use]
+pub fn protocol_name(protocol: u8) -> Cow<'static, str> {
+    Cow::Borrowed(match protocol {
+        1 => "icmp",
+        2 => "igmp",
+        4 => "ipip",
+        6 => "tcp",
+        17 => "udp",
+        47 => "gre",
+        50 => "esp",
+        51 => "ah",
+        58 => "icmp6",
+        132 => "sctp",
+        number => return Cow::Owned(number.to_string()),
+    })
+}
