@@ -10,6 +10,7 @@ pub mod capabilities;
 pub mod clock;
 pub mod coverage;
 pub mod facts;
+mod limits;
 pub mod live;
 pub mod load;
 mod loss;

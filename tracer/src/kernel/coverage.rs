@@ -23,7 +23,7 @@ use std::{
 };
 
 use super::{
-    clock,
+    clock, limits,
     netfilter::{Links, Programs},
     rules,
 };
@@ -31,7 +31,7 @@ use crate::{
     node::{
         inventory::Entry,
         netns,
-        watch::{Change, Watch, WatchError},
+        watch::{Change, Requests, Watch, WatchError},
     },
     source::Notice,
 };
@@ -113,6 +113,7 @@ impl Coverage {
                 schedule: Schedule::default(),
                 messages,
                 notices: Arc::clone(&notices),
+                requests: watch.requests(),
             };
             worker.take_messages();
             worker.look_at_all();
@@ -167,6 +168,7 @@ struct Worker {
     schedule: Schedule<Links>,
     messages: Receiver<Message>,
     notices: Notices,
+    requests: Requests,
 }
 
 /// What a look into a namespace led to.
@@ -219,7 +221,12 @@ impl Worker {
             }
             Message::Change(Change::Revisited(entry)) => self.schedule.revisited(entry),
             Message::Change(Change::Vanished(netns)) => self.vanished(netns),
-            Message::Flagged(netns) => self.schedule.flagged(netns),
+            Message::Flagged(netns) => {
+                if !self.schedule.flagged(netns) {
+                    // Too new to be known; that it appeared will be heard.
+                    self.requests.request(netns);
+                }
+            }
             Message::Stop => return false,
         }
         true
@@ -286,12 +293,32 @@ fn enter_and_link(entry: &Entry, programs: &Programs) -> Found {
     let inside = netns::in_netns(file.as_fd(), || match rules::of_this_netns() {
         Err(error) => Found::Failed(error.to_string()),
         Ok(rules) if !rules.any() => Found::NoRules,
-        Ok(_) => match programs.link_here() {
+        Ok(_) => match link(programs) {
             Ok(links) => Found::Linked(links),
-            Err(error) => Found::Failed(format!("the kernel refuses the links: {error}")),
+            Err(error) => Found::Failed(refused(&error)),
         },
     });
     inside.unwrap_or_else(|error| Found::Failed(error.to_string()))
+}
+
+fn link(programs: &Programs) -> io::Result<Links> {
+    match programs.link_here() {
+        Err(error) if has_too_many(&error) && limits::raise_descriptors() => programs.link_here(),
+        result => result,
+    }
+}
+
+fn has_too_many(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EMFILE)
+}
+
+fn refused(error: &io::Error) -> String {
+    let advice = if has_too_many(error) {
+        "; raise the limit of open files (ulimit -n): each namespace with rules needs 20"
+    } else {
+        ""
+    };
+    format!("the kernel refuses the links: {error}{advice}")
 }
 
 fn is_gone(error: &io::Error) -> bool {

@@ -27,13 +27,13 @@ use super::{
     capabilities::{Capabilities, Capability},
     clock,
     coverage::{Coverage, Node},
-    facts,
+    facts, limits,
     load::{self, Counters, Filter, LoadError, Sizes},
     plan::{Kind, Plan, Readiness, version},
     ring::Ring,
 };
 use crate::{
-    node::watch::Watch,
+    node::{reasons::DropReasons, watch::Watch},
     source::{Batch, Notice, Source},
 };
 
@@ -126,6 +126,7 @@ pub enum LiveError {
 #[derive(Debug)]
 pub struct Live {
     plan: Plan,
+    reasons: DropReasons,
     /// Detached when this is gone.
     attached: Option<aya::Ebpf>,
     coverage: Coverage,
@@ -178,7 +179,9 @@ impl Live {
         let (kernel, btf) = read_btf()?;
         let offsets = kernel.offsets()?;
         let mut plan = Plan::new(&facts::gather(&kernel, &offsets));
+        let reasons = kernel.drop_reasons();
         drop(kernel);
+        limits::lift_locked_memory(version(&plan.release));
         let ebpf = load::load(&btf, &offsets, options.sizes, options.filter)?;
         let attached = attach::carry_out(&mut plan, ebpf, &btf);
         let Attached {
@@ -191,6 +194,7 @@ impl Live {
         let now = Instant::now();
         Ok(Self {
             plan,
+            reasons,
             filter: load::take_filter(&mut ebpf)?,
             ring: Ring::new(load::take_ring(&mut ebpf)?)?,
             counters: load::take_counters(&mut ebpf)?,
@@ -208,6 +212,12 @@ impl Live {
     #[must_use]
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// This kernel's drop reasons.
+    #[must_use]
+    pub fn reasons(&self) -> &DropReasons {
+        &self.reasons
     }
 
     /// What is known of the node: snapshots, and requests to read a namespace again.

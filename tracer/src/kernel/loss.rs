@@ -6,6 +6,9 @@
 //! carry the same number. Both put themselves right within a few records, so only what stays
 //! missing for a while is called lost.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use crate::source::Loss;

@@ -4,6 +4,9 @@
 //! and what can be done about it. Attaching then notes in the same plan how each step went, so
 //! that `doctor` can print it, a recording can carry it, and nothing is silently absent.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::BTreeMap,
     fmt,

@@ -64,11 +64,13 @@ impl<L> Schedule<L> {
         }
     }
 
-    /// A packet says that there are netfilter hooks.
-    pub(super) fn flagged(&mut self, netns: u32) {
-        if self.namespaces.contains_key(&netns) {
+    /// A packet says that there are netfilter hooks; whether the namespace is known.
+    pub(super) fn flagged(&mut self, netns: u32) -> bool {
+        let known = self.namespaces.contains_key(&netns);
+        if known {
             self.urgent.insert(netns);
         }
+        known
     }
 
     /// Forgets a namespace and gives back its links.
@@ -143,5 +145,95 @@ impl<L> Schedule<L> {
         entry
             .and_then(|entry| entry.names.first().cloned())
             .unwrap_or_else(|| format!("net:{netns}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(inode: u32) -> Entry {
+        let mut entry = Entry::default();
+        entry.inode = inode;
+        entry
+    }
+
+    /// Namespaces 1 to `count`, looked at once and found without rules.
+    fn without_rules(count: u32, now: Instant) -> Schedule<&'static str> {
+        let mut schedule = Schedule::default();
+        for inode in 1..=count {
+            schedule.appeared(entry(inode), now);
+        }
+        for netns in schedule.all() {
+            assert!(schedule.begin(netns, now).is_some());
+        }
+        schedule
+    }
+
+    #[test]
+    fn the_new_are_looked_at_now_and_for_a_while() {
+        let start = Instant::now();
+        let mut schedule = Schedule::<()>::default();
+        schedule.appeared(entry(7), start);
+        assert_eq!(schedule.urgent(start), [7]);
+        assert!(schedule.begin(7, start).is_some());
+        assert!(schedule.round(start).is_empty());
+        assert_eq!(schedule.round(start + QUIET), [7]);
+    }
+
+    #[test]
+    fn the_linked_are_left_alone_until_they_vanish() {
+        let start = Instant::now();
+        let mut schedule = without_rules(2, start);
+        schedule.linked(1, "links");
+        assert!(schedule.flagged(1));
+        let later = start + QUIET;
+        assert_eq!(schedule.urgent(later), [1]);
+        assert!(schedule.begin(1, later).is_none());
+        assert_eq!(schedule.round(later), [2]);
+        assert_eq!(schedule.vanished(1), Some("links"));
+        assert_eq!(schedule.vanished(1), None);
+        assert_eq!(schedule.vanished(2), None);
+    }
+
+    #[test]
+    fn packets_cause_a_look_but_not_again_and_again() {
+        let start = Instant::now();
+        let mut schedule = without_rules(1, start);
+        assert!(schedule.flagged(1));
+        assert!(!schedule.flagged(9));
+        assert!(schedule.urgent(start).is_empty());
+        assert_eq!(schedule.urgent(start + QUIET), [1]);
+        assert!(schedule.urgent(start + QUIET).is_empty());
+    }
+
+    #[test]
+    fn the_old_take_turns_wherever_a_round_stops() {
+        let start = Instant::now();
+        let mut schedule = without_rules(500, start);
+        let mut now = start + YOUTH;
+        let mut seen = Vec::new();
+        while seen.len() < 500 {
+            for netns in schedule.round(now).into_iter().take(7) {
+                assert!(schedule.begin(netns, now).is_some());
+                seen.push(netns);
+            }
+            now += QUIET;
+        }
+        seen.truncate(500);
+        seen.sort_unstable();
+        assert!(seen.iter().copied().eq(1..=500));
+    }
+
+    #[test]
+    fn a_failure_is_said_once_and_tried_again_later() {
+        let start = Instant::now();
+        let mut schedule = without_rules(1, start);
+        assert!(schedule.failed(1, start));
+        assert!(!schedule.failed(1, start));
+        assert!(schedule.round(start + QUIET).is_empty());
+        assert_eq!(schedule.round(start + QUIET_AFTER_FAILURE), [1]);
+        assert!(!schedule.failed(2, start));
+        assert_eq!(schedule.name(1), "net:1");
     }
 }

@@ -1,18 +1,17 @@
 //! On the real kernel: needs root.
 
+mod remains;
+
 use std::{
     io::{Read, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
     path::PathBuf,
     thread,
     time::{Duration, Instant},
 };
 
 use tokio::runtime::{Builder, Runtime};
-use tracer_common::{
-    address, filter, hook,
-    record::{FLAG_HAS_NETFILTER, VERDICT_ACCEPTED},
-};
+use tracer_common::{address, filter, hook};
 
 use super::*;
 use crate::{
@@ -31,6 +30,13 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
+impl Named {
+    /// Runs a command line in it; false when it fails or is absent.
+    fn run(&self, line: &str) -> bool {
+        run(&format!("ip netns exec {} {line}", self.name))
+    }
+}
+
 /// Two namespaces and a wire between them.
 struct Pair {
     client: Named,
@@ -43,11 +49,11 @@ impl Pair {
     fn new(number: u8) -> Self {
         let client = Named::new(&format!("c{number}"));
         let server = Named::new(&format!("s{number}"));
-        let [high, low, ..] = std::process::id().to_be_bytes()[2..] else {
-            unreachable!()
-        };
-        let address = |end| Ipv4Addr::new(198, 18 + (number & 1), high, low ^ number << 1 | end);
-        let [a, b] = [low_even(address(0)), low_odd(address(1))];
+        // Of 100.64.0.0/10, by process and test: other tests' packets are not these.
+        let first = u32::from(Ipv4Addr::new(100, 64, 0, 0))
+            | (std::process::id() & 0xffff) << 5
+            | u32::from(number & 0xf) << 1;
+        let [a, b] = [first, first + 1].map(Ipv4Addr::from);
         let (to, from) = (&client.name, &server.name);
         assert!(run(&format!(
             "ip link add e0 netns {to} type veth peer name e0 netns {from}"
@@ -92,6 +98,19 @@ impl Pair {
         serving.join().unwrap();
     }
 
+    /// Far more datagrams than the smallest ring has room for, faster than anyone reads.
+    fn flood(&self) {
+        netns::in_netns_at(&Self::path(&self.client), || {
+            let socket = UdpSocket::bind((self.addresses[0], 0)).unwrap();
+            socket.connect((self.addresses[1], 9)).unwrap();
+            for _ in 0..2000 {
+                // Refused once the server said that nobody listens.
+                let _ = socket.send(b"datagram");
+            }
+        })
+        .unwrap();
+    }
+
     /// What the client sends and gets.
     fn filter(&self) -> Program {
         let mut program = Program {
@@ -108,14 +127,6 @@ impl Pair {
         };
         program
     }
-}
-
-fn low_even(a: Ipv4Addr) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(a) & !1)
-}
-
-fn low_odd(a: Ipv4Addr) -> Ipv4Addr {
-    Ipv4Addr::from(u32::from(a) | 1)
 }
 
 fn start(filter: &Program) -> Live {
@@ -217,4 +228,192 @@ fn every_hop_of_a_connection_is_seen_and_counted() {
             assert!(netns.contains(&event.record.netns), "{event:?}");
         }
     });
+}
+
+#[test]
+fn a_namespace_that_gets_rules_while_tracing_gets_links() {
+    if !root() {
+        return;
+    }
+    let pair = Pair::new(2);
+    runtime().block_on(async {
+        let mut live = start(&pair.filter());
+        let mut seen = Seen::default();
+        pair.talk();
+        seen.until(&mut live, "the first connection", |seen| {
+            seen.at(hook::SOCKET_DELIVER) > 0
+        })
+        .await;
+        assert_eq!(seen.at(hook::NETFILTER_ENTER), 0);
+        if !pair.server.run("nft add table inet t") {
+            return println!("skipped: nft does not work here");
+        }
+        let netns = pair.server.inode();
+        seen.until(&mut live, "links in the server's namespace", |seen| {
+            seen.attached(netns)
+        })
+        .await;
+        pair.talk();
+        seen.rest(&mut live).await;
+        let (enter, leave) = (
+            seen.at(hook::NETFILTER_ENTER),
+            seen.at(hook::NETFILTER_LEAVE),
+        );
+        assert!(enter >= 7 * 2, "{enter}");
+        assert_eq!(enter, leave);
+        let at_netfilter = seen.events.iter().filter(|event| {
+            [hook::NETFILTER_ENTER, hook::NETFILTER_LEAVE].contains(&event.record.hook)
+        });
+        assert!(at_netfilter.map(|e| e.record.netns).all(|n| n == netns));
+        assert!(!seen.attached(pair.client.inode()));
+    });
+}
+
+#[test]
+fn rules_that_exist_before_are_covered_from_the_start() {
+    if !root() {
+        return;
+    }
+    let pair = Pair::new(3);
+    if !pair.server.run("nft add table inet t") {
+        return println!("skipped: nft does not work here");
+    }
+    runtime().block_on(async {
+        let mut live = start(&pair.filter());
+        pair.talk();
+        let mut seen = Seen::default();
+        seen.rest(&mut live).await;
+        assert!(seen.attached(pair.server.inode()));
+        let packets = seen.at(hook::DEVICE_QUEUE);
+        // Each passes two hooks in the server's namespace.
+        assert_eq!(seen.at(hook::NETFILTER_ENTER), packets * 2);
+        assert_eq!(seen.at(hook::NETFILTER_LEAVE), packets * 2);
+    });
+}
+
+#[test]
+fn a_namespace_that_is_deleted_while_tracing_really_ends() {
+    if !root() {
+        return;
+    }
+    let Pair {
+        client,
+        server,
+        addresses: _,
+    } = Pair::new(4);
+    if !server.run("nft add table inet t") {
+        return println!("skipped: nft does not work here");
+    }
+    runtime().block_on(async {
+        let mut live = start(&Program::default());
+        let netns = server.inode();
+        let mut seen = Seen::default();
+        seen.until(&mut live, "links", |seen| seen.attached(netns)).await;
+        server.delete();
+        let detached = |notice: &Notice| {
+            matches!(notice, Notice::NetfilterDetached { netns: n, .. } if *n == netns)
+        };
+        seen.until(&mut live, "the end of the links", |seen| {
+            seen.notices.iter().any(detached)
+        })
+        .await;
+        // With a namespace its devices end, and with them the other ends of its veths.
+        wait_until("the wire's other end is gone", || {
+            !client.run("ip link show e0")
+        });
+        live.finish();
+    });
+}
+
+#[test]
+fn what_the_ring_cannot_take_is_accounted_for() {
+    if !root() {
+        return;
+    }
+    let pair = Pair::new(5);
+    runtime().block_on(async {
+        let sizes = Sizes {
+            ring: *load::RING_RANGE.start(),
+            ..Sizes::default()
+        };
+        let filter = &pair.filter();
+        let mut live = Live::start(Options { filter, sizes }, Node::watch().unwrap()).unwrap();
+        pair.flood();
+        let mut seen = Seen::default();
+        seen.rest(&mut live).await;
+        let end = seen.statistics();
+        assert!(end.total.lost > 0, "{end:?}");
+        assert_eq!(end.total.matched, end.total.emitted + end.total.lost);
+        assert_eq!(end.total.emitted, u64::try_from(seen.events.len()).unwrap());
+        let reported: u64 = seen.losses().iter().map(|loss| loss.records).sum();
+        assert_eq!(reported, end.total.lost + end.tuples_lost);
+        for (hook, counts) in end.hooks.iter().enumerate() {
+            let sum = counts.emitted + counts.lost;
+            assert_eq!(counts.matched, sum, "{}", hook::NAMES[hook]);
+        }
+    });
+}
+
+#[test]
+fn the_filter_can_be_replaced() {
+    if !root() {
+        return;
+    }
+    let (pair, other) = (Pair::new(6), Pair::new(7));
+    runtime().block_on(async {
+        let mut live = start(&other.filter());
+        pair.talk();
+        live.set_filter(&pair.filter()).unwrap();
+        let mut seen = Seen::default();
+        pair.talk();
+        seen.rest(&mut live).await;
+        let listeners = seen.events.iter().filter(|e| e.record.tcp_flags == 2);
+        let queued = listeners.filter(|e| e.record.hook == hook::DEVICE_QUEUE);
+        assert_eq!(queued.count(), 1, "one SYN, of the second connection");
+    });
+}
+
+#[test]
+fn sizes_out_of_range_are_refused_with_the_range() {
+    let sizes = Sizes {
+        ring: 100_000,
+        ..Sizes::default()
+    };
+    let error = check(sizes).unwrap_err();
+    assert!(error.to_string().contains("64 KiB"), "{error}");
+}
+
+#[test]
+fn without_a_runtime_it_is_an_error() {
+    if !root() {
+        return;
+    }
+    let options = Options {
+        filter: &Program::default(),
+        sizes: Sizes::default(),
+    };
+    let error = Live::start(options, Node::watch().unwrap()).unwrap_err();
+    assert!(matches!(error, StartError::System(_)), "{error}");
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let error = StartError::Privilege {
+        missing: vec![Capability::Bpf, Capability::SysAdmin],
+        on_node: true,
+    };
+    assert_eq!(
+        error.to_string(),
+        "tracing needs CAP_BPF (to load BPF programs), CAP_SYS_ADMIN (to enter network \
+         namespaces); run it as root, or give the process these capabilities"
+    );
+    let error = StartError::Privilege {
+        missing: Vec::new(),
+        on_node: false,
+    };
+    assert_eq!(
+        error.to_string(),
+        "tracing needs the privileges of the node itself; run it as root of the node, not of a \
+         user namespace (in a container: privileged, without user namespaces)"
+    );
 }

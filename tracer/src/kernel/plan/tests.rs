@@ -1,0 +1,228 @@
+//! The plans for kernels as they are.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn kernel(release: &str) -> Facts {
+    let arguments = |name: &&str| {
+        let count = match *name {
+            "net_dev_start_xmit" => 2,
+            _ => 1,
+        };
+        ((*name).to_owned(), count)
+    };
+    Facts {
+        release: release.to_owned(),
+        tracepoints: TRACEPOINTS.iter().map(arguments).collect(),
+        netfilter_links: true,
+        netfilter_state: true,
+        conntrack: true,
+        cgroup: Some(Cgroup {
+            path: PathBuf::from("/sys/fs/cgroup"),
+            whole: true,
+        }),
+        lockdown: Some("none".to_owned()),
+        notes: Vec::new(),
+    }
+}
+
+fn with_drop_arguments(mut facts: Facts, count: usize) -> Facts {
+    facts.tracepoints.insert(DROP.to_owned(), count);
+    facts
+}
+
+/// What was chosen, and what is missing, family by family.
+fn shown(facts: &Facts) -> String {
+    let plan = Plan::new(facts);
+    let families = plan.families.iter().map(|family| {
+        let programs: Vec<&str> = family.steps.iter().map(|s| s.program.as_str()).collect();
+        let degraded = family.degraded.as_ref();
+        let line = format!(
+            "{:9} {} {programs:?} {}",
+            family.kind,
+            family.choice.as_deref().unwrap_or("-"),
+            degraded.map_or("", |degraded| &degraded.remedy),
+        );
+        line.trim_end().to_owned() + "\n"
+    });
+    format!("{}{:?}", families.collect::<String>(), plan.readiness())
+}
+
+#[test]
+fn linux_5_10_has_device_hooks_and_bare_drops() {
+    let facts = Facts {
+        netfilter_links: false,
+        conntrack: false,
+        ..with_drop_arguments(kernel("5.10.0-35-amd64"), 2)
+    };
+    insta::assert_snapshot!(shown(&facts), @r#"
+    devices   tp_btf tracepoints ["device_receive", "device_transmit", "device_queue"]
+    drops     tp_btf kfree_skb ["drop_without_reason"] use a kernel from 5.17 on
+    consume   tp_btf consume_skb ["consume"]
+    netfilter - [] use a kernel from 6.4 on with CONFIG_NETFILTER_BPF_LINK=y
+    socket    cgroup_skb at the root of cgroup v2 ["socket_deliver"]
+    conntrack - [] see netfilter
+    Degraded
+    "#);
+}
+
+#[test]
+fn linux_6_1_has_reasons_too() {
+    let facts = Facts {
+        netfilter_links: false,
+        ..with_drop_arguments(kernel("6.1.0-40-amd64"), 3)
+    };
+    insta::assert_snapshot!(shown(&facts), @r#"
+    devices   tp_btf tracepoints ["device_receive", "device_transmit", "device_queue"]
+    drops     tp_btf kfree_skb with reason ["drop_with_reason"]
+    consume   tp_btf consume_skb ["consume"]
+    netfilter - [] use a kernel from 6.4 on with CONFIG_NETFILTER_BPF_LINK=y
+    socket    cgroup_skb at the root of cgroup v2 ["socket_deliver"]
+    conntrack - [] see netfilter
+    Degraded
+    "#);
+}
+
+#[test]
+fn linux_6_12_has_everything() {
+    let facts = with_drop_arguments(kernel("6.12.43+deb13-amd64"), 4);
+    insta::assert_snapshot!(shown(&facts), @r#"
+    devices   tp_btf tracepoints ["device_receive", "device_transmit", "device_queue"]
+    drops     tp_btf kfree_skb with reason ["drop_with_reason"]
+    consume   tp_btf consume_skb ["consume"]
+    netfilter netfilter links ["netfilter_leave", "netfilter_enter"]
+    socket    cgroup_skb at the root of cgroup v2 ["socket_deliver"]
+    conntrack read at netfilter hooks []
+    Ready
+    "#);
+}
+
+#[test]
+fn in_a_container_on_6_18_the_cgroup_tree_is_a_part() {
+    let facts = Facts {
+        cgroup: Some(Cgroup {
+            path: PathBuf::from("/sys/fs/cgroup"),
+            whole: false,
+        }),
+        ..with_drop_arguments(kernel("6.18.44"), 4)
+    };
+    insta::assert_snapshot!(shown(&facts), @r#"
+    devices   tp_btf tracepoints ["device_receive", "device_transmit", "device_queue"]
+    drops     tp_btf kfree_skb with reason ["drop_with_reason"]
+    consume   tp_btf consume_skb ["consume"]
+    netfilter netfilter links ["netfilter_leave", "netfilter_enter"]
+    socket    cgroup_skb at the root of cgroup v2 ["socket_deliver"] run in the node's cgroup namespace, or mount the node's /sys/fs/cgroup
+    conntrack read at netfilter hooks []
+    Degraded
+    "#);
+}
+
+#[test]
+fn without_device_tracepoints_nothing_is_possible() {
+    let mut facts = kernel("6.12.0");
+    facts.tracepoints.remove("net_dev_queue");
+    let plan = Plan::new(&facts);
+    assert_eq!(plan.readiness(), Readiness::Impossible);
+    let devices = plan.family(Kind::Devices).unwrap();
+    assert_eq!(devices.why, "this kernel has no tracepoint net_dev_queue");
+    assert!(plan.steps().all(|step| step.program != "device_receive"));
+}
+
+#[test]
+fn a_refused_program_takes_its_family_out() {
+    let mut plan = Plan::new(&with_drop_arguments(kernel("6.12.0"), 4));
+    assert_eq!(plan.readiness(), Readiness::Ready);
+    plan.note(
+        "netfilter_enter",
+        Outcome::Failed {
+            reason: "the verifier says no".to_owned(),
+        },
+    );
+    assert_eq!(plan.readiness(), Readiness::Degraded);
+    for kind in [Kind::Netfilter, Kind::Conntrack] {
+        assert_eq!(plan.family(kind).unwrap().choice, None, "{kind}");
+    }
+    let (step, reason) = plan.failure(Kind::Netfilter).unwrap();
+    assert_eq!(
+        (step.program.as_str(), reason),
+        ("netfilter_enter", "the verifier says no")
+    );
+    assert!(
+        plan.steps()
+            .all(|step| step.target != Target::NetfilterHooks)
+    );
+    let attached = Outcome::Attached {
+        load_us: 1,
+        attach_us: 1,
+    };
+    plan.note("netfilter_leave", attached);
+    assert_eq!(plan.family(Kind::Netfilter).unwrap().choice, None);
+}
+
+#[test]
+fn without_the_devices_hooks_it_is_impossible() {
+    let mut plan = Plan::new(&kernel("6.12.0"));
+    let reason = String::new();
+    plan.note("device_queue", Outcome::Failed { reason });
+    assert_eq!(plan.readiness(), Readiness::Impossible);
+}
+
+#[test]
+fn a_plan_survives_being_saved() {
+    let mut plan = Plan::new(&kernel("6.12.0"));
+    let reason = "no".to_owned();
+    plan.note("consume", Outcome::Failed { reason });
+    let saved = serde_json::to_string(&plan).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&saved).unwrap(), plan);
+}
+
+#[test]
+fn lockdown_is_noted() {
+    let facts = Facts {
+        lockdown: Some("confidentiality".to_owned()),
+        ..kernel("6.12.0")
+    };
+    assert!(Plan::new(&facts).notes[0].contains("lockdown=integrity"));
+}
+
+#[test]
+fn releases_have_versions() {
+    assert_eq!(version("6.18.44-fc-v657"), Some((6, 18)));
+    assert_eq!(version("5.10.0-35-amd64"), Some((5, 10)));
+    assert_eq!(version("7.2"), Some((7, 2)));
+    assert_eq!(version("7"), None);
+    assert_eq!(version(""), None);
+}
+
+#[test]
+fn the_cgroup_mount_with_the_most_of_the_tree_is_found() {
+    let hybrid = "\
+32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
+";
+    let path = cgroup_mount(hybrid).unwrap();
+    assert_eq!(path, Path::new("/sys/fs/cgroup/unified"));
+    let container = "\
+40 31 0:38 /kubepods/pod1 /a rw shared:7 master:2 - cgroup2 cgroup rw
+41 31 0:38 / /host/sys/fs/cgroup rw - cgroup2 cgroup2 rw
+";
+    let path = cgroup_mount(container).unwrap();
+    assert_eq!(path, Path::new("/host/sys/fs/cgroup"));
+    assert_eq!(
+        cgroup_mount("41 31 0:38 / /sys rw - sysfs sysfs rw\n"),
+        None
+    );
+}
+
+proptest! {
+    #[test]
+    fn any_mount_table_is_read(table in "\\PC*( - cgroup2 )?\\PC*") {
+        let _ = cgroup_mount(&table);
+    }
+
+    #[test]
+    fn any_release_is_read(release in "\\PC*") {
+        let _ = version(&release);
+    }
+}
