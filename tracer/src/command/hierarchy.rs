@@ -1,0 +1,188 @@
+//! Where cgroups (version 2) are: the mounts, and this process's own cgroup in them.
+//!
+//! The mount table says it: `/sys/fs/cgroup` where there is only version 2,
+//! `/sys/fs/cgroup/unified` beside version 1, elsewhere in containers. Inside `ip netns exec` the
+//! fresh `/sys` hides them; then they are reached as the nearest ancestor sees them, through
+//! `/proc/PID/root`. Nothing is ever mounted for this: a second mount of cgroup2 resets the options
+//! of the first, for the whole system.
+//!
+//! Limit: a mount point with a space in its path is not found.
+
+use std::{
+    fs, iter,
+    os::fd::OwnedFd,
+    os::unix::process::parent_id,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{Mode, OFlags, fstatfs, open};
+
+use super::error::Error;
+
+/// `CGROUP2_SUPER_MAGIC`
+const CGROUP2_MAGIC: u64 = 0x6367_7270;
+/// What stands before the path in `/proc/self/cgroup` for version 2.
+const VERSION_2: &str = "0::";
+/// How many ancestors are looked at.
+const ANCESTORS: usize = 32;
+
+/// An open cgroup.
+#[derive(Debug)]
+pub(super) struct Directory {
+    /// For messages.
+    pub(super) path: PathBuf,
+    pub(super) file: OwnedFd,
+}
+
+impl Directory {
+    /// `None` when it is no cgroup: gone, hidden by another mount, or not permitted.
+    fn open(path: PathBuf) -> Option<Self> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let file = open(&path, flags, Mode::empty()).ok()?;
+        let magic = u64::try_from(fstatfs(&file).ok()?.f_type).ok()?;
+        (magic == CGROUP2_MAGIC).then_some(Self { path, file })
+    }
+}
+
+/// What can be seen of the tree of cgroups.
+#[derive(Debug)]
+pub(super) struct Hierarchy {
+    /// The cgroup that this process is in.
+    pub(super) own: Option<Directory>,
+    /// The tops of what is mounted, at least one.
+    pub(super) roots: Vec<Directory>,
+}
+
+/// Looks for the mounts of cgroup2.
+pub(super) fn find() -> Result<Hierarchy, Error> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = own_path(&own);
+    let ancestors = iter::successors(Some(parent_id()), |&pid| parent_of(pid))
+        .take_while(|&pid| pid > 0)
+        .take(ANCESTORS)
+        .map(|pid| format!("/proc/{pid}/"));
+    seen_by("/proc/self/", "/", own)
+        .or_else(|| {
+            ancestors
+                .filter_map(|process| seen_by(&process, &format!("{process}root"), own))
+                .next()
+        })
+        .ok_or(Error::NoHierarchy)
+}
+
+/// What the process with this directory in `/proc` sees, through `root`.
+fn seen_by(process: &str, root: &str, own: Option<&Path>) -> Option<Hierarchy> {
+    let table = fs::read_to_string(format!("{process}mountinfo")).ok()?;
+    let open = |mount: &Mount<'_>, inside| {
+        let path = mount.below(Path::new(root)).join(inside);
+        Directory::open(path)
+    };
+    let roots: Vec<Directory> = mounts(&table)
+        .filter_map(|mount| open(&mount, Path::new("")))
+        .collect();
+    let own = mounts(&table).find_map(|mount| {
+        let inside = own?.strip_prefix(mount.root).ok()?;
+        open(&mount, inside)
+    });
+    (!roots.is_empty()).then_some(Hierarchy { own, roots })
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name before it can hold anything.
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    after_name.split(' ').nth(1)?.parse().ok()
+}
+
+/// A mount of cgroup2.
+#[derive(Debug, PartialEq, Eq)]
+struct Mount<'a> {
+    /// The cgroup that is mounted, as seen from this process's cgroup namespace.
+    root: &'a Path,
+    /// Where.
+    point: &'a Path,
+}
+
+impl Mount<'_> {
+    /// Where it is, seen through `root`.
+    fn below(&self, root: &Path) -> PathBuf {
+        root.join(self.point.strip_prefix("/").unwrap_or(self.point))
+    }
+}
+
+/// The lines for cgroup2 in the form of `/proc/PID/mountinfo`:
+/// `41 31 0:38 / /sys/fs/cgroup rw,relatime shared:9 - cgroup2 cgroup2 rw`.
+fn mounts(table: &str) -> impl Iterator<Item = Mount<'_>> {
+    table.lines().filter_map(|line| {
+        let (place, system) = line.split_once(" - ")?;
+        if system.split(' ').next() != Some("cgroup2") {
+            return None;
+        }
+        let mut words = place.split(' ').skip(3).map(Path::new);
+        Some(Mount {
+            root: words.next()?,
+            point: words.next()?,
+        })
+    })
+}
+
+/// The path of this process's cgroup in the text of `/proc/self/cgroup`.
+fn own_path(text: &str) -> Option<&Path> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(VERSION_2))
+        .map(Path::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_mount_table_says_where_cgroups_are() {
+        let table = "\
+22 27 0:21 / /proc rw,relatime - proc proc rw
+31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+33 31 0:30 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup2 rw,cpu
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:1 master:2 - cgroup2 none rw
+42 31 0:38 /kubepods/x /mnt rw - cgroup2 cgroup2 rw,nsdelegate
+43 31 0:38 - cgroup2
+";
+        let found: Vec<Mount<'_>> = mounts(table).collect();
+        let mount = |root, point| Mount {
+            root: Path::new(root),
+            point: Path::new(point),
+        };
+        assert_eq!(
+            found,
+            [
+                mount("/", "/sys/fs/cgroup/unified"),
+                mount("/kubepods/x", "/mnt")
+            ]
+        );
+        assert_eq!(
+            found[1].below(Path::new("/proc/1/root")),
+            Path::new("/proc/1/root/mnt")
+        );
+        assert_eq!(found[1].below(Path::new("/")), Path::new("/mnt"));
+    }
+
+    #[test]
+    fn the_own_cgroup_is_the_line_of_version_2() {
+        let text = "9:name=systemd:/a\n1:cpu:/b\n0::/user.slice/session-1.scope\n";
+        assert_eq!(
+            own_path(text),
+            Some(Path::new("/user.slice/session-1.scope"))
+        );
+        assert_eq!(own_path("1:cpu:/\n"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_table_is_read(text in "[a-z0-9 /:\n-]{0,200}") {
+            mounts(&text).for_each(drop);
+            own_path(&text);
+        }
+    }
+}
