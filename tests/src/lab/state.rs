@@ -208,7 +208,11 @@ fn entries() -> anyhow::Result<Vec<Entry>> {
 /// When something could not be removed; the rest is.
 pub fn down(id: &str) -> anyhow::Result<()> {
     let _lock = lock()?;
-    remove(id)
+    let result = remove(id);
+    // Succeeds with the last lab only. Not in `remove`: who takes down an abandoned lab goes on to
+    // make one of its own in here.
+    let _ = fs::remove_dir(ROOT);
+    result
 }
 
 fn remove(id: &str) -> anyhow::Result<()> {
@@ -222,8 +226,6 @@ fn remove(id: &str) -> anyhow::Result<()> {
         }
         _ => Ok(()),
     };
-    // Succeeds with the last lab only.
-    let _ = fs::remove_dir(ROOT);
     emptied.and(removed)
 }
 
