@@ -20,7 +20,6 @@ use tracer_common::{
     hook,
     record::{
         Conntrack, FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_FRAGMENT, FLAG_LOOPBACK, FLAG_NOT_LINEAR,
-        FLAG_PHYSICAL,
     },
 };
 
@@ -31,7 +30,7 @@ use model::{
     Device, Direction, Dropped, Encapsulation, Flow, FlowId, Hole, Hop, NetnsId, Packet, PacketId,
     Stage, Translation, TranslationKind, Transport, Verdict,
 };
-use path::{Before, Step};
+use path::Step;
 
 /// How much is kept at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

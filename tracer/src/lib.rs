@@ -3,6 +3,7 @@
 //! Data flows one way: hooks -> ring -> source -> [`event`] -> journey -> report -> sinks; the
 //! drawing is in ARCHITECTURE.md.
 
+pub mod cli;
 pub mod command;
 pub mod event;
 pub mod filter;
@@ -10,5 +11,6 @@ pub mod journey;
 pub mod kernel;
 pub mod node;
 pub mod output;
+pub mod pipeline;
 pub mod report;
 pub mod source;

@@ -1,0 +1,57 @@
+//! The command line: one file a subcommand, each of which parses, calls and prints.
+//!
+//! Exit status: 0, or for `run` the traced command's; 1 for a failure, 2 for wrong usage.
+
+mod arguments;
+pub mod names;
+mod run;
+mod session;
+mod watch;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Where each packet of a flow went on this node: every device, bridge and netfilter hook, with
+/// the translations of Services, the time from hop to hop, and the place of every drop
+#[derive(Debug, Parser)]
+#[command(name = "tracer", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run a command, trace what it causes, print its journeys, exit with its status
+    Run(run::RunArgs),
+    /// Stream journeys as they complete
+    Watch(watch::WatchArgs),
+    /// Show what this node knows: network namespaces, devices and addresses, and from where
+    Names(names::NamesArgs),
+}
+
+/// Wrong usage, as clap has it.
+const USAGE: u8 = 2;
+
+/// An error of usage: exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct Usage(#[from] anyhow::Error);
+
+/// Parses the process's arguments and does what they say.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(args),
+        Command::Watch(args) => watch::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Names(args) => names::run(&args).map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("tracer: {error:#}");
+        match error.downcast_ref::<crate::command::Error>() {
+            Some(error) => ExitCode::from(error.exit_code()),
+            None if error.is::<Usage>() => ExitCode::from(USAGE),
+            None => ExitCode::FAILURE,
+        }
+    })
+}

@@ -1,0 +1,193 @@
+//! What `run` and `watch` have in common: the filter, what is printed and how.
+
+use std::io::{self, BufWriter};
+
+use anyhow::Context as _;
+
+use super::Usage;
+use crate::{
+    filter::{Filter, Namespaces, ResolvedFilter},
+    kernel::load::Sizes,
+    node::snapshot::Snapshot,
+    output::{
+        Sink,
+        json::JsonSink,
+        pipe::{Closed, Pipe},
+        terminal::{Color, Terminal},
+        text::{Detail, TextSink},
+    },
+    report::{FlowReport, PacketReport, StatsReport},
+};
+
+/// What is printed and how.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct OutputArgs {
+    /// Print JSON, one object a line
+    #[arg(long)]
+    json: bool,
+    /// Print flows only
+    #[arg(long, conflicts_with_all = ["packets", "json"])]
+    summary: bool,
+    /// Print every packet's ladder
+    #[arg(long, conflicts_with = "json")]
+    packets: bool,
+    /// Print only what went wrong, and the flows
+    #[arg(short, long, conflicts_with_all = ["packets", "summary", "json"])]
+    quiet: bool,
+    /// Say on stderr what is attached and what the kernel was asked for
+    #[arg(short, long)]
+    verbose: bool,
+    /// When to use colours
+    #[arg(long, value_enum, default_value_t)]
+    color: Color,
+    /// Show namespaces by number, and ask the node for no names
+    #[arg(long)]
+    no_names: bool,
+    /// The ring buffer between kernel and tracer, in bytes or with K, M or G: a power of two
+    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = bytes)]
+    ring_size: u32,
+}
+
+impl OutputArgs {
+    pub(super) fn sizes(&self) -> Sizes {
+        Sizes {
+            ring: self.ring_size,
+            ..Sizes::default()
+        }
+    }
+
+    pub(super) fn json(&self) -> bool {
+        self.json
+    }
+
+    pub(super) fn verbose(&self) -> bool {
+        self.verbose
+    }
+
+    pub(super) fn names(&self) -> bool {
+        !self.no_names
+    }
+
+    /// The sink on standard output, and whether its reader went away.
+    pub(super) fn sink(&self) -> (Output, Closed) {
+        let stdout = io::stdout();
+        let pipe = Pipe::new(stdout.lock());
+        let closed = pipe.closed();
+        let writer = BufWriter::new(pipe);
+        let sink = if self.json {
+            Output::Json(JsonSink::new(writer))
+        } else {
+            Output::Text(TextSink::new(
+                writer,
+                Terminal::of(&stdout, self.color),
+                self.detail(),
+            ))
+        };
+        (sink, closed)
+    }
+
+    fn detail(&self) -> Detail {
+        match (self.summary, self.packets, self.quiet) {
+            (true, ..) => Detail::Summary,
+            (_, true, _) => Detail::Packets,
+            (.., true) => Detail::Problems,
+            _ => Detail::Paths,
+        }
+    }
+}
+
+fn bytes(text: &str) -> Result<u32, String> {
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
+        _ => (text, 1),
+    };
+    let number: u32 = number
+        .parse()
+        .map_err(|_| "give a number, with K, M or G if you like".to_owned())?;
+    number
+        .checked_mul(unit)
+        .ok_or_else(|| "that is more than 4 GiB".to_owned())
+}
+
+/// Standard output, as text or JSON.
+#[derive(Debug)]
+pub(super) enum Output {
+    Json(JsonSink<BufWriter<Pipe<io::StdoutLock<'static>>>>),
+    Text(TextSink<BufWriter<Pipe<io::StdoutLock<'static>>>>),
+}
+
+impl Output {
+    fn sink(&mut self) -> &mut dyn Sink {
+        match self {
+            Self::Json(sink) => sink,
+            Self::Text(sink) => sink,
+        }
+    }
+}
+
+impl Sink for Output {
+    fn packet(&mut self, packet: &PacketReport) -> io::Result<()> {
+        self.sink().packet(packet)
+    }
+
+    fn flow(&mut self, flow: &FlowReport) -> io::Result<()> {
+        self.sink().flow(flow)
+    }
+
+    fn stats(&mut self, stats: &StatsReport) -> io::Result<()> {
+        self.sink().stats(stats)
+    }
+
+    fn finish(&mut self, stats: &StatsReport) -> io::Result<()> {
+        self.sink().finish(stats)
+    }
+}
+
+/// The filter of those words.
+///
+/// # Errors
+/// [`Usage`], with the place marked.
+pub(super) fn filter(words: &[String]) -> anyhow::Result<Filter> {
+    Filter::parse(&words.join(" ")).map_err(|error| Usage(error.into()).into())
+}
+
+/// The filter with the node's names.
+///
+/// # Errors
+/// [`Usage`], with the names that are like the one that is not there.
+pub(super) fn resolve(filter: &Filter, node: &Snapshot) -> anyhow::Result<ResolvedFilter> {
+    filter
+        .resolve(&Names(node))
+        .map_err(|error| Usage(error.into()))
+        .context("in the filter")
+}
+
+struct Names<'a>(&'a Snapshot);
+
+impl Namespaces for Names<'_> {
+    fn inodes(&self, name: &str) -> Vec<u32> {
+        self.0.named(name).to_vec()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.0.names().keys().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(bytes("65536"), Ok(65536));
+        assert_eq!(bytes("64K"), Ok(65536));
+        assert_eq!(bytes("8M"), Ok(8 << 20));
+        assert!(bytes("").is_err());
+        assert!(bytes("M").is_err());
+        assert!(bytes("8G").is_err());
+        assert!(bytes("8µ").is_err());
+    }
+}

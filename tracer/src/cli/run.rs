@@ -1,0 +1,139 @@
+//! `tracer run`: a command, and where each of its packets went.
+
+use std::{
+    ffi::OsString,
+    process::{ExitCode, ExitStatus},
+    time::{Duration, Instant},
+};
+
+use super::{
+    arguments::{self, OutputArgs},
+    session::{self, Session, Step},
+};
+use crate::{
+    command::{self, Prepared, Running},
+    filter::{Filter, cgroup_program},
+    kernel::{coverage::Node, live},
+    pipeline::When,
+};
+
+/// How long the command's last packets are waited for when they keep coming.
+const LINGER: Duration = Duration::from_millis(1500);
+/// Silence after which none are expected any more: while flows are open, and when all are closed.
+const SILENCE: Duration = Duration::from_millis(400);
+const SILENCE_WHEN_CLOSED: Duration = Duration::from_millis(50);
+/// How long an interrupted command may take to end.
+const GRACE: Duration = Duration::from_secs(2);
+/// The exit status after an interrupt that the command outlived: 128 + SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Run a command, trace what it causes, print its journeys, exit with its status
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    output: OutputArgs,
+    /// The network namespace to run it in: a name, a path, or the id of a process in it
+    #[arg(long, value_name = "NAME|PATH|PID")]
+    netns: Option<String>,
+    /// Which of its flows, in the words of docs/filter.md; without, all
+    filter: Vec<String>,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// Runs the command and traces it.
+///
+/// # Errors
+/// A wrong filter, a command or namespace that is not there, why tracing cannot start, or that
+/// output cannot be written.
+pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+    let filter = arguments::filter(&args.filter)?;
+    live::check(args.output.sizes())?;
+    let prepared = Prepared::new(command::Options {
+        command: args.command,
+        netns: args.netns,
+        stdout_to_stderr: args.output.json(),
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(trace(prepared, &filter, &args.output))
+}
+
+async fn trace(
+    prepared: Prepared,
+    filter: &Filter,
+    output: &OutputArgs,
+) -> anyhow::Result<ExitCode> {
+    let node = Node::watch()?;
+    let filter = arguments::resolve(filter, &node.watched().snapshot())?;
+    let program = cgroup_program(prepared.cgroup_id());
+    let mut session = Session::start(node, &program, filter, When::AtTheEnd, output)?;
+    let mut running = prepared.start()?;
+    for note in running.notes() {
+        eprintln!("tracer: {note}");
+    }
+    let status = until_end(&mut session, &mut running).await?;
+    last_packets(&mut session).await?;
+    session.finish().await?;
+    running.close()?;
+    Ok(ExitCode::from(
+        status.map_or(INTERRUPTED, command::exit_code),
+    ))
+}
+
+/// Until the command ends. An interrupt reaches the command too, which may take a moment to end,
+/// or not: `None` then.
+async fn until_end(
+    session: &mut Session,
+    running: &mut Running,
+) -> anyhow::Result<Option<ExitStatus>> {
+    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut deadline: Option<tokio::time::Instant> = None;
+    loop {
+        let patience = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            status = running.wait() => return Ok(Some(status?)),
+            result = &mut interrupted, if deadline.is_none() => {
+                result?;
+                deadline = Some(tokio::time::Instant::now() + GRACE);
+            }
+            () = patience => return Ok(None),
+            step = session.step() => if step? == Step::Over { return Ok(None) },
+        }
+    }
+}
+
+/// The packets that come after the command's end: the last acknowledgements, answers to its FIN.
+async fn last_packets(session: &mut Session) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let mut silent_since = begin;
+    let mut interrupted = std::pin::pin!(session::interrupted());
+    while begin.elapsed() < LINGER {
+        let step = tokio::select! {
+            step = session.step() => step?,
+            () = &mut interrupted => return Ok(()),
+        };
+        match step {
+            Step::Busy => silent_since = Instant::now(),
+            Step::Idle => {}
+            Step::Over => return Ok(()),
+        }
+        let enough = if session.is_quiet() {
+            SILENCE_WHEN_CLOSED
+        } else {
+            SILENCE
+        };
+        if silent_since.elapsed() >= enough {
+            return Ok(());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! Bounds hold whatever comes.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::event::Event;
+
+fn any_record() -> impl Strategy<Value = Record> {
+    let places = (0..hook::COUNT, 0..6u8, 0..5u32, 0..4u32, any::<u16>());
+    let packet = (
+        0..6u64,
+        0..4u32,
+        any::<u8>(),
+        prop::sample::select(vec![1u8, 6, 17, 47, 58]),
+        0..3u16,
+        0..3u16,
+    );
+    (places, packet, 0..1_000_000_000u64).prop_map(
+        |((hook, number, netns, ifindex, flags), packet, time)| {
+            let (skb, sequence, tcp_flags, protocol, from, to) = packet;
+            let mut walk = Walk::new();
+            walk.begin(
+                endpoint("10.0.0.1", from),
+                endpoint("10.0.0.2", to),
+                tcp_flags,
+                sequence,
+            );
+            walk.device(u8::try_from(hook).unwrap(), netns, "dev", ifindex, flags);
+            let Some(Record::Event(Event { mut record, other })) = walk.take().pop() else {
+                unreachable!()
+            };
+            record.skb = skb;
+            record.protocol = protocol;
+            record.netfilter_hook = number;
+            record.time = time;
+            Record::Event(Event { record, other })
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn any_events_stay_within_the_limits(records in prop::collection::vec(any_record(), 0..400)) {
+        let limits = Limits { packets: 3, hops: 5, flows: 4 };
+        let mut journeys = Journeys::new(limits, Patience::default(), Reasons::default());
+        let mut given = 0;
+        for record in &records {
+            journeys.push(record);
+            prop_assert!(journeys.in_flight() <= limits.packets);
+            prop_assert!(journeys.flows.len() <= limits.flows);
+            for packet in journeys.take_packets().collect::<Vec<_>>() {
+                given += packet.hops.len();
+                prop_assert!(packet.hops.len() <= limits.hops);
+            }
+        }
+        journeys.finish();
+        prop_assert_eq!(journeys.in_flight(), 0);
+        given += journeys.take_packets().map(|packet| packet.hops.len()).sum::<usize>();
+        // Each event makes two hops at most (a bridge before prerouting), and copies share theirs.
+        prop_assert!(given <= records.len() * 2 * limits.hops);
+    }
+
+    #[test]
+    fn flows_never_count_more_than_was_seen(records in prop::collection::vec(any_record(), 0..400)) {
+        let mut journeys = Journeys::new(Limits::default(), Patience::default(), Reasons::default());
+        for record in &records {
+            journeys.push(record);
+        }
+        journeys.finish();
+        let counted: u64 = journeys.flows().iter().map(|flow| flow.packets[0] + flow.packets[1]).sum();
+        prop_assert!(counted <= records.len() as u64);
+    }
+}
+
+#[test]
+fn silent_packets_and_flows_are_given_out_in_time() {
+    let mut journeys = engine();
+    let mut records = request(&mut Walk::new(), SYN, 1);
+    records.truncate(5);
+    for record in &records {
+        journeys.push(record);
+    }
+    let patience = Patience::default();
+    journeys.advance(patience.packet / 2);
+    assert_eq!(journeys.in_flight(), 1);
+    journeys.advance(patience.packet * 2);
+    assert_eq!(
+        (journeys.in_flight(), journeys.take_packets().count()),
+        (0, 1)
+    );
+    assert!(journeys.take_flows_over(patience.silent / 2).is_empty());
+    assert_eq!(journeys.take_flows_over(patience.silent * 2).len(), 1);
+    assert!(journeys.flows().is_empty());
+}

@@ -1,0 +1,249 @@
+//! From a source's batches to a sink: records become journeys, journeys are judged by the filter,
+//! joined with what the node knows, and shown.
+//!
+//! The same for live, recording and scenario. What the node knows is a value given with each call,
+//! so that names are those of the moment; nothing here reads a clock or the system.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io, mem,
+};
+
+use tracer_common::hook;
+
+use crate::{
+    filter::ResolvedFilter,
+    journey::{
+        Journeys, Overflow,
+        model::{Flow, FlowId, NetnsId, Packet, State},
+    },
+    output::Sink,
+    report::{Counts, Knowledge, StatsReport},
+    source::{self, Batch, Notice, Statistics},
+};
+
+/// How many packets are held for the end, and flows whose fate is noted.
+const HELD: usize = 100_000;
+
+/// When journeys are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// Each packet when it is over, each flow when it is.
+    AsTheyEnd,
+    /// All at the end, flow by flow.
+    AtTheEnd,
+}
+
+/// The pipeline.
+#[derive(Debug)]
+pub struct Pipeline<K> {
+    journeys: Journeys,
+    filter: ResolvedFilter,
+    when: When,
+    sink: K,
+    /// For the end: packets by flow, and flows that were over before.
+    held: BTreeMap<FlowId, Vec<Packet>>,
+    held_packets: usize,
+    over: BTreeMap<FlowId, Flow>,
+    not_held: u64,
+    statistics: Option<Statistics>,
+    /// Namespaces that the node's snapshot did not know.
+    unknown: BTreeSet<u32>,
+    problems: Vec<String>,
+}
+
+impl<K: Sink> Pipeline<K> {
+    /// A pipeline that shows the flows which the filter matches.
+    pub fn new(journeys: Journeys, filter: ResolvedFilter, when: When, sink: K) -> Self {
+        Self {
+            journeys,
+            filter,
+            when,
+            sink,
+            held: BTreeMap::new(),
+            held_packets: 0,
+            over: BTreeMap::new(),
+            not_held: 0,
+            statistics: None,
+            unknown: BTreeSet::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// Takes a batch.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn batch(&mut self, batch: &Batch, known: &Knowledge<'_>) -> io::Result<()> {
+        for notice in &batch.notices {
+            self.notice(notice)?;
+        }
+        for record in &batch.records {
+            self.journeys.push(record);
+        }
+        self.packets_over(known)
+    }
+
+    fn notice(&mut self, notice: &Notice) -> io::Result<()> {
+        match notice {
+            Notice::NetfilterAttached { netns, time } => {
+                self.journeys
+                    .netfilter_observed(NetnsId(*netns), Some(*time));
+            }
+            Notice::NetfilterDetached { netns, .. } => {
+                self.journeys.netfilter_observed(NetnsId(*netns), None)
+            }
+            Notice::Loss(loss) => self.journeys.lost(loss.after),
+            Notice::Statistics(statistics) => {
+                if self.when == When::AsTheyEnd && self.statistics.is_some() {
+                    self.sink.stats(&stats_report(statistics))?;
+                }
+                self.statistics = Some((**statistics).clone());
+            }
+            Notice::Problem(problem) => self.problems.push(problem.clone()),
+        }
+        Ok(())
+    }
+
+    /// Ends what is over at that time (nanoseconds of the records' clock).
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn advance(&mut self, now: u64, known: &Knowledge<'_>) -> io::Result<()> {
+        self.journeys.advance(now);
+        self.packets_over(known)?;
+        for flow in self.journeys.take_flows_over(now) {
+            self.flow_over(flow, known)?;
+        }
+        Ok(())
+    }
+
+    /// Nothing comes any more: ends everything, shows what was held, and the final statistics.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn finish(&mut self, known: &Knowledge<'_>) -> io::Result<()> {
+        self.journeys.finish();
+        self.packets_over(known)?;
+        for flow in self.journeys.take_flows_over(u64::MAX) {
+            self.flow_over(flow, known)?;
+        }
+        for (id, flow) in mem::take(&mut self.over) {
+            let mut packets = self.held.remove(&id).unwrap_or_default();
+            packets.sort_by_key(|packet| packet.hops.first().map(|hop| hop.time));
+            for packet in packets {
+                self.show(&packet, known)?;
+            }
+            self.sink.flow(&known.flow(&flow))?;
+        }
+        self.say_what_was_let_go();
+        let statistics = self.statistics.take().unwrap_or_default();
+        self.sink.finish(&stats_report(&statistics))
+    }
+
+    fn say_what_was_let_go(&mut self) {
+        if self.not_held > 0 {
+            self.problems.push(format!(
+                "{} packets were too many to keep until the end: their flows are counted, their journeys not shown",
+                self.not_held
+            ));
+        }
+        let Overflow { packets, flows } = self.journeys.overflow();
+        if packets + flows > 0 {
+            self.problems.push(format!(
+                "{packets} packets and {flows} flows were given up before their end, for want of room"
+            ));
+        }
+    }
+
+    /// Whether no flow is waiting for its end: nothing more is to be expected soon.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        let waiting = |flow: &&Flow| {
+            !matches!(
+                flow.state,
+                State::Closed | State::Refused | State::Reset | State::Replied
+            )
+        };
+        self.journeys.in_flight() == 0 && !self.journeys.flows().iter().any(waiting)
+    }
+
+    /// Namespaces that had no name when they were to be shown; each once.
+    pub fn take_unknown(&mut self) -> BTreeSet<u32> {
+        mem::take(&mut self.unknown)
+    }
+
+    /// What a person should know.
+    pub fn take_problems(&mut self) -> Vec<String> {
+        mem::take(&mut self.problems)
+    }
+
+    /// Whether the filter lets the flow through, by all that is known of it.
+    fn wanted(&self, flow: &Flow) -> bool {
+        self.filter.matches_flow(&flow.subjects)
+    }
+
+    fn packets_over(&mut self, known: &Knowledge<'_>) -> io::Result<()> {
+        let packets: Vec<Packet> = self.journeys.take_packets().collect();
+        for packet in packets {
+            for hop in &packet.hops {
+                if hop.netns.0 != 0 && known.node.namespace(hop.netns.0).is_none() {
+                    self.unknown.insert(hop.netns.0);
+                }
+            }
+            match self.when {
+                When::AsTheyEnd => {
+                    if self
+                        .journeys
+                        .flow(packet.flow)
+                        .is_some_and(|flow| self.wanted(flow))
+                    {
+                        self.show(&packet, known)?;
+                    }
+                }
+                When::AtTheEnd if self.held_packets < HELD => {
+                    self.held_packets += 1;
+                    self.held.entry(packet.flow).or_default().push(packet);
+                }
+                When::AtTheEnd => self.not_held += 1,
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, packet: &Packet, known: &Knowledge<'_>) -> io::Result<()> {
+        self.sink.packet(&known.packet(packet))
+    }
+
+    fn flow_over(&mut self, flow: Flow, known: &Knowledge<'_>) -> io::Result<()> {
+        if !self.wanted(&flow) {
+            self.held.remove(&flow.id);
+            return Ok(());
+        }
+        match self.when {
+            When::AsTheyEnd => self.sink.flow(&known.flow(&flow)),
+            When::AtTheEnd => {
+                if self.over.len() < HELD {
+                    self.over.insert(flow.id, flow);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn stats_report(statistics: &Statistics) -> StatsReport {
+    let counts = |c: &source::Counts| Counts {
+        seen: c.seen,
+        matched: c.matched,
+        emitted: c.emitted,
+        lost: c.lost,
+    };
+    StatsReport {
+        total: counts(&statistics.total),
+        hooks: hook::NAMES
+            .into_iter()
+            .zip(statistics.hooks.iter().map(counts))
+            .collect(),
+    }
+}
