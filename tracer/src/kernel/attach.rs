@@ -86,8 +86,10 @@ fn load_all(plan: &mut Plan, ebpf: &mut Ebpf, btf: &Btf) -> Loads {
         .collect();
     let jobs = Mutex::new(jobs);
     let done = Mutex::new(Loads::new());
+    // A function of its own: in the loop's head the lock would be held for the whole body.
+    let next = || lock(&jobs).pop();
     let work = || {
-        while let Some(mut job) = lock(&jobs).pop() {
+        while let Some(mut job) = next() {
             let start = Instant::now();
             let result = job.load(&prepared, btf);
             let time = start.elapsed();
