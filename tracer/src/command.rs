@@ -19,10 +19,13 @@
 //! group, and the caller has to survive it (`tokio::signal`). SIGTERM to the tracer is handed on to
 //! the command.
 //!
-//! Limits: sockets that the command is given, or that another process opens on its behalf, belong
-//! to the other's cgroup; so do processes that it has started elsewhere (by systemd, by a container
-//! runtime) and those that move themselves to another cgroup. SIGKILL to the tracer and the guardian
-//! leaves the cgroup until the next `tracer run` from the same place.
+//! Limits: sockets that the command is given, or that another process opens on its behalf (`nscd`,
+//! `systemd-resolved`), belong to the other's cgroup; so do processes that it has started elsewhere
+//! (by systemd, by a container runtime) and those that move themselves to another cgroup. Before
+//! Linux 5.15, sockets do not know their cgroup of version 2 where `net_cls` or `net_prio` of
+//! version 1 are in use. SIGKILL to the tracer and the guardian leaves the cgroup until the next
+//! `tracer run` from the same place; as process 1 of a container the tracer takes the guardian with
+//! it, and the runtime removes the cgroup with the container's.
 
 mod cgroup;
 mod child;

@@ -66,11 +66,10 @@ impl Leaf {
 
     fn below(parent: &Directory, own: Option<&Directory>) -> Result<Self, Error> {
         // Back to where the tracer came from, or, where that is not visible, just out.
-        let refuge = match own.map(open_procs) {
-            Some(Ok(refuge)) => refuge,
-            _ => open_procs(parent)
-                .map_err(|errno| failed("move processes into", parent.path.clone(), errno))?,
-        };
+        let refuge = own
+            .and_then(|own| open_refuge(own).ok())
+            .map_or_else(|| open_refuge(parent), Ok)
+            .map_err(|errno| failed("move processes into", parent.path.clone(), errno))?;
         remove_leftovers(parent, refuge.as_fd());
         let mut tries = 0..RETRIES;
         loop {
@@ -94,7 +93,9 @@ impl Leaf {
         let directory =
             openat(&place.parent, &place.name, flags, Mode::empty()).map_err(fail("open"))?;
         flock(&directory, FlockOperation::LockExclusive).map_err(fail("lock"))?;
-        accepts_processes(&directory).map_err(fail("use"))?;
+        if kind(&directory).map_err(fail("look at"))? != Kind::Domain {
+            return Err(fail("use")(Errno::OPNOTSUPP));
+        }
         let flags = OFlags::WRONLY | OFlags::CLOEXEC;
         let procs =
             openat(&directory, PROCS, flags, Mode::empty()).map_err(fail("move processes into"))?;
@@ -214,22 +215,38 @@ fn duplicate(file: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
     fcntl_dupfd_cloexec(file, 3)
 }
 
-fn open_procs(cgroup: &Directory) -> rustix::io::Result<OwnedFd> {
+/// Opens a cgroup for processes to be moved there.
+fn open_refuge(cgroup: &Directory) -> rustix::io::Result<OwnedFd> {
+    // The top has no type, and takes all.
+    match kind(&cgroup.file) {
+        Ok(Kind::Threaded) => return Err(Errno::OPNOTSUPP),
+        Ok(Kind::Domain | Kind::Other) | Err(_) => {}
+    }
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     openat(&cgroup.file, PROCS, flags, Mode::empty())
 }
 
-/// Not in a threaded cgroup, where only threads could be moved to.
-fn accepts_processes(cgroup: &OwnedFd) -> rustix::io::Result<()> {
+/// What a cgroup takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Processes.
+    Domain,
+    /// Threads of processes of the domain that it is part of.
+    Threaded,
+    /// Nothing (`domain invalid`), or processes without limits between them (`domain threaded`).
+    Other,
+}
+
+fn kind(cgroup: &OwnedFd) -> rustix::io::Result<Kind> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let file = openat(cgroup, c"cgroup.type", flags, Mode::empty())?;
     let mut kind = [0; 32];
     let length = read(&file, &mut kind)?;
-    if kind.get(..length) == Some(b"domain\n") {
-        Ok(())
-    } else {
-        Err(Errno::OPNOTSUPP)
-    }
+    Ok(match kind.get(..length) {
+        Some(b"domain\n") => Kind::Domain,
+        Some(b"threaded\n") => Kind::Threaded,
+        _ => Kind::Other,
+    })
 }
 
 /// A name that nothing has or had: the guardian of one cgroup must never remove another.

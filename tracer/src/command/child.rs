@@ -77,6 +77,17 @@ impl Step {
         !matches!(self, Self::Sys | Self::Etc)
     }
 
+    /// What helps.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Cgroup => {
+                "run as root, and from a cgroup whose processes the system's manager lets move"
+            }
+            _ => "this needs CAP_SYS_ADMIN",
+        }
+    }
+
     /// What it does, after "cannot".
     #[must_use]
     pub fn verb(self) -> &'static str {

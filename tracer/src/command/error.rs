@@ -69,7 +69,7 @@ pub enum Error {
     )]
     Guardian(io::Error),
     /// The command's process could not get to where it should run.
-    #[error("cannot run the command: it cannot {}: {errno}; this needs CAP_SYS_ADMIN", step.verb())]
+    #[error("cannot run the command: it cannot {}: {errno}; {}", step.verb(), step.advice())]
     Enter {
         /// Where it failed.
         step: Step,

@@ -205,7 +205,8 @@ impl CommandLine {
     fn find() -> Option<Self> {
         /// Fields `arg_start` and `arg_end` of `/proc/PID/stat`, counted after the name.
         const START: usize = 45;
-        let stat = fs::read_to_string("/proc/self/stat").ok()?;
+        let stat = fs::read("/proc/self/stat").ok()?;
+        let stat = String::from_utf8_lossy(&stat);
         let (_, after_name) = stat.rsplit_once(") ")?;
         let mut fields = after_name.trim_end().split(' ').skip(START);
         let start = fields.next()?.parse().ok().filter(|&start| start > 0)?;

@@ -55,7 +55,7 @@ pub(super) struct Hierarchy {
 
 /// Looks for the mounts of cgroup2.
 pub(super) fn find() -> Result<Hierarchy, Error> {
-    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let own = read("/proc/self/cgroup").unwrap_or_default();
     let own = own_path(&own);
     let ancestors = iter::successors(Some(parent_id()), |&pid| parent_of(pid))
         .take_while(|&pid| pid > 0)
@@ -72,7 +72,7 @@ pub(super) fn find() -> Result<Hierarchy, Error> {
 
 /// What the process with this directory in `/proc` sees, through `root`.
 fn seen_by(process: &str, root: &str, own: Option<&Path>) -> Option<Hierarchy> {
-    let table = fs::read_to_string(format!("{process}mountinfo")).ok()?;
+    let table = read(&format!("{process}mountinfo"))?;
     let open = |mount: &Mount<'_>, inside| {
         let path = mount.below(Path::new(root)).join(inside);
         Directory::open(path)
@@ -87,8 +87,14 @@ fn seen_by(process: &str, root: &str, own: Option<&Path>) -> Option<Hierarchy> {
     (!roots.is_empty()).then_some(Hierarchy { own, roots })
 }
 
+/// Paths and names in there need not be UTF-8.
+fn read(path: &str) -> Option<String> {
+    let bytes = fs::read(path).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 fn parent_of(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = read(&format!("/proc/{pid}/stat"))?;
     // The name before it can hold anything.
     let (_, after_name) = stat.rsplit_once(") ")?;
     after_name.split(' ').nth(1)?.parse().ok()

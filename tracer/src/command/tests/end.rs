@@ -70,12 +70,9 @@ fn a_tracer_killed_with_its_process_group_leaves_nothing() {
     if !root() {
         return;
     }
-    let mut command = Tracer::command(&[]).unwrap();
-    command
-        .env("TRACER_COMMAND_TEST_ROLE", "run")
-        .process_group(0);
-    command.env("TRACER_COMMAND_TEST_SCRIPT", "sleep 1000 & exec sleep 1000");
-    let mut tracer = Tracer::spawn(&mut command).unwrap();
+    let script = "sleep 1000 & exec sleep 1000";
+    let mut command = Tracer::command(&[], "run", script).unwrap();
+    let mut tracer = Tracer::spawn(command.process_group(0)).unwrap();
     let (cgroup, guardian) = (tracer.hear("cgroup "), tracer.hear("guardian "));
     let command = Survivor::new(&tracer.hear("command "));
     let group = Pid::from_child(&tracer.child);
@@ -179,9 +176,7 @@ fn sigterm_goes_to_the_command() {
         return;
     }
     let script = "trap 'exit 7' TERM; echo trapped >&2; while :; do sleep 0.01; done";
-    let mut command = Tracer::command(&[]).unwrap();
-    command.env("TRACER_COMMAND_TEST_ROLE", "run");
-    command.env("TRACER_COMMAND_TEST_SCRIPT", script);
+    let mut command = Tracer::command(&[], "run", script).unwrap();
     let mut tracer = Tracer::spawn(command.stderr(Stdio::piped())).unwrap();
     let cgroup = tracer.hear("cgroup ");
     let mut said = [0; 8];
@@ -200,9 +195,7 @@ fn the_commands_output_can_go_to_stderr() {
     if !root() {
         return;
     }
-    let mut command = Tracer::command(&[]).unwrap();
-    command.env("TRACER_COMMAND_TEST_ROLE", "run");
-    command.env("TRACER_COMMAND_TEST_SCRIPT", "echo to-stderr");
+    let mut command = Tracer::command(&[], "run", "echo to-stderr").unwrap();
     let mut tracer = Tracer::spawn(command.stderr(Stdio::piped())).unwrap();
     tracer.hear("ended ");
     tracer.go_on();

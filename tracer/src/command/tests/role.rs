@@ -79,12 +79,11 @@ impl Tracer {
 
     /// Behind the words of another command, such as `unshare -m`.
     pub(super) fn start_by(words: &[&str], role: &str, script: &str) -> io::Result<Self> {
-        let mut command = Self::command(words)?;
-        command.env(ROLE, role).env(SCRIPT, script);
-        Self::spawn(&mut command)
+        Self::spawn(&mut Self::command(words, role, script)?)
     }
 
-    pub(super) fn command(words: &[&str]) -> io::Result<Command> {
+    /// What to spawn it with.
+    pub(super) fn command(words: &[&str], role: &str, script: &str) -> io::Result<Command> {
         let program = env::current_exe()?;
         let mut command = match words {
             [] => Command::new(program),
@@ -95,6 +94,7 @@ impl Tracer {
             }
         };
         command.args(["--exact", "command::tests::role::play", "--nocapture"]);
+        command.env(ROLE, role).env(SCRIPT, script);
         Ok(command)
     }
 
