@@ -63,14 +63,6 @@ impl FlowReport {
     pub fn duration(&self) -> u64 {
         self.last.saturating_sub(self.first)
     }
-
-    /// Who answers, where the destination was translated.
-    #[must_use]
-    pub fn translated_backend(&self) -> Option<&Party> {
-        self.backend
-            .as_ref()
-            .filter(|backend| backend.endpoint != self.destination)
-    }
 }
 
 /// One end of a flow.

@@ -25,9 +25,11 @@ use crate::{
     node::{reasons::DropReasons, snapshot::Snapshot},
 };
 
-/// Namespaces with their devices: name, kind, address. The inode number is 4026532001 and on, a
-/// device's index 2 and on.
-const NODE: [(&str, &[(&str, &str, &str)]); 5] = [
+/// A device's name, kind and address.
+type DeviceFacts = (&'static str, &'static str, &'static str);
+
+/// Namespaces with their devices. The inode number is 4026532001 and on, a device's index 2 and on.
+const NODE: [(&str, &[DeviceFacts]); 5] = [
     (
         "pod-a1",
         &[
@@ -89,6 +91,22 @@ pub(crate) fn snapshot() -> Snapshot {
 pub(crate) struct Scenario {
     pub(crate) packets: Vec<PacketReport>,
     pub(crate) flow: FlowReport,
+}
+
+/// All of them, by name.
+pub(crate) fn all() -> [(&'static str, Scenario); 10] {
+    [
+        ("cluster_ip", cluster_ip()),
+        ("vxlan", vxlan()),
+        ("forward_drop", forward_drop()),
+        ("refused", refused()),
+        ("udp", udp()),
+        ("hole", hole()),
+        ("ipv6", ipv6()),
+        ("echo", echo()),
+        ("masquerade", masquerade()),
+        ("hostile", hostile()),
+    ]
 }
 
 impl Scenario {

@@ -1,1 +1,195 @@
-//! Tests follow.
+//! What is known, what is concluded and what stays unknown.
+
+use std::collections::BTreeMap;
+
+use super::{Knowledge, Rewriting, protocol_name, scenarios};
+use crate::{
+    event::{Endpoint, Tuple},
+    journey::model::{
+        Device, Direction, Dropped, FlowId, Hop, NetnsId, Packet, PacketId, Stage, Translation,
+        TranslationKind, Transport, Verdict,
+    },
+    node::{reasons::DropReasons, snapshot::Snapshot},
+};
+
+/// `node1`, whose `eth0` has the address 192.168.77.11.
+const NODE1: NetnsId = NetnsId(4_026_532_002);
+
+fn endpoint(last: u8, port: u16) -> Endpoint {
+    Endpoint {
+        address: tracer_common::address::from_ipv4([192, 168, 77, last]),
+        port,
+    }
+}
+
+fn tuple(source: u8, destination: u8) -> Tuple {
+    Tuple {
+        source: endpoint(source, 1000),
+        destination: endpoint(destination, 80),
+        protocol: 6,
+    }
+}
+
+fn device(ifindex: u32, name: &str) -> Device {
+    let mut raw_name = [0; 16];
+    raw_name[..name.len()].copy_from_slice(name.as_bytes());
+    Device {
+        ifindex,
+        raw_name,
+        bridge: false,
+        bridge_port: false,
+        loopback: false,
+    }
+}
+
+fn hop(time: u64, netns: NetnsId) -> Hop {
+    Hop {
+        time,
+        left: None,
+        stage: Stage::Postrouting,
+        netns,
+        device: None,
+        tuple: tuple(2, 3),
+        translations: [None; 2],
+        encapsulation: None,
+        hole: None,
+    }
+}
+
+fn reported(hops: Vec<Hop>, dropped: Option<Dropped>, node: &Snapshot) -> super::PacketReport {
+    let reasons = BTreeMap::from([(9, "NETFILTER_DROP".to_owned())]);
+    let knowledge = Knowledge {
+        node,
+        reasons: &DropReasons::new(reasons, BTreeMap::new()),
+        function_at: &|address| (address == 7).then(|| "f+0x0".to_owned()),
+    };
+    knowledge.packet(&Packet {
+        id: PacketId(1),
+        flow: FlowId(1),
+        direction: Direction::Original,
+        protocol: 6,
+        transport: Transport::Other,
+        length: 60,
+        payload: 0,
+        hops,
+        verdict: Verdict::Unknown,
+        verdict_observed: false,
+        dropped,
+        hops_cut: 0,
+    })
+}
+
+#[test]
+fn a_namespace_has_its_name_or_its_number_and_none_when_there_is_no_number() {
+    let hops = [NODE1, NetnsId(5), NetnsId(0)].map(|netns| hop(1, netns));
+    let report = reported(hops.into(), None, &scenarios::snapshot());
+    let names = report.hops.iter().map(|hop| hop.netns.as_deref());
+    assert!(names.eq([Some("node1"), Some("net:5"), None]));
+}
+
+#[test]
+fn a_device_is_of_the_kind_that_the_node_knows_or_its_flags_say() {
+    let kind_of = |netns, device| {
+        let hop = Hop {
+            device: Some(device),
+            ..hop(1, netns)
+        };
+        let report = reported(vec![hop], None, &scenarios::snapshot());
+        report.hops[0].device.clone().unwrap().kind
+    };
+    let bridge = Device {
+        bridge: true,
+        ..device(9, "br0")
+    };
+    let loopback = Device {
+        loopback: true,
+        ..device(1, "lo")
+    };
+    assert_eq!(
+        kind_of(NODE1, device(4, "flannel.1")).as_deref(),
+        Some("vxlan")
+    );
+    // Another device has the index by now.
+    assert_eq!(kind_of(NODE1, device(4, "veth9")), None);
+    assert_eq!(kind_of(NODE1, device(99, "veth9")), None);
+    assert_eq!(kind_of(NetnsId(5), bridge).as_deref(), Some("bridge"));
+    assert_eq!(kind_of(NetnsId(0), loopback).as_deref(), Some("loopback"));
+}
+
+/// The kinds that a hop's translation is reported as, with the last bytes before and after.
+fn kinds(netns: NetnsId, kind: TranslationKind, from: Tuple, to: Tuple) -> Vec<(Rewriting, u64)> {
+    let translation = Some(Translation { kind, from, to });
+    let hop = Hop {
+        translations: [translation; 2],
+        ..hop(1, netns)
+    };
+    let report = reported(vec![hop], None, &scenarios::snapshot());
+    let translations = report.hops[0].translations.iter();
+    let last =
+        |endpoint: Endpoint| u64::from(tracer_common::address::to_bytes(endpoint.address)[15]);
+    translations.map(|t| (t.kind, last(t.to))).collect()
+}
+
+#[test]
+fn a_source_that_becomes_the_namespaces_own_address_is_masqueraded() {
+    use TranslationKind::Snat;
+    let masquerade = kinds(NODE1, Snat, tuple(2, 3), tuple(11, 3));
+    assert_eq!(masquerade, [(Rewriting::Masquerade, 11)]);
+    let other_address = kinds(NODE1, Snat, tuple(2, 3), tuple(99, 3));
+    assert_eq!(other_address, [(Rewriting::Snat, 99)]);
+    let other_namespace = kinds(NetnsId(5), Snat, tuple(2, 3), tuple(11, 3));
+    assert_eq!(other_namespace, [(Rewriting::Snat, 11)]);
+    assert!(Rewriting::Masquerade.inferred() && !Rewriting::Snat.inferred());
+}
+
+#[test]
+fn each_end_that_was_rewritten_is_reported_once() {
+    let both = kinds(NODE1, TranslationKind::Dnat, tuple(2, 3), tuple(11, 4));
+    assert_eq!(both, [(Rewriting::Dnat, 4), (Rewriting::Masquerade, 11)]);
+    let back = kinds(NODE1, TranslationKind::UnDnat, tuple(4, 11), tuple(3, 2));
+    assert_eq!(back, [(Rewriting::UnSnat, 2), (Rewriting::UnDnat, 3)]);
+    assert!(kinds(NODE1, TranslationKind::Dnat, tuple(2, 3), tuple(2, 3)).is_empty());
+}
+
+#[test]
+fn times_are_since_the_hop_before_also_when_clocks_disagree() {
+    let mut hops = [100, 130, 120].map(|time| hop(time, NODE1));
+    hops[1].left = Some(145);
+    hops[2].left = Some(110);
+    let report = reported(hops.into(), None, &Snapshot::default());
+    let times = report
+        .hops
+        .iter()
+        .map(|hop| (hop.since_previous, hop.spent));
+    assert!(times.eq([(0, None), (30, Some(15)), (0, Some(0))]));
+    assert_eq!(report.duration(), 20);
+}
+
+#[test]
+fn a_drop_has_its_names_or_its_numbers() {
+    let drop = |reason, location| {
+        let dropped = Dropped {
+            reason,
+            location,
+            stage: Stage::Forward,
+            netns: NODE1,
+        };
+        reported(Vec::new(), Some(dropped), &scenarios::snapshot()).drop
+    };
+    let named = drop(9, 7).unwrap();
+    assert_eq!(named.reason.as_deref(), Some("NETFILTER_DROP"));
+    assert_eq!(named.function.as_deref(), Some("f+0x0"));
+    assert_eq!(named.netns.as_deref(), Some("node1"));
+    let unnamed = drop(10, 8).unwrap();
+    assert_eq!((&unnamed.reason, &unnamed.function), (&None, &None));
+    assert_eq!((unnamed.reason_number, unnamed.address), (10, 8));
+}
+
+#[test]
+fn protocols_have_the_names_that_filters_use() {
+    for word in ["tcp", "udp", "sctp", "icmp", "icmp6"] {
+        assert!((0..=u8::MAX).any(|number| protocol_name(number) == word));
+        assert!(crate::filter::Filter::parse(word).is_ok());
+    }
+    assert_eq!(protocol_name(253), "253");
+}

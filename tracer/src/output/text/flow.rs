@@ -46,26 +46,40 @@ fn ends(page: &Page, flow: &FlowReport) -> Vec<Piece> {
             _ => continue,
         };
         let to = endpoint(flow.protocol, placed.translation.to);
-        pieces.push(Piece::on(Style::Translation, format!("({word} {to})")));
+        pieces.push(Piece::on(Style::Translation, format!("as {to} ({word})")));
     }
-    let translated = flow.translated_backend();
     let destination = match &flow.backend {
-        Some(backend) if translated.is_none() => party(page, flow.protocol, backend),
+        Some(backend) if backend.endpoint == flow.destination => {
+            party(page, flow.protocol, backend)
+        }
         _ => endpoint(flow.protocol, flow.destination),
     };
     pieces.push(Piece::on(Style::Plain, format!("-> {destination}")));
-    if let Some(backend) = translated {
-        let backend = party(page, flow.protocol, backend);
+    if let Some(backend) = translated_destination(page, flow) {
         pieces.push(Piece::on(Style::Translation, format!("=> {backend}")));
     }
     pieces
+}
+
+/// Who got the packets instead of whom the client called; while nobody did, who should have.
+fn translated_destination(page: &Page, flow: &FlowReport) -> Option<String> {
+    match &flow.backend {
+        Some(backend) => {
+            (backend.endpoint != flow.destination).then(|| party(page, flow.protocol, backend))
+        }
+        None => {
+            let mut translations = flow.translations.iter().map(|placed| placed.translation);
+            let last = translations.rfind(|t| t.kind == Rewriting::Dnat)?;
+            Some(endpoint(flow.protocol, last.to))
+        }
+    }
 }
 
 /// `10.244.1.2:37500 (pod-a1)`.
 fn party(page: &Page, protocol: u8, party: &Party) -> String {
     let end = endpoint(protocol, party.endpoint);
     match &party.netns {
-        Some(netns) => format!("{end} ({})", page.name(netns)),
+        Some(netns) => format!("{end} ({})", page.party_name(netns)),
         None => end,
     }
 }
@@ -76,19 +90,19 @@ fn facts(page: &Page, flow: &FlowReport) -> Vec<Piece> {
         State::Refused | State::Reset => Style::Problem,
         State::SynSent | State::SynReceived | State::Unreplied => Style::Warning,
     };
-    let when_any = |count: u64, style| if count > 0 { style } else { Style::Plain };
+    let counted = |count: u64, what, style| {
+        let style = if count > 0 { style } else { Style::Plain };
+        let plural = if count == 1 { "" } else { "s" };
+        (style, format!("{count} {what}{plural}"))
+    };
+    let (drop_style, drops) = counted(flow.drops, "drop", Style::Problem);
+    let (hole_style, holes) = counted(flow.holes, "hole", Style::Warning);
     let [original, reply] = flow.packets;
     vec![
         Piece::apart(style, flow.state.as_str()),
         Piece::apart(Style::Plain, format!("{original}/{reply} packets")),
-        Piece::apart(
-            when_any(flow.drops, Style::Problem),
-            format!("{} drops", flow.drops),
-        ),
-        Piece::on(
-            when_any(flow.holes, Style::Warning),
-            format!("{} holes", flow.holes),
-        ),
+        Piece::apart(drop_style, drops),
+        Piece::on(hole_style, holes),
         Piece::apart(Style::Plain, duration(flow.duration(), &page.glyphs)),
     ]
 }

@@ -95,6 +95,12 @@ impl Page {
         format!("{head}{}{tail}", self.glyphs.ellipsis)
     }
 
+    /// A name inside a sentence, in at most a quarter of the page.
+    pub(super) fn party_name(&self, name: &str) -> String {
+        let limit = self.width.map_or(usize::MAX, |width| (width / 4).max(12));
+        self.short_name(name, limit)
+    }
+
     /// Lays pieces behind the beginning of a line, and on further lines where there is no room.
     /// These are indented by `indent`, or by less when it gives a piece the room it needs.
     pub(super) fn lay(&self, beginning: Line, pieces: Vec<Piece>, indent: usize) -> Vec<Line> {
@@ -118,7 +124,7 @@ impl Page {
             }
         }
         lines.push(line);
-        lines.retain(|line| !line.is_empty());
+        lines.retain(|line| !line.is_blank());
         if let Some(width) = self.width {
             for line in &mut lines {
                 line.cut(width, self.glyphs.ellipsis);

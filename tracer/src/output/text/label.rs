@@ -122,3 +122,62 @@ const fn icmp6_name(kind: u8, code: u8) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::scenarios;
+
+    fn label(protocol: u8, payload: u32, transport: Transport) -> String {
+        let mut packet = scenarios::echo().packets.remove(0);
+        (packet.protocol, packet.payload) = (protocol, payload);
+        packet.transport = transport;
+        of(&packet)
+    }
+
+    #[test]
+    fn tcp_is_its_flags() {
+        let tcp = |flags, payload| {
+            let transport = Transport::Tcp {
+                flags,
+                sequence: 1,
+                acknowledgement: 1,
+            };
+            label(6, payload, transport)
+        };
+        assert_eq!(tcp(2, 0), "SYN");
+        assert_eq!(tcp(18, 0), "SYN-ACK");
+        assert_eq!(tcp(194, 0), "SYN-ECE-CWR");
+        assert_eq!(tcp(24, 74), "PSH-ACK 74 bytes");
+        assert_eq!(tcp(25, 1), "FIN-PSH-ACK 1 byte");
+        assert_eq!(tcp(20, 0), "RST-ACK");
+        assert_eq!(tcp(0, 0), "TCP without flags");
+    }
+
+    #[test]
+    fn icmp_is_its_message() {
+        let icmp = |protocol, kind, code| {
+            let transport = Transport::Icmp {
+                kind,
+                code,
+                sequence: 3,
+                quoted: None,
+            };
+            label(protocol, 0, transport)
+        };
+        assert_eq!(icmp(1, 0, 0), "ICMP echo reply id 77 seq 3");
+        assert_eq!(icmp(1, 3, 4), "ICMP fragmentation needed");
+        assert_eq!(icmp(1, 200, 7), "ICMP type 200 code 7");
+        assert_eq!(icmp(58, 128, 0), "ICMPv6 echo request id 77 seq 3");
+        assert_eq!(icmp(58, 2, 0), "ICMPv6 packet too big");
+        assert_eq!(icmp(58, 8, 0), "ICMPv6 type 8 code 0");
+    }
+
+    #[test]
+    fn others_are_their_protocol() {
+        assert_eq!(label(17, 33, Transport::Udp), "UDP 33 bytes");
+        assert_eq!(label(17, 0, Transport::Other), "UDP fragment 60 bytes");
+        assert_eq!(label(47, 0, Transport::Other), "GRE 60 bytes");
+        assert_eq!(label(200, 0, Transport::Other), "IP protocol 200, 60 bytes");
+    }
+}

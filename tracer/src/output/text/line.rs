@@ -80,6 +80,12 @@ impl Line {
         self.words.is_empty()
     }
 
+    /// Whether nothing of it would be seen.
+    pub(super) fn is_blank(&self) -> bool {
+        let mut words = self.words.iter();
+        words.all(|(_, text)| text.trim_end().is_empty())
+    }
+
     /// Fills up with spaces to that many columns.
     pub(super) fn pad(&mut self, columns: usize) {
         let missing = columns.saturating_sub(self.width());
