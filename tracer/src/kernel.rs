@@ -7,6 +7,7 @@
 pub mod attach;
 pub mod btf;
 pub mod capabilities;
+pub mod checkup;
 pub mod clock;
 pub mod coverage;
 pub mod facts;

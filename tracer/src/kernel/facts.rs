@@ -43,7 +43,7 @@ fn cgroup() -> Option<Cgroup> {
 }
 
 /// The mode in brackets, `none [integrity] confidentiality`; unknown without securityfs.
-fn lockdown() -> Option<String> {
+pub(super) fn lockdown() -> Option<String> {
     let modes = fs::read_to_string(Path::new("/sys/kernel/security/lockdown")).ok()?;
     let chosen = modes.split_once('[')?.1.split_once(']')?.0;
     Some(chosen.to_owned())

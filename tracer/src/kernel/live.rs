@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// The oldest kernel that has a BPF ring buffer.
-const OLDEST: (u32, u32) = (5, 8);
+pub(super) const OLDEST: (u32, u32) = (5, 8);
 /// Between two looks at the ring while there is traffic.
 const BUSY: Duration = Duration::from_millis(10);
 /// The same while there is none.

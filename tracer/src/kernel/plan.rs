@@ -298,6 +298,14 @@ fn without(kind: Kind) -> &'static str {
     }
 }
 
+impl Family {
+    /// Whether nothing works without it.
+    #[must_use]
+    pub fn is_needed(&self) -> bool {
+        self.kind == Kind::Devices
+    }
+}
+
 fn family(kind: Kind, choice: &str, why: String, steps: Vec<Step>) -> Family {
     Family {
         kind,
