@@ -113,6 +113,7 @@ fn without_cgroups_it_says_how_to_get_them() {
     ];
     let mut tracer = Tracer::start_by(&words, "fail", "exit 0").unwrap();
     let error = tracer.hear("error ");
+    tracer.hear_out();
     assert!(
         error.contains("mount -t cgroup2 none /sys/fs/cgroup/unified"),
         "{error}"
