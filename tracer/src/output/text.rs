@@ -138,10 +138,10 @@ impl<W: Write> Sink for TextSink<W> {
     fn finish(&mut self, stats: &StatsReport) -> io::Result<()> {
         self.loss(stats.total.lost)?;
         if self.last.is_none() {
-            let text = format!(
-                "no packet matched, of {} that the hooks saw",
-                stats.total.seen
-            );
+            let text = match stats.total.seen {
+                0 => "the hooks saw no packet".to_owned(),
+                seen => format!("no packet matched; the hooks saw {seen}"),
+            };
             self.note(Style::Warning, text)?;
         }
         self.out.flush()

@@ -67,3 +67,43 @@ fn place(hop: &HopReport, hasher: &mut DefaultHasher) {
     });
     tunnel.hash(hasher);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::scenarios;
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut packet = scenarios::echo().packets.remove(0);
+        let mut paths = Paths::default();
+        for flow in 0..FLOWS as u64 + 10 {
+            packet.flow = FlowId(flow);
+            assert!(paths.is_new(&packet));
+            assert!(!paths.is_new(&packet));
+        }
+        assert_eq!(paths.shown.len(), FLOWS);
+        for port in 0..WAYS as u16 + 10 {
+            packet.hops[0].tuple.source.port = port;
+            assert!(paths.is_new(&packet));
+        }
+        assert!(paths.shown.values().all(|ways| ways.len() <= WAYS));
+    }
+
+    #[test]
+    fn the_tunnels_source_port_is_no_other_way() {
+        let mut packet = scenarios::vxlan().packets.remove(0);
+        let mut paths = Paths::default();
+        assert!(paths.is_new(&packet));
+        for tunnel in packet
+            .hops
+            .iter_mut()
+            .filter_map(|hop| hop.encapsulation.as_mut())
+        {
+            tunnel.outer.source.port += 1;
+        }
+        assert!(!paths.is_new(&packet));
+        packet.direction = Direction::Reply;
+        assert!(paths.is_new(&packet));
+    }
+}

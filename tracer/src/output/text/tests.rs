@@ -155,7 +155,7 @@ fn losses_are_told_once() {
 #[test]
 fn nothing_seen_is_said() {
     let text = written(PLAIN, Detail::Paths, |sink| sink.finish(&stats(0)).unwrap());
-    insta::assert_snapshot!(text, @"no packet matched, of 90 that the hooks saw");
+    insta::assert_snapshot!(text, @"no packet matched; the hooks saw 90");
 }
 
 /// The text without the escape sequences that set colours.
