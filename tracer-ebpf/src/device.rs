@@ -58,7 +58,7 @@ fn observe(skb: Skb, header_at: u64, hook: u8) -> u32 {
         cpu.receiving = Receiving {
             skb: skb.0,
             head: skb.head(),
-            netns: place.net.inode(),
+            netns: place.netns as u32,
             ifindex: place.device.ifindex(),
             device_name: place.device.name(),
         };

@@ -72,7 +72,7 @@ impl Tuple {
 pub(crate) struct Header {
     /// IPv4: twenty bytes and what follows; IPv6: all forty.
     pub(crate) ip: [u8; Ipv6Hdr::LEN],
-    /// The transport header's first bytes; not filled with [`FLAG_FRAGMENT`] or
+    /// The transport header's first bytes; without meaning with [`FLAG_FRAGMENT`] or
     /// [`FLAG_NOT_LINEAR`].
     pub(crate) transport: [u8; 24],
     pub(crate) tuple: Tuple,
@@ -120,15 +120,17 @@ pub(crate) fn read(at: u64, end: u64, out: &mut Header) -> u64 {
     }
     out.version = version;
     out.tuple.ends = protocol << 32;
+    // Also where it says nothing: the verifier then finds the same on every path.
+    if !memory::fill(&mut out.transport, at + out.transport_at) {
+        return 0;
+    }
     out.flags = 0;
     if fragment != 0 {
         out.flags = u64::from(FLAG_FRAGMENT);
     } else if at + out.transport_at + UdpHdr::LEN as u64 > end {
         out.flags = u64::from(FLAG_NOT_LINEAR);
-    } else if memory::fill(&mut out.transport, at + out.transport_at) {
-        out.tuple.ends |= ports(protocol, &out.transport);
     } else {
-        return 0;
+        out.tuple.ends |= ports(protocol, &out.transport);
     }
     let noise = u64::from_ne_bytes([
         out.ip[8], out.ip[9], out.ip[10], out.ip[11], out.ip[12], out.ip[13], out.ip[14],

@@ -48,7 +48,7 @@ fn terms_hold(program: &Program, tuple: &Tuple, version: u64, place: &Place) -> 
         destination: tuple.destination,
         device_name: place.device.name(),
         cgroup: place.socket.cgroup(),
-        netns: place.net.inode(),
+        netns: place.netns as u32,
         source_port: tuple.source_port(),
         destination_port: tuple.destination_port(),
         protocol: tuple.protocol() as u8,

@@ -67,7 +67,7 @@ fn observe(ctx: *mut c_void, hook: u8) {
     let device = if outward { output } else { input };
     let place = Place {
         device,
-        net,
+        netns: u64::from(net.inode()),
         socket: skb.socket(),
     };
     let decision = if hook == hook::NETFILTER_ENTER {
@@ -99,7 +99,7 @@ fn observe(ctx: *mut c_void, hook: u8) {
         if conntrack > CTINFO_MASK
             && matching::conntrack_is_new(&packet.header.tuple, decision, conntrack) != 0
         {
-            emit::conntrack(cpu, conntrack & !CTINFO_MASK, u64::from(net.inode()));
+            emit::conntrack(cpu, conntrack & !CTINFO_MASK, place.netns);
         }
     }
 }

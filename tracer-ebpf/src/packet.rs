@@ -47,10 +47,8 @@ impl Packet {
         }
         packet.second = 0;
         packet.vni = 0;
-        if packet.header.flags != 0 {
-            return true;
-        }
         let whole = match packet.header.tuple.protocol() {
+            _ if packet.header.flags != 0 => true,
             UDP => packet.read_inner(at, end),
             ICMP | ICMPV6 => packet.read_quoted(at, end),
             _ => true,

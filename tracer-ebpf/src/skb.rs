@@ -37,7 +37,10 @@ const DEVICE_BRIDGE_PORT: u32 = 9;
 pub(crate) struct Skb(pub(crate) u64);
 
 // SAFETY of the loads in this file: each base comes from a hook's typed argument or from a load of
-// a pointer member through one, so the verifier types it; each offset is the member's own.
+// a pointer member through one, so the verifier types it; each offset is the member's own. A load
+// through a null pointer reads zero (BPF_PROBE_MEM), so there is no need to branch on it: every
+// branch here would double what the verifier walks afterwards. Only `sk_buff.sk` must be tested: newer
+// kernels know it as a pointer that may be null.
 impl Skb {
     #[inline(always)]
     pub(crate) fn is_ip(self) -> bool {
@@ -109,18 +112,12 @@ pub(crate) struct Device(pub(crate) u64);
 impl Device {
     #[inline(always)]
     pub(crate) fn ifindex(self) -> u32 {
-        if self.0 == 0 {
-            return 0;
-        }
         // SAFETY: see above.
         unsafe { load(self.0, DEV_IFINDEX.load()) }
     }
 
     #[inline(always)]
     pub(crate) fn name(self) -> [u64; 2] {
-        if self.0 == 0 {
-            return [0, 0];
-        }
         // SAFETY: see above; the name is a char array of sixteen, read as two words.
         unsafe {
             [
@@ -132,9 +129,6 @@ impl Device {
 
     #[inline(always)]
     pub(crate) fn net(self) -> Net {
-        if self.0 == 0 {
-            return Net(0);
-        }
         // SAFETY: see above.
         Net(unsafe { load(self.0, DEV_NET.load()) })
     }
@@ -142,9 +136,6 @@ impl Device {
     /// The record's flags that say what the device is.
     #[inline(always)]
     pub(crate) fn record_flags(self) -> u16 {
-        if self.0 == 0 {
-            return 0;
-        }
         // SAFETY: see above. priv_flags may be a 32-bit field of a larger word; its low half is
         // read on both.
         let (flags, private): (u32, u32) = unsafe {
@@ -178,9 +169,6 @@ pub(crate) struct Net(pub(crate) u64);
 impl Net {
     #[inline(always)]
     pub(crate) fn inode(self) -> u32 {
-        if self.0 == 0 {
-            return 0;
-        }
         // SAFETY: see above.
         unsafe { load(self.0, NET_INUM.load()) }
     }
@@ -193,7 +181,7 @@ impl Net {
         } else {
             NET_HOOKS_IPV6.load()
         };
-        if self.0 == 0 || NET_HOOKS_IPV4.load() == ABSENT || NET_HOOKS_IPV6.load() == ABSENT {
+        if NET_HOOKS_IPV4.load() == ABSENT || NET_HOOKS_IPV6.load() == ABSENT {
             return 0;
         }
         // SAFETY: see above; the first of five pointers. Whoever tracks connections or translates
@@ -231,14 +219,14 @@ impl Socket {
         }
     }
 
-    /// The socket's network namespace.
+    /// The inode number of the socket's network namespace; 0 where there is no socket.
     #[inline(always)]
-    pub(crate) fn net(self) -> Net {
+    fn netns(self) -> u32 {
         if self.0 == 0 {
-            return Net(0);
+            return 0;
         }
         // SAFETY: see above.
-        Net(unsafe { load(self.0, SOCK_NET.load()) })
+        Net(unsafe { load(self.0, SOCK_NET.load()) }).inode()
     }
 }
 
@@ -246,7 +234,8 @@ impl Socket {
 #[derive(Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) device: Device,
-    pub(crate) net: Net,
+    /// The network namespace's inode number.
+    pub(crate) netns: u64,
     pub(crate) socket: Socket,
 }
 
@@ -255,16 +244,11 @@ impl Place {
     #[inline(always)]
     pub(crate) fn of(skb: Skb) -> Self {
         let (device, socket) = (skb.device(), skb.socket());
-        let net = if device.0 == 0 {
-            socket.net()
-        } else {
-            device.net()
-        };
-        Self {
-            device,
-            net,
-            socket,
-        }
+        // The number decides, not the pointer: a pointer that was compared with null is no pointer
+        // to the verifier any more where it is null.
+        let inode = device.net().inode();
+        let netns = if inode == 0 { socket.netns() } else { inode };
+        Self { device, netns: u64::from(netns), socket }
     }
 }
 
@@ -285,8 +269,8 @@ impl About for Located {
             (*to).length = skb.length();
             (*to).device_name = place.device.name();
             (*to).ifindex = place.device.ifindex();
-            (*to).netns = place.net.inode();
-            (*to).flags |= place.device.record_flags() | place.net.netfilter_flag((*to).ip_version);
+            (*to).netns = place.netns as u32;
+            (*to).flags |= place.device.record_flags() | place.device.net().netfilter_flag((*to).ip_version);
         }
     }
 }
