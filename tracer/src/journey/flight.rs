@@ -13,7 +13,7 @@ use super::{
     model::{Packet, PacketId},
     path::{self, Before, Step},
 };
-use crate::event::Event;
+use crate::event::{Event, Tuple};
 
 /// How many events of a packet are kept for copies to branch off.
 const TRAIL: usize = 128;
@@ -56,6 +56,9 @@ struct First {
     netns: u32,
     ifindex: u32,
     ttl: u8,
+    tuple: Tuple,
+    /// A tunnel sends the packet through the same hooks again, with the tunnel around it.
+    encapsulated: bool,
 }
 
 impl First {
@@ -66,6 +69,8 @@ impl First {
             netns: r.netns,
             ifindex: r.ifindex,
             ttl: r.ttl,
+            tuple: event.tuple(),
+            encapsulated: event.outer().is_some(),
         }
     }
 }

@@ -136,3 +136,21 @@ fn a_packet_given_to_hardware_left() {
         (Verdict::Left, true)
     );
 }
+
+#[test]
+fn a_tunnel_sends_a_packet_through_its_first_hook_again_and_it_stays_one() {
+    let mut walk = Walk::new();
+    walk.begin(client(), service(), SYN, 1);
+    walk.enter(hook::netfilter::OUTPUT);
+    walk.retarget(client(), backend());
+    walk.leave(hook::netfilter::OUTPUT);
+    walk.hook(hook::netfilter::POSTROUTING);
+    walk.device(hook::DEVICE_QUEUE, NODE, "flannel.1", 7, 0);
+    walk.device(hook::DEVICE_TRANSMIT, NODE, "flannel.1", 7, 0);
+    walk.encapsulate();
+    walk.hook(hook::netfilter::OUTPUT);
+    walk.hook(hook::netfilter::POSTROUTING);
+    walk.device(hook::DEVICE_QUEUE, NODE, "eth0", 2, 0);
+    let packets = run(&mut engine(), &walk.take());
+    assert_eq!((packets.len(), packets[0].holes()), (1, 0));
+}

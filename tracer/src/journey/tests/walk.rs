@@ -140,6 +140,23 @@ impl Walk {
         self.packet.record.conntrack = conntrack;
     }
 
+    /// Puts a VXLAN tunnel around the packet.
+    pub(super) fn encapsulate(&mut self) {
+        let (source, destination) = (
+            endpoint("192.168.0.1", 40000),
+            endpoint("192.168.0.2", 8472),
+        );
+        self.packet.record.flags |= record::FLAG_ENCAPSULATED;
+        self.packet.other = Some(Other {
+            tuple: Tuple {
+                source,
+                destination,
+                protocol: 17,
+            },
+            vni: 1,
+        });
+    }
+
     pub(super) fn at(&mut self, skb: u64) {
         self.packet.record.skb = skb;
     }
