@@ -3,6 +3,7 @@
 //! Exit status: 0, or for `run` the traced command's; 1 for a failure, 2 for wrong usage.
 
 mod arguments;
+pub mod doctor;
 pub mod names;
 mod run;
 mod session;
@@ -29,6 +30,8 @@ enum Command {
     Watch(watch::WatchArgs),
     /// Show what this node knows: network namespaces, devices and addresses, and from where
     Names(names::NamesArgs),
+    /// Say whether tracing can work here, how, what is degraded and how to fix it
+    Doctor(doctor::DoctorArgs),
 }
 
 /// Wrong usage, as clap has it.
@@ -45,6 +48,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Watch(args) => watch::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Names(args) => names::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Doctor(args) => doctor::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("tracer: {error:#}");
