@@ -263,7 +263,8 @@ impl Lab {
         node.unwrap_or_else(|| panic!("the lab has no node {name:?}"))
     }
 
-    /// The Service of that name, see [`service`].
+    /// The Service of that name: `web`, `web-node1`, `web-node2`, `hairpin`, `web-nodeport`,
+    /// `local-only`, `sticky`, `ghost`, `kube-dns`.
     ///
     /// # Panics
     /// When there is no such Service.
