@@ -1,5 +1,8 @@
 //! Netfilter hooks: the packet before the hook's first function and after its last.
 //!
+//! Around `nf_hook_slow` (fentry and fexit, 5.5+, where the kernel lets them): every hook of every
+//! network namespace that has any, with nothing attached in them.
+//!
 //! As BPF netfilter programs (6.4+): the agent links `netfilter_enter` at the lowest free priority
 //! and `netfilter_leave` at the highest of each IP hook, in each namespace with rules, so that all
 //! of conntrack, NAT and filter lie between the two. aya-obj does not know the program type; the
@@ -7,11 +10,15 @@
 
 use core::{ffi::c_void, mem::MaybeUninit};
 
+use aya_ebpf::{
+    macros::{fentry, fexit},
+    programs::{FEntryContext, FExitContext},
+};
 use tracer_common::{fields::ABSENT, hook, hook::netfilter, record::VERDICT_ACCEPTED};
 
 use crate::{
     emit::{self, Sight},
-    fields::{STATE_HOOK, STATE_IN, STATE_NET, STATE_OUT},
+    fields::{STATE_HOOK, STATE_IN, STATE_NET, STATE_OUT, STATE_PF},
     matching::{self, CTINFO_MASK},
     memory::load,
     packet::Packet,
@@ -21,11 +28,18 @@ use crate::{
 /// `NF_ACCEPT`: always. The tracer observes.
 const ACCEPT: i32 = 1;
 
+/// What `nf_hook_slow` returns when every function let the packet pass.
+const PASSED: i32 = 1;
+/// `NFPROTO_IPV4` and `NFPROTO_IPV6` (uapi).
+const IPV4: u8 = 2;
+const IPV6: u8 = 10;
+
 /// Linked before every function of the hook.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "socket/netfilter_enter")]
 pub(crate) extern "C" fn netfilter_enter(ctx: *mut c_void) -> i32 {
-    observe(ctx, hook::NETFILTER_ENTER);
+    let (state, skb) = linked(ctx);
+    observe(state, skb, hook::NETFILTER_ENTER);
     ACCEPT
 }
 
@@ -33,15 +47,50 @@ pub(crate) extern "C" fn netfilter_enter(ctx: *mut c_void) -> i32 {
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "socket/netfilter_leave")]
 pub(crate) extern "C" fn netfilter_leave(ctx: *mut c_void) -> i32 {
-    observe(ctx, hook::NETFILTER_LEAVE);
+    let (state, skb) = linked(ctx);
+    observe(state, skb, hook::NETFILTER_LEAVE);
     ACCEPT
 }
 
 #[inline(always)]
-fn observe(ctx: *mut c_void, hook: u8) {
+fn linked(ctx: *mut c_void) -> (u64, Skb) {
     let ctx = ctx.cast::<u64>();
     // SAFETY: struct bpf_nf_ctx { const struct nf_hook_state *state; struct sk_buff *skb; }.
-    let (state, skb) = unsafe { (*ctx, Skb(*ctx.add(1))) };
+    unsafe { (*ctx, Skb(*ctx.add(1))) }
+}
+
+/// `int nf_hook_slow(skb, state, entries, index)` begins (the same arguments from 4.14 to 6.18).
+#[fentry(function = "nf_hook_slow")]
+pub(crate) fn netfilter_begin(ctx: FEntryContext) -> u32 {
+    if is_ip(ctx.arg(1)) {
+        observe(ctx.arg(1), Skb(ctx.arg(0)), hook::NETFILTER_ENTER);
+    }
+    0
+}
+
+/// `nf_hook_slow` ends. What did not pass is dropped, stolen or queued, and not to be touched any
+/// more; the drop has an event of its own.
+#[fexit(function = "nf_hook_slow")]
+pub(crate) fn netfilter_end(ctx: FExitContext) -> u32 {
+    if ctx.arg::<i32>(4) == PASSED && is_ip(ctx.arg(1)) {
+        observe(ctx.arg(1), Skb(ctx.arg(0)), hook::NETFILTER_LEAVE);
+    }
+    0
+}
+
+/// Bridges, ARP and devices have hooks too.
+#[inline(always)]
+fn is_ip(state: u64) -> bool {
+    if STATE_PF.load() == ABSENT {
+        return false;
+    }
+    // SAFETY: the state is a typed pointer, the offset its member's.
+    let family: u8 = unsafe { load(state, STATE_PF.load()) };
+    family == IPV4 || family == IPV6
+}
+
+#[inline(always)]
+fn observe(state: u64, skb: Skb, hook: u8) {
     if STATE_HOOK.load() == ABSENT || STATE_NET.load() == ABSENT {
         return;
     }

@@ -248,7 +248,11 @@ impl Place {
         // to the verifier any more where it is null.
         let inode = device.net().inode();
         let netns = if inode == 0 { socket.netns() } else { inode };
-        Self { device, netns: u64::from(netns), socket }
+        Self {
+            device,
+            netns: u64::from(netns),
+            socket,
+        }
     }
 }
 
@@ -270,7 +274,8 @@ impl About for Located {
             (*to).device_name = place.device.name();
             (*to).ifindex = place.device.ifindex();
             (*to).netns = place.netns as u32;
-            (*to).flags |= place.device.record_flags() | place.device.net().netfilter_flag((*to).ip_version);
+            (*to).flags |=
+                place.device.record_flags() | place.device.net().netfilter_flag((*to).ip_version);
         }
     }
 }
