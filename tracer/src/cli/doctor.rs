@@ -79,7 +79,7 @@ fn text(found: &Checkup) -> String {
     if let Some(plan) = &found.plan {
         lines.push(String::new());
         for family in &plan.families {
-            lines.extend(family_lines(family));
+            lines.extend(family_lines(family, found.timing.is_some()));
         }
         lines.extend(plan.notes.iter().map(|note| format!("note: {note}")));
     }
@@ -99,12 +99,15 @@ fn conclusion(readiness: Readiness) -> &'static str {
     }
 }
 
-fn heading(subject: &str, readiness: Readiness, text: &str) -> String {
-    let state = match readiness {
+fn state(readiness: Readiness) -> &'static str {
+    match readiness {
         Readiness::Ready => "ok",
         Readiness::Degraded => "degraded",
         Readiness::Impossible => "impossible",
-    };
+    }
+}
+
+fn heading(subject: &str, state: &str, text: &str) -> String {
     format!("{subject:13} {state:11} {text}")
 }
 
@@ -123,7 +126,7 @@ fn finding_lines(finding: &Finding, timing: Option<Timing>) -> Vec<String> {
         Subject::Namespaces => "namespaces",
         Subject::Attach => "attach",
     };
-    let mut lines = vec![heading(subject, finding.readiness, &finding.text)];
+    let mut lines = vec![heading(subject, state(finding.readiness), &finding.text)];
     if let Some(timing) = timing.filter(|_| finding.subject == Subject::Attach) {
         lines.push(below(&format!(
             "attached in {}, detached in {}",
@@ -135,15 +138,16 @@ fn finding_lines(finding: &Finding, timing: Option<Timing>) -> Vec<String> {
     lines
 }
 
-fn family_lines(family: &Family) -> Vec<String> {
-    let readiness = match (&family.choice, &family.degraded) {
-        (Some(_), None) => Readiness::Ready,
-        (None, _) if family.is_needed() => Readiness::Impossible,
-        _ => Readiness::Degraded,
+fn family_lines(family: &Family, attached: bool) -> Vec<String> {
+    let state = match (&family.choice, &family.degraded) {
+        (Some(_), None) if attached => state(Readiness::Ready),
+        (Some(_), None) => "planned",
+        (None, _) if family.is_needed() => state(Readiness::Impossible),
+        _ => state(Readiness::Degraded),
     };
     let choice = family.choice.as_deref().unwrap_or("nothing");
     let text = format!("{choice}: {}", family.why);
-    let mut lines = vec![heading(&family.kind.to_string(), readiness, &text)];
+    let mut lines = vec![heading(&family.kind.to_string(), state, &text)];
     lines.extend(family.steps.iter().map(|step| below(&step_text(step))));
     if let Some(degraded) = &family.degraded {
         lines.push(below(&degraded.what));

@@ -243,7 +243,7 @@ impl Worker {
     }
 
     fn look_at_all(&mut self) {
-        for netns in self.schedule.all() {
+        for netns in self.schedule.all(Instant::now()) {
             self.look(netns);
         }
     }

@@ -19,8 +19,9 @@ const QUIET_AFTER_FAILURE: Duration = Duration::from_secs(5);
 pub(super) struct Schedule<L> {
     namespaces: BTreeMap<u32, State<L>>,
     urgent: BTreeSet<u32>,
-    /// The last of the old ones that was looked at.
-    last: u32,
+    /// The last of the young and of the old ones that was looked at.
+    last_young: u32,
+    last_old: u32,
 }
 
 #[derive(Debug)]
@@ -37,7 +38,8 @@ impl<L> Default for Schedule<L> {
         Self {
             namespaces: BTreeMap::new(),
             urgent: BTreeSet::new(),
-            last: 0,
+            last_young: 0,
+            last_old: 0,
         }
     }
 }
@@ -56,10 +58,9 @@ impl<L> Schedule<L> {
         self.urgent.insert(inode);
     }
 
-    /// Something may have changed there; a way into it may have.
+    /// The ways into it may have changed.
     pub(super) fn revisited(&mut self, entry: Entry) {
         if let Some(state) = self.namespaces.get_mut(&entry.inode) {
-            self.urgent.insert(entry.inode);
             state.entry = entry;
         }
     }
@@ -79,9 +80,12 @@ impl<L> Schedule<L> {
         self.namespaces.remove(&netns)?.links
     }
 
-    /// All namespaces; none is urgent any more.
-    pub(super) fn all(&mut self) -> Vec<u32> {
+    /// All namespaces, of which none counts as young or urgent: they were there before.
+    pub(super) fn all(&mut self, now: Instant) -> Vec<u32> {
         self.urgent.clear();
+        for state in self.namespaces.values_mut() {
+            state.young_until = now;
+        }
         self.namespaces.keys().copied().collect()
     }
 
@@ -98,17 +102,22 @@ impl<L> Schedule<L> {
     /// The namespaces without links in the order in which to look at them in a round: the urgent
     /// that had to wait, the young, then the others in turn. Who looks may stop anywhere.
     pub(super) fn round(&mut self, now: Instant) -> Vec<u32> {
+        let urgent = self.urgent(now);
         let due = |state: &State<L>| state.links.is_none() && state.not_before <= now;
-        let mut first: Vec<u32> = self.urgent(now);
-        let without = || self.namespaces.iter().filter(|(_, state)| due(state));
-        let young = without().filter(|(_, state)| state.young_until > now);
-        first.extend(young.map(|(netns, _)| *netns));
-        let old = without().filter(|(_, state)| state.young_until <= now);
-        let (before, after): (Vec<u32>, Vec<u32>) = old
-            .map(|(netns, _)| *netns)
-            .partition(|netns| *netns <= self.last);
-        first.extend(after.into_iter().chain(before));
-        first
+        let (mut young, mut old) = (Vec::new(), Vec::new());
+        for (netns, state) in self.namespaces.iter().filter(|(_, state)| due(state)) {
+            if urgent.binary_search(netns).is_ok() {
+                continue;
+            } else if state.young_until > now {
+                young.push(*netns);
+            } else {
+                old.push(*netns);
+            }
+        }
+        let mut round = urgent;
+        round.extend(in_turn(young, self.last_young));
+        round.extend(in_turn(old, self.last_old));
+        round
     }
 
     /// Begins a look, unless it is linked or gone.
@@ -118,8 +127,10 @@ impl<L> Schedule<L> {
             return None;
         }
         state.not_before = now + QUIET;
-        if state.young_until <= now {
-            self.last = netns;
+        if state.young_until > now {
+            self.last_young = netns;
+        } else {
+            self.last_old = netns;
         }
         Some(&state.entry)
     }
@@ -148,6 +159,13 @@ impl<L> Schedule<L> {
     }
 }
 
+/// Beginning behind the one that had its turn last.
+fn in_turn(mut all: Vec<u32>, last: u32) -> Vec<u32> {
+    let first = all.partition_point(|netns| *netns <= last);
+    all.rotate_left(first);
+    all
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,7 +182,7 @@ mod tests {
         for inode in 1..=count {
             schedule.appeared(entry(inode), now);
         }
-        for netns in schedule.all() {
+        for netns in schedule.all(now) {
             assert!(schedule.begin(netns, now).is_some());
         }
         schedule
@@ -208,10 +226,25 @@ mod tests {
     }
 
     #[test]
+    fn the_young_go_before_the_old_and_take_turns_too() {
+        let start = Instant::now();
+        let mut schedule = without_rules(3, start);
+        for inode in [7, 8] {
+            schedule.appeared(entry(inode), start);
+            assert!(schedule.begin(inode, start).is_some());
+        }
+        schedule.urgent(start);
+        let now = start + QUIET;
+        assert_eq!(schedule.round(now), [7, 8, 1, 2, 3]);
+        assert!(schedule.begin(7, now).is_some());
+        assert_eq!(schedule.round(now + QUIET), [8, 7, 1, 2, 3]);
+    }
+
+    #[test]
     fn the_old_take_turns_wherever_a_round_stops() {
         let start = Instant::now();
         let mut schedule = without_rules(500, start);
-        let mut now = start + YOUTH;
+        let mut now = start + QUIET;
         let mut seen = Vec::new();
         while seen.len() < 500 {
             for netns in schedule.round(now).into_iter().take(7) {
