@@ -8,7 +8,7 @@ use tracer_common::{cpu::CpuState, hook, record::FLAG_HAS_NETFILTER};
 
 use super::loss::LossMeter;
 use crate::{
-    event::{self, Record},
+    event::{self, DecodeError, Record},
     source::{Batch, Counts, Loss, Notice, Statistics},
 };
 
@@ -55,43 +55,51 @@ impl Ring {
     /// Takes what is in the ring, up to a batch; whether there may be more. `flagged` is called
     /// with the namespace of each packet that passes netfilter hooks.
     pub(super) fn drain(&mut self, into: &mut Batch, mut flagged: impl FnMut(u32)) -> bool {
-        let ring = self.ring.get_mut();
         for _ in 0..BATCH {
-            let Some(bytes) = ring.next() else {
+            let Some(bytes) = self.ring.get_mut().next() else {
                 return false;
             };
             match event::decode(&bytes) {
                 Ok(record) => {
-                    let (cpu, order, time) = match &record {
-                        Record::Event(event) => {
-                            let record = &event.record;
-                            self.emitted[usize::from(record.hook)] += 1;
-                            if event.has(FLAG_HAS_NETFILTER) {
-                                flagged(record.netns);
-                            }
-                            (record.cpu, record.order, record.time)
-                        }
-                        Record::Conntrack(tuples) => {
-                            self.tuples += 1;
-                            (tuples.cpu, tuples.order, tuples.time)
-                        }
-                    };
-                    let loss = self.losses.record(cpu, order, time);
+                    drop(bytes);
+                    let loss = self.account(&record, &mut flagged);
                     into.notices.extend(loss.map(Notice::Loss));
                     into.records.push(record);
                 }
                 Err(error) => {
-                    if self.undecodable == 0 {
-                        into.notices.push(Notice::Problem(format!(
-                            "a record of the BPF programs cannot be read: {error}; rebuild them \
-                             with `cargo xtask ebpf`"
-                        )));
-                    }
-                    self.undecodable += 1;
+                    drop(bytes);
+                    into.notices.extend(self.undecodable(&error));
                 }
             }
         }
         true
+    }
+
+    fn account(&mut self, record: &Record, flagged: &mut impl FnMut(u32)) -> Option<Loss> {
+        match record {
+            Record::Event(event) => {
+                let record = &event.record;
+                self.emitted[usize::from(record.hook)] += 1;
+                if event.has(FLAG_HAS_NETFILTER) {
+                    flagged(record.netns);
+                }
+                self.losses.record(record.cpu, record.order, record.time)
+            }
+            Record::Conntrack(tuples) => {
+                self.tuples += 1;
+                self.losses.record(tuples.cpu, tuples.order, tuples.time)
+            }
+        }
+    }
+
+    fn undecodable(&mut self, error: &DecodeError) -> Option<Notice> {
+        self.undecodable += 1;
+        (self.undecodable == 1).then(|| {
+            Notice::Problem(format!(
+                "a record of the BPF programs cannot be read: {error}; rebuild them with `cargo \
+                 xtask ebpf`"
+            ))
+        })
     }
 
     /// Nothing is on its way any more: what is missing is lost.
