@@ -1,5 +1,9 @@
 //! Device hooks: the tracepoints through which every packet of every device in every network
 //! namespace passes. Nothing is attached per device.
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "aya's macros give contexts by value"
+)]
 
 use core::mem::MaybeUninit;
 

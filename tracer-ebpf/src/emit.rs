@@ -72,7 +72,7 @@ impl Sight {
 
 #[inline(always)]
 fn wake(order: u64) -> u64 {
-    u64::from(if order % WAKE_EVERY == 0 {
+    u64::from(if order.is_multiple_of(WAKE_EVERY) {
         BPF_RB_FORCE_WAKEUP
     } else {
         BPF_RB_NO_WAKEUP

@@ -1,4 +1,8 @@
 //! Where packets end: freed as dropped, freed as used, taken by a socket.
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "aya's macros give contexts by value"
+)]
 
 use core::mem::MaybeUninit;
 

@@ -71,7 +71,7 @@ fn flow_tuple(packet: &Packet) -> &Tuple {
 #[inline(never)]
 fn recall(tuple: &Tuple) -> Decision {
     // SAFETY: the value is integers, and a concurrent update of them is harmless.
-    match unsafe { FOLLOWED.get(&tuple.key()) } {
+    match unsafe { FOLLOWED.get(tuple.key()) } {
         Some(followed) => u64::from(followed.decision),
         None => UNKNOWN,
     }
@@ -86,7 +86,7 @@ fn remember(tuple: &Tuple, decision: Decision) -> u64 {
         conntrack: 0,
     };
     // A full map evicts its least recently used entry; an error can only be a lack of memory.
-    u64::from(FOLLOWED.insert(&tuple.key(), &value, 0).is_ok())
+    u64::from(FOLLOWED.insert(tuple.key(), value, 0).is_ok())
 }
 
 /// Decides whether the packet matches, and follows its tuple when it does.
@@ -173,7 +173,7 @@ pub(crate) fn conntrack_is_new(tuple: &Tuple, decision: Decision, conntrack: u64
         return u64::from(conntrack & CTINFO_MASK == CTINFO_NEW);
     }
     let connection = conntrack & !CTINFO_MASK;
-    match FOLLOWED.get_ptr_mut(&tuple.key()) {
+    match FOLLOWED.get_ptr_mut(tuple.key()) {
         // SAFETY: a map value lives until the program ends, and the store is a plain word.
         Some(followed) => unsafe {
             let new = (*followed).conntrack != connection;

@@ -17,7 +17,7 @@ pub(crate) unsafe fn load<T: Copy>(base: u64, offset: u32) -> T {
     // Volatile, so that the compiler neither splits nor merges loads: the verifier accepts a
     // member's own size and offset only.
     // SAFETY: the verifier proves the access or refuses the program.
-    unsafe { core::ptr::read_volatile((base + offset as u64) as *const T) }
+    unsafe { core::ptr::read_volatile((base + u64::from(offset)) as *const T) }
 }
 
 /// Fills `to` from the kernel address `from`; false when it cannot be read.

@@ -7,6 +7,10 @@
 //! and `netfilter_leave` at the highest of each IP hook, in each namespace with rules, so that all
 //! of conntrack, NAT and filter lie between the two. aya-obj does not know the program type; the
 //! section name is one that it takes, and the agent loads these two itself.
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "aya's macros give contexts by value"
+)]
 
 use core::{ffi::c_void, mem::MaybeUninit};
 

@@ -5,6 +5,10 @@
 //! What matched was noted by the receiving hook a moment before on the same CPU, so a packet that
 //! did not match costs one look-up and one comparison. It is known again by its buffer, which the
 //! copies share that raw and multicast sockets take. The program's context is the `sk_buff` itself.
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "aya's macros give contexts by value"
+)]
 
 use core::mem::MaybeUninit;
 

@@ -156,17 +156,18 @@ struct Toolchain {
 
 impl Toolchain {
     fn find() -> anyhow::Result<Self> {
-        if let Some(sysroot) = nightly_can() {
-            match Self::nightly(&sysroot) {
-                Ok(toolchain) => return Ok(toolchain),
-                Err(error) => println!("not with rustup's nightly: {error:#}"),
-            }
+        // Building the linker against rustup's LLVM takes long and often fails: only where it is
+        // installed already is nightly the quicker way.
+        if let Some(linker) = find_in_path("bpf-linker")
+            && let Some(sysroot) = nightly_can()
+        {
+            println!("with rustup's nightly and {}", linker.display());
+            return Self::nightly(&sysroot);
         }
         Self::debian()
     }
 
     fn nightly(sysroot: &Path) -> anyhow::Result<Self> {
-        install_linker(&tools()?, Command::new("cargo").arg("+nightly"), &[], None)?;
         let strip = sysroot.join(format!(
             "lib/rustlib/{}-unknown-linux-gnu/bin/llvm-strip",
             std::env::consts::ARCH
@@ -206,8 +207,8 @@ impl Toolchain {
                 DEBIAN_PACKAGES.join(" ")
             );
             crate::packages::apt(DEBIAN_PACKAGES.iter().copied()).context(
-                "the BPF programs need rustup's nightly with rust-src, or Debian's rustc-web; \
-                 without either, use the object that is kept with the sources",
+                "the BPF programs need rustup's nightly with rust-src and bpf-linker, or Debian's \
+                 rustc-web; without either, use the object that is kept with the sources",
             )?;
         }
         if !there() {
