@@ -19,7 +19,7 @@ use std::collections::{HashMap, VecDeque};
 use tracer_common::{
     hook,
     record::{
-        Conntrack, FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_FRAGMENT, FLAG_LOOPBACK, FLAG_NOT_LINEAR,
+        Conntrack, FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_FRAGMENT, FLAG_HAS_NETFILTER, FLAG_LOOPBACK, FLAG_NOT_LINEAR,
     },
 };
 
@@ -119,6 +119,7 @@ pub struct Journeys {
     flows: Flows,
     /// Since when netfilter's hooks are observed in a namespace.
     observed: HashMap<NetnsId, u64>,
+    observed_everywhere: Option<u64>,
     done: VecDeque<Packet>,
     given_up: VecDeque<Flow>,
     overflow: Overflow,
@@ -151,6 +152,11 @@ impl Journeys {
             Some(time) => self.observed.insert(netns, time),
             None => self.observed.remove(&netns),
         };
+    }
+
+    /// Netfilter's hooks are observed in every namespace from that time on.
+    pub fn netfilter_observed_everywhere(&mut self, since: u64) {
+        self.observed_everywhere = Some(since);
     }
 
     /// Events were lost after that time: what was under way since may lack something.
@@ -305,9 +311,15 @@ impl Journeys {
         }
     }
 
+    /// Whether netfilter's hooks, where there are any, would be seen at the event's place.
     fn is_observed(&self, event: &Event) -> bool {
-        let since = self.observed.get(&NetnsId(event.record.netns));
-        since.is_some_and(|since| *since <= event.record.time)
+        let since = self.observed.get(&NetnsId(event.record.netns)).or(self.observed_everywhere.as_ref());
+        let seen = since.is_some_and(|since| *since <= event.record.time);
+        // Seen everywhere does not mean that there is anything to see.
+        let any = self.observed_everywhere.is_none()
+            || event.record.hook != hook::DEVICE_RECEIVE
+            || event.has(FLAG_HAS_NETFILTER);
+        seen && any
     }
 
     fn begin(&mut self, event: &Event, observed: bool) {

@@ -70,6 +70,11 @@ pub enum Notice {
         /// Since when.
         time: u64,
     },
+    /// From `time` on, all netfilter hooks of all network namespaces are seen.
+    NetfilterEverywhere {
+        /// Since when.
+        time: u64,
+    },
     /// Records are missing.
     Loss(Loss),
     /// How much there was up to now. The last one is final.

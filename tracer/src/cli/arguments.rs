@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use super::Usage;
 use crate::{
     filter::{Filter, Namespaces, ResolvedFilter},
-    kernel::load::Sizes,
+    kernel::{load::Sizes, plan::NetfilterWay},
     node::snapshot::Snapshot,
     output::{
         Sink,
@@ -43,6 +43,9 @@ pub(super) struct OutputArgs {
     /// Show namespaces by number, and ask the node for no names
     #[arg(long)]
     no_names: bool,
+    /// How to see netfilter's hooks, instead of the best way that works
+    #[arg(long, value_enum)]
+    netfilter: Option<NetfilterWay>,
     /// The ring buffer between kernel and tracer, in bytes or with K, M or G: a power of two
     #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = bytes)]
     ring_size: u32,
@@ -54,6 +57,10 @@ impl OutputArgs {
             ring: self.ring_size,
             ..Sizes::default()
         }
+    }
+
+    pub(super) fn netfilter(&self) -> Option<NetfilterWay> {
+        self.netfilter
     }
 
     pub(super) fn json(&self) -> bool {

@@ -164,6 +164,8 @@ fn step_text(step: &Step) -> String {
     let target = match &step.target {
         Target::Tracepoint(name) => format!("tracepoint {name}"),
         Target::NetfilterHooks => "netfilter hooks".to_owned(),
+        Target::FunctionBegin(name) => format!("beginning of {name}"),
+        Target::FunctionEnd(name) => format!("end of {name}"),
         Target::CgroupIngress(path) => format!("cgroup {}", path.display()),
     };
     let outcome = match &step.outcome {
@@ -192,7 +194,7 @@ mod tests {
             conntrack: true,
             ..Facts::default()
         };
-        let mut plan = Plan::new(&facts);
+        let mut plan = Plan::new(&facts, None);
         let attached = Outcome::Attached {
             load_us: 123_456,
             attach_us: 200,

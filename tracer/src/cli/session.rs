@@ -61,6 +61,7 @@ impl Session {
             Options {
                 filter: program,
                 sizes: args.sizes(),
+            netfilter: args.netfilter(),
             },
             node,
         )?;

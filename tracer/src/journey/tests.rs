@@ -192,7 +192,7 @@ fn unobserved_netfilter_is_a_hole_and_none_at_all_is_not() {
         run(&mut engine(), &walk.take())
     };
     assert_eq!(plain(0)[0].holes(), 0);
-    let unobserved = plain(tracer_common::record::FLAG_HAS_NETFILTER);
+    let unobserved = plain(FLAG_HAS_NETFILTER);
     assert_eq!(
         unobserved[0].hops.last().unwrap().hole,
         Some(Hole::NetfilterUnobserved)

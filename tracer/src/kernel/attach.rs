@@ -6,7 +6,7 @@
 //! plan. A family of which a step fails is left out whole.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     os::fd::OwnedFd,
     sync::{Mutex, PoisonError},
@@ -17,7 +17,7 @@ use std::{
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError,
+        BtfTracePoint, FEntry, FExit, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError,
     },
 };
 
@@ -30,7 +30,7 @@ use super::{
 /// Threads that load; the kernel's time is what they take.
 const LOADERS: usize = 4;
 /// In which order families are attached.
-const ORDER: [Kind; 4] = [Kind::Socket, Kind::Consume, Kind::Drops, Kind::Devices];
+const ORDER: [Kind; 5] = [Kind::Socket, Kind::Consume, Kind::Drops, Kind::Netfilter, Kind::Devices];
 
 /// What holds the programs in the kernel; dropping it detaches and unloads all but the netfilter
 /// programs, which have left for their links.
@@ -47,13 +47,20 @@ pub struct Attached {
 /// Whether it is enough to go on is for the caller to say, by [`Plan::readiness`].
 #[must_use]
 pub fn carry_out(plan: &mut Plan, mut ebpf: Ebpf, btf: &Btf) -> Attached {
-    let mut loaded = load_all(plan, &mut ebpf, btf);
+    let mut loaded = load_all(plan, &mut ebpf, btf, &BTreeSet::new());
+    while plan.fall_back() {
+        let before = loaded.keys().cloned().collect();
+        loaded.extend(load_all(plan, &mut ebpf, btf, &before));
+    }
     let netfilter = take_netfilter(plan, &mut loaded);
     for kind in ORDER {
         let Some(family) = plan.family(kind).filter(|family| family.choice.is_some()) else {
             continue;
         };
         for step in family.steps.clone() {
+            if step.target == Target::NetfilterHooks {
+                continue;
+            }
             if let Some(Ok(done)) = loaded.remove(&step.program) {
                 let outcome = attach(&mut ebpf, &step, done.time);
                 plan.note(&step.program, outcome);
@@ -72,12 +79,13 @@ struct Loaded {
 
 type Loads = BTreeMap<String, Result<Loaded, String>>;
 
-/// Loads every program of the plan, notes failures, and returns how it went for each.
-fn load_all(plan: &mut Plan, ebpf: &mut Ebpf, btf: &Btf) -> Loads {
+/// Loads every program of the plan that was not tried yet, notes failures, and returns how it went for each.
+fn load_all(plan: &mut Plan, ebpf: &mut Ebpf, btf: &Btf, loaded_before: &BTreeSet<String>) -> Loads {
     let prepared = Prepared::new(ebpf, OBJECT);
     let mut programs: BTreeMap<&str, &mut Program> = ebpf.programs_mut().collect();
     let jobs: Vec<Job<'_>> = plan
         .steps()
+        .filter(|step| step.outcome == Outcome::Planned && !loaded_before.contains(&step.program))
         .map(|step| Job {
             name: step.program.clone(),
             target: &step.target,
@@ -141,6 +149,16 @@ impl Job<'_> {
                 program.load(tracepoint, btf).map_err(|e| explain(&e))?;
                 Ok(None)
             }
+            Target::FunctionBegin(function) => {
+                let program: &mut FEntry = self.typed()?;
+                program.load(function, btf).map_err(|e| explain(&e))?;
+                Ok(None)
+            }
+            Target::FunctionEnd(function) => {
+                let program: &mut FExit = self.typed()?;
+                program.load(function, btf).map_err(|e| explain(&e))?;
+                Ok(None)
+            }
             Target::CgroupIngress(_) => {
                 let program: &mut CgroupSkb = self.typed()?;
                 program.load().map_err(|e| explain(&e))?;
@@ -200,6 +218,10 @@ fn attach(ebpf: &mut Ebpf, step: &Step, load: Duration) -> Outcome {
         Target::Tracepoint(_) => typed(program).and_then(|program: &mut BtfTracePoint| {
             program.attach().map(drop).map_err(|e| explain(&e))
         }),
+        Target::FunctionBegin(_) => typed(program)
+            .and_then(|program: &mut FEntry| program.attach().map(drop).map_err(|e| explain(&e))),
+        Target::FunctionEnd(_) => typed(program)
+            .and_then(|program: &mut FExit| program.attach().map(drop).map_err(|e| explain(&e))),
         Target::CgroupIngress(path) => typed(program).and_then(|program: &mut CgroupSkb| {
             let cgroup = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
             // Single is a link without flags: others can be there too.

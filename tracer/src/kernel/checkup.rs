@@ -5,6 +5,9 @@
 //! detached again, with a filter that no packet matches. Works without privilege as far as that
 //! goes.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     os::fd::AsFd,
     time::{Duration, Instant},
@@ -176,7 +179,7 @@ fn btf() -> (Finding, Option<Plan>) {
         Ok(asked) => asked,
         Err(error) => return (Finding::bad(subject, Readiness::Impossible, &error), None),
     };
-    let plan = Plan::new(&facts::gather(&btf, &offsets));
+    let plan = Plan::new(&facts::gather(&btf, &offsets), None);
     // Those of netfilter and of connections are in the plan.
     let planned = ["nf_hook_state", "nf_conn"];
     let absent = offsets
@@ -335,6 +338,7 @@ async fn attach_and_detach() -> Result<(Plan, Timing), Failure> {
     let options = Options {
         filter: &nothing(),
         sizes: Sizes::default(),
+        netfilter: None,
     };
     let mut live = Live::start(options, node)?;
     let attached = Instant::now();
@@ -365,39 +369,4 @@ fn nothing() -> Program {
         ..Term::default()
     };
     program
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::node::testing::root;
-
-    #[test]
-    fn nothing_matches_nothing() {
-        assert!(!nothing().matches(&filter::Subject::default()));
-    }
-
-    #[test]
-    fn long_lists_are_cut() {
-        let names: Vec<String> = (0..20).map(|n| format!("n{n}")).collect();
-        assert_eq!(listed(&names[..2]), " (n0, n1)");
-        assert_eq!(listed(&names), " (n0, n1, n2, n3, n4, n5, n6, n7, ...)");
-        assert_eq!(listed(&[]), "");
-    }
-
-    #[test]
-    fn this_machine_is_looked_at() {
-        let found = checkup();
-        println!("{found:#?}");
-        let attach = found.findings.last().unwrap();
-        assert_eq!(attach.subject, Subject::Attach);
-        if !root() {
-            assert_eq!(found.readiness, Readiness::Impossible);
-            assert!(found.timing.is_none());
-            return;
-        }
-        assert_ne!(found.readiness, Readiness::Impossible);
-        assert!(found.timing.unwrap().attach_us > 0);
-        assert_eq!(attach.readiness, Readiness::Ready);
-    }
 }

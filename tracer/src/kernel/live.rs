@@ -29,7 +29,7 @@ use super::{
     coverage::{Coverage, Node},
     facts, limits,
     load::{self, Counters, Filter, LoadError, Sizes},
-    plan::{Kind, Plan, Readiness, version},
+    plan::{Kind, NetfilterWay, Plan, Readiness, version},
     ring::Ring,
 };
 use crate::{
@@ -59,6 +59,8 @@ pub struct Options<'a> {
     pub filter: &'a Program,
     /// Sizes of the kernel side.
     pub sizes: Sizes,
+    /// How to see netfilter's hooks; `None`: the best that works.
+    pub netfilter: Option<NetfilterWay>,
 }
 
 /// Why tracing cannot start. Nothing stays in the kernel then.
@@ -125,6 +127,8 @@ pub enum LiveError {
 /// The running kernel, traced.
 #[derive(Debug)]
 pub struct Live {
+    /// Since when netfilter's hooks are seen everywhere; until that is said.
+    everywhere: Option<u64>,
     plan: Plan,
     reasons: DropReasons,
     /// Detached when this is gone.
@@ -178,7 +182,7 @@ impl Live {
         check(options.sizes)?;
         let (kernel, btf) = read_btf()?;
         let offsets = kernel.offsets()?;
-        let mut plan = Plan::new(&facts::gather(&kernel, &offsets));
+        let mut plan = Plan::new(&facts::gather(&kernel, &offsets), options.netfilter);
         let reasons = kernel.drop_reasons();
         drop(kernel);
         limits::lift_locked_memory(version(&plan.release));
@@ -192,7 +196,9 @@ impl Live {
             return Err(StartError::Devices(impossible(&plan)));
         }
         let now = Instant::now();
+        let everywhere = plan.sees_netfilter_everywhere();
         Ok(Self {
+            everywhere: everywhere.then(clock::now),
             plan,
             reasons,
             filter: load::take_filter(&mut ebpf)?,
@@ -237,6 +243,9 @@ impl Live {
     /// What there is now, or `None` when that is nothing.
     fn collect(&mut self) -> Result<Option<Batch>, LiveError> {
         let mut batch = Batch::default();
+        if let Some(time) = self.everywhere.take() {
+            batch.notices.push(Notice::NetfilterEverywhere { time });
+        }
         let (flagged, coverage) = (&mut self.flagged, &self.coverage);
         self.full = self.ring.drain(&mut batch, |netns| {
             if flagged.insert(netns) {

@@ -22,6 +22,8 @@ pub struct Facts {
     pub release: String,
     /// The arguments that each tracepoint gives to a program; the absent have no entry.
     pub tracepoints: BTreeMap<String, usize>,
+    /// Whether `nf_hook_slow` can have programs around it, as far as BTF tells (fentry, 5.5+).
+    pub netfilter_function: bool,
     /// Whether BPF programs can be netfilter functions (6.4+, `CONFIG_NETFILTER_BPF_LINK`).
     pub netfilter_links: bool,
     /// Whether the members of `nf_hook_state` are known.
@@ -100,6 +102,18 @@ pub struct Family {
     pub degraded: Option<Degraded>,
     /// The programs to load and attach.
     pub steps: Vec<Step>,
+    /// What is tried when this one fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub otherwise: Option<Box<Family>>,
+}
+
+/// A way to see netfilter's hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum NetfilterWay {
+    /// Programs around `nf_hook_slow`: all namespaces at once.
+    Fentry,
+    /// BPF programs linked as netfilter functions, in each namespace that has rules.
+    Link,
 }
 
 /// Something is not as good as it could be.
@@ -130,6 +144,10 @@ pub enum Target {
     Tracepoint(String),
     /// Each netfilter hook of each network namespace that has rules.
     NetfilterHooks,
+    /// The beginning of a kernel function.
+    FunctionBegin(String),
+    /// The end of a kernel function.
+    FunctionEnd(String),
     /// A cgroup's ingress.
     CgroupIngress(PathBuf),
 }
@@ -172,6 +190,8 @@ const DEVICE_STEPS: [(&str, &str); 3] = [
     ("device_transmit", "net_dev_start_xmit"),
     ("device_queue", "net_dev_queue"),
 ];
+/// Every netfilter hook runs through it.
+pub const HOOK_FUNCTION: &str = "nf_hook_slow";
 const DROP: &str = "kfree_skb";
 const CONSUME: &str = "consume_skb";
 /// The tracepoints that [`Facts::tracepoints`] is about.
@@ -185,10 +205,10 @@ pub const TRACEPOINTS: [&str; 5] = [
 const NEWER: &str = "use a kernel from 5.8 on that has BTF and these tracepoints";
 
 impl Plan {
-    /// The best that this kernel allows.
+    /// The best that this kernel allows; `way` leaves netfilter no choice.
     #[must_use]
-    pub fn new(facts: &Facts) -> Self {
-        let netfilter = netfilter(facts);
+    pub fn new(facts: &Facts, way: Option<NetfilterWay>) -> Self {
+        let netfilter = netfilter(facts, way);
         let conntrack = conntrack(facts, &netfilter);
         let mut notes = facts.notes.clone();
         if facts.lockdown.as_deref() == Some("confidentiality") {
@@ -237,6 +257,36 @@ impl Plan {
         chosen.flat_map(|family| &family.steps)
     }
 
+    /// Whether netfilter's hooks are seen in all namespaces at once.
+    #[must_use]
+    pub fn sees_netfilter_everywhere(&self) -> bool {
+        let family = self.family(Kind::Netfilter).filter(|f| f.choice.is_some());
+        family.is_some_and(|f| {
+            f.steps
+                .iter()
+                .any(|s| matches!(s.target, Target::FunctionBegin(_)))
+        })
+    }
+
+    /// Replaces a family of which a step failed by its alternative, if it has one.
+    pub fn fall_back(&mut self) -> bool {
+        let failed = |family: &&mut Family| family.choice.is_none() && family.otherwise.is_some();
+        let Some(family) = self.families.iter_mut().find(failed) else {
+            return false;
+        };
+        let refused = family.steps.iter().find_map(|step| match &step.outcome {
+            Outcome::Failed { reason } => Some(format!("{} was refused ({reason})", step.program)),
+            _ => None,
+        });
+        if let Some(mut other) = family.otherwise.take() {
+            if let Some(refused) = refused {
+                other.why = format!("{}; {refused}", other.why);
+            }
+            *family = *other;
+        }
+        true
+    }
+
     /// Notes how a step went. A failure takes the whole family out of the plan.
     pub fn note(&mut self, program: &str, outcome: Outcome) {
         for family in &mut self.families {
@@ -262,7 +312,7 @@ impl Plan {
     fn review_conntrack(&mut self) {
         let gone = self
             .family(Kind::Netfilter)
-            .is_some_and(|f| f.choice.is_none());
+            .is_some_and(|f| f.choice.is_none() && f.otherwise.is_none());
         let conntrack = self.families.iter_mut().find(|f| f.kind == Kind::Conntrack);
         if let Some(family) = conntrack.filter(|family| gone && family.choice.is_some()) {
             *family = no_conntrack_without_netfilter();
@@ -313,6 +363,7 @@ fn family(kind: Kind, choice: &str, why: String, steps: Vec<Step>) -> Family {
         why,
         degraded: None,
         steps,
+        otherwise: None,
     }
 }
 
@@ -326,6 +377,7 @@ fn absent(kind: Kind, why: String, remedy: &str) -> Family {
             remedy: remedy.to_owned(),
         }),
         steps: Vec::new(),
+        otherwise: None,
     }
 }
 
@@ -393,12 +445,42 @@ fn consume(facts: &Facts) -> Family {
     }
 }
 
-fn netfilter(facts: &Facts) -> Family {
-    let kind = Kind::Netfilter;
+fn netfilter(facts: &Facts, way: Option<NetfilterWay>) -> Family {
     if !facts.netfilter_state {
         let why = "this kernel's BTF does not describe struct nf_hook_state".to_owned();
-        return absent(kind, why, "use a kernel with CONFIG_NETFILTER=y");
+        return absent(Kind::Netfilter, why, "use a kernel with CONFIG_NETFILTER=y");
     }
+    match way {
+        Some(NetfilterWay::Fentry) => netfilter_function(facts),
+        Some(NetfilterWay::Link) => netfilter_links(facts),
+        None if facts.netfilter_function => Family {
+            otherwise: Some(Box::new(netfilter_links(facts))),
+            ..netfilter_function(facts)
+        },
+        None => netfilter_links(facts),
+    }
+}
+
+fn netfilter_function(facts: &Facts) -> Family {
+    let kind = Kind::Netfilter;
+    if !facts.netfilter_function {
+        let why = format!("this kernel's BTF does not describe {HOOK_FUNCTION}");
+        return absent(kind, why, "use --netfilter link, on a kernel from 6.4 on");
+    }
+    let function = || HOOK_FUNCTION.to_owned();
+    family(
+        kind,
+        "fentry and fexit of nf_hook_slow",
+        "they see each hook of every network namespace, with its verdict".to_owned(),
+        vec![
+            step("netfilter_end", Target::FunctionEnd(function())),
+            step("netfilter_begin", Target::FunctionBegin(function())),
+        ],
+    )
+}
+
+fn netfilter_links(facts: &Facts) -> Family {
+    let kind = Kind::Netfilter;
     if !facts.netfilter_links {
         let why = "this kernel does not take BPF programs as netfilter functions".to_owned();
         let remedy = "use a kernel from 6.4 on with CONFIG_NETFILTER_BPF_LINK=y";

@@ -1,27 +1,20 @@
 //! On the real kernel: needs root.
 
+mod pair;
 mod remains;
 
-use std::{
-    io::{Read, Write},
-    net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket},
-    path::PathBuf,
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
-use tracer_common::{address, filter, hook};
+use tracer_common::hook;
 
 use super::*;
 use crate::{
     event::{Event, Record},
-    node::{
-        netns,
-        testing::{Named, root, run, wait_until},
-    },
+    node::testing::{Named, root, wait_until},
     source::{Loss, Statistics},
 };
+use pair::Pair;
 
 /// Longer than anything takes on a slow machine.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -30,109 +23,11 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-impl Named {
-    /// Runs a command line in it; false when it fails or is absent.
-    fn run(&self, line: &str) -> bool {
-        run(&format!("ip netns exec {} {line}", self.name))
-    }
-}
-
-/// Two namespaces and a wire between them.
-struct Pair {
-    client: Named,
-    server: Named,
-    addresses: [Ipv4Addr; 2],
-}
-
-impl Pair {
-    /// `number` keeps the tests of one process apart.
-    fn new(number: u8) -> Self {
-        let client = Named::new(&format!("c{number}"));
-        let server = Named::new(&format!("s{number}"));
-        // Of 100.64.0.0/10, by process and test: other tests' packets are not these.
-        let first = u32::from(Ipv4Addr::new(100, 64, 0, 0))
-            | (std::process::id() & 0xffff) << 5
-            | u32::from(number & 0xf) << 1;
-        let [a, b] = [first, first + 1].map(Ipv4Addr::from);
-        let (to, from) = (&client.name, &server.name);
-        assert!(run(&format!(
-            "ip link add e0 netns {to} type veth peer name e0 netns {from}"
-        )));
-        for (netns, own) in [(&client, a), (&server, b)] {
-            netns.ip("link set lo up");
-            netns.ip("link set e0 up");
-            netns.ip(&format!("address add {own}/31 dev e0"));
-        }
-        Self {
-            client,
-            server,
-            addresses: [a, b],
-        }
-    }
-
-    fn path(netns: &Named) -> PathBuf {
-        PathBuf::from(format!("/run/netns/{}", netns.name))
-    }
-
-    /// A request and an answer over TCP.
-    fn talk(&self) {
-        let server = (self.addresses[1], 8080);
-        let listener = netns::in_netns_at(&Self::path(&self.server), || {
-            TcpListener::bind(server).unwrap()
-        })
-        .unwrap();
-        let serving = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 4];
-            stream.read_exact(&mut request).unwrap();
-            stream.write_all(b"pong").unwrap();
-        });
-        netns::in_netns_at(&Self::path(&self.client), || {
-            let mut stream = TcpStream::connect(server).unwrap();
-            stream.write_all(b"ping").unwrap();
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).unwrap();
-            assert_eq!(answer, b"pong");
-        })
-        .unwrap();
-        serving.join().unwrap();
-    }
-
-    /// Far more datagrams than the smallest ring has room for, faster than anyone reads.
-    fn flood(&self) {
-        netns::in_netns_at(&Self::path(&self.client), || {
-            let socket = UdpSocket::bind((self.addresses[0], 0)).unwrap();
-            socket.connect((self.addresses[1], 9)).unwrap();
-            for _ in 0..2000 {
-                // Refused once the server said that nobody listens.
-                let _ = socket.send(b"datagram");
-            }
-        })
-        .unwrap();
-    }
-
-    /// What the client sends and gets.
-    fn filter(&self) -> Program {
-        let mut program = Program {
-            count: 1,
-            ..Program::default()
-        };
-        program.terms[0] = filter::Term {
-            kind: filter::HOST_EITHER,
-            value: address::from_ipv4(self.addresses[0].octets()),
-            mask: [u64::MAX; 2],
-            on_true: filter::ACCEPT,
-            on_false: filter::REJECT,
-            ..filter::Term::default()
-        };
-        program
-    }
-}
-
 fn start(filter: &Program) -> Live {
     let options = Options {
         filter,
         sizes: Sizes::default(),
+        netfilter: None,
     };
     Live::start(options, Node::watch().unwrap()).unwrap()
 }
@@ -337,7 +232,15 @@ fn what_the_ring_cannot_take_is_accounted_for() {
             ..Sizes::default()
         };
         let filter = &pair.filter();
-        let mut live = Live::start(Options { filter, sizes }, Node::watch().unwrap()).unwrap();
+        let mut live = Live::start(
+            Options {
+                filter,
+                sizes,
+                netfilter: None,
+            },
+            Node::watch().unwrap(),
+        )
+        .unwrap();
         pair.flood();
         let mut seen = Seen::default();
         seen.rest(&mut live).await;
@@ -391,6 +294,7 @@ fn without_a_runtime_it_is_an_error() {
     let options = Options {
         filter: &Program::default(),
         sizes: Sizes::default(),
+        netfilter: None,
     };
     let error = Live::start(options, Node::watch().unwrap()).unwrap_err();
     assert!(matches!(error, StartError::System(_)), "{error}");

@@ -15,6 +15,7 @@ fn kernel(release: &str) -> Facts {
     Facts {
         release: release.to_owned(),
         tracepoints: TRACEPOINTS.iter().map(arguments).collect(),
+        netfilter_function: false,
         netfilter_links: true,
         netfilter_state: true,
         conntrack: true,
@@ -28,13 +29,13 @@ fn kernel(release: &str) -> Facts {
 }
 
 fn with_drop_arguments(mut facts: Facts, count: usize) -> Facts {
-    facts.tracepoints.insert(DROP.to_owned(), count);
+    facts.tracepoints.insert("kfree_skb".to_owned(), count);
     facts
 }
 
 /// What was chosen, and what is missing, family by family.
 fn shown(facts: &Facts) -> String {
-    let plan = Plan::new(facts);
+    let plan = Plan::new(facts, None);
     let families = plan.families.iter().map(|family| {
         let programs: Vec<&str> = family.steps.iter().map(|s| s.program.as_str()).collect();
         let degraded = family.degraded.as_ref();
@@ -122,7 +123,7 @@ fn in_a_container_on_6_18_the_cgroup_tree_is_a_part() {
 fn without_device_tracepoints_nothing_is_possible() {
     let mut facts = kernel("6.12.0");
     facts.tracepoints.remove("net_dev_queue");
-    let plan = Plan::new(&facts);
+    let plan = Plan::new(&facts, None);
     assert_eq!(plan.readiness(), Readiness::Impossible);
     let devices = plan.family(Kind::Devices).unwrap();
     assert_eq!(devices.why, "this kernel has no tracepoint net_dev_queue");
@@ -131,7 +132,7 @@ fn without_device_tracepoints_nothing_is_possible() {
 
 #[test]
 fn a_refused_program_takes_its_family_out() {
-    let mut plan = Plan::new(&with_drop_arguments(kernel("6.12.0"), 4));
+    let mut plan = Plan::new(&with_drop_arguments(kernel("6.12.0"), 4), None);
     assert_eq!(plan.readiness(), Readiness::Ready);
     plan.note(
         "netfilter_enter",
@@ -162,7 +163,7 @@ fn a_refused_program_takes_its_family_out() {
 
 #[test]
 fn without_the_devices_hooks_it_is_impossible() {
-    let mut plan = Plan::new(&kernel("6.12.0"));
+    let mut plan = Plan::new(&kernel("6.12.0"), None);
     let reason = String::new();
     plan.note("device_queue", Outcome::Failed { reason });
     assert_eq!(plan.readiness(), Readiness::Impossible);
@@ -170,7 +171,7 @@ fn without_the_devices_hooks_it_is_impossible() {
 
 #[test]
 fn a_plan_survives_being_saved() {
-    let mut plan = Plan::new(&kernel("6.12.0"));
+    let mut plan = Plan::new(&kernel("6.12.0"), None);
     let reason = "no".to_owned();
     plan.note("consume", Outcome::Failed { reason });
     let saved = serde_json::to_string(&plan).unwrap();
@@ -183,7 +184,7 @@ fn lockdown_is_noted() {
         lockdown: Some("confidentiality".to_owned()),
         ..kernel("6.12.0")
     };
-    assert!(Plan::new(&facts).notes[0].contains("lockdown=integrity"));
+    assert!(Plan::new(&facts, None).notes[0].contains("lockdown=integrity"));
 }
 
 #[test]
@@ -225,4 +226,42 @@ proptest! {
     fn any_release_is_read(release in "\\PC*") {
         let _ = version(&release);
     }
+}
+
+#[test]
+fn functions_come_first_and_links_take_their_place_when_refused() {
+    let facts = Facts {
+        netfilter_function: true,
+        ..kernel("6.12.0")
+    };
+    let mut plan = Plan::new(&facts, None);
+    assert!(plan.sees_netfilter_everywhere());
+    let reason = "Operation not permitted".to_owned();
+    plan.note("netfilter_end", Outcome::Failed { reason });
+    assert_eq!(plan.readiness(), Readiness::Degraded);
+    assert!(plan.fall_back());
+    assert!(!plan.sees_netfilter_everywhere());
+    let family = plan.family(Kind::Netfilter).unwrap();
+    assert_eq!(family.choice.as_deref(), Some("netfilter links"));
+    assert!(
+        family
+            .why
+            .contains("netfilter_end was refused (Operation not permitted)")
+    );
+    assert!(!plan.fall_back());
+    assert!(plan.family(Kind::Conntrack).unwrap().choice.is_some());
+}
+
+#[test]
+fn a_way_that_is_forced_has_no_alternative() {
+    let facts = Facts {
+        netfilter_function: true,
+        ..kernel("6.12.0")
+    };
+    let mut plan = Plan::new(&facts, Some(NetfilterWay::Fentry));
+    let reason = "no".to_owned();
+    plan.note("netfilter_begin", Outcome::Failed { reason });
+    assert!(!plan.fall_back());
+    let plan = Plan::new(&facts, Some(NetfilterWay::Link));
+    assert!(!plan.sees_netfilter_everywhere());
 }
