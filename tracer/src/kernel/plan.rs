@@ -4,6 +4,7 @@
 //! and what can be done about it. Attaching then notes in the same plan how each step went, so
 //! that `doctor` can print it, a recording can carry it, and nothing is silently absent.
 
+mod choice;
 #[cfg(test)]
 mod tests;
 
@@ -185,31 +186,21 @@ pub enum Readiness {
     Impossible,
 }
 
-const DEVICE_STEPS: [(&str, &str); 3] = [
-    ("device_receive", "netif_receive_skb"),
-    ("device_transmit", "net_dev_start_xmit"),
-    ("device_queue", "net_dev_queue"),
-];
 /// Every netfilter hook runs through it.
 pub const HOOK_FUNCTION: &str = "nf_hook_slow";
-const DROP: &str = "kfree_skb";
-const CONSUME: &str = "consume_skb";
 /// The tracepoints that [`Facts::tracepoints`] is about.
 pub const TRACEPOINTS: [&str; 5] = [
     "netif_receive_skb",
     "net_dev_start_xmit",
     "net_dev_queue",
-    DROP,
-    CONSUME,
+    "kfree_skb",
+    "consume_skb",
 ];
-const NEWER: &str = "use a kernel from 5.8 on that has BTF and these tracepoints";
 
 impl Plan {
     /// The best that this kernel allows; `way` leaves netfilter no choice.
     #[must_use]
     pub fn new(facts: &Facts, way: Option<NetfilterWay>) -> Self {
-        let netfilter = netfilter(facts, way);
-        let conntrack = conntrack(facts, &netfilter);
         let mut notes = facts.notes.clone();
         if facts.lockdown.as_deref() == Some("confidentiality") {
             notes.push(
@@ -220,14 +211,7 @@ impl Plan {
         }
         Self {
             release: facts.release.clone(),
-            families: vec![
-                devices(facts),
-                drops(facts),
-                consume(facts),
-                netfilter,
-                socket(facts),
-                conntrack,
-            ],
+            families: choice::families(facts, way),
             notes,
         }
     }
@@ -296,7 +280,7 @@ impl Plan {
             if matches!(outcome, Outcome::Failed { .. }) {
                 family.choice = None;
                 family.degraded = Some(Degraded {
-                    what: without(family.kind).to_owned(),
+                    what: choice::without(family.kind).to_owned(),
                     remedy: "see the reason that the kernel gives for the program; report it with \
                              the output of `tracer doctor --json` if it is not clear"
                         .to_owned(),
@@ -315,7 +299,7 @@ impl Plan {
             .is_some_and(|f| f.choice.is_none() && f.otherwise.is_none());
         let conntrack = self.families.iter_mut().find(|f| f.kind == Kind::Conntrack);
         if let Some(family) = conntrack.filter(|family| gone && family.choice.is_some()) {
-            *family = no_conntrack_without_netfilter();
+            *family = choice::no_conntrack_without_netfilter();
         }
     }
 
@@ -330,231 +314,12 @@ impl Plan {
     }
 }
 
-/// What a family's absence means.
-fn without(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Devices => "packets are not seen at all",
-        Kind::Drops => "drops are not seen: a dropped packet ends without a verdict",
-        Kind::Consume => "the end of a packet that was used up is not seen",
-        Kind::Netfilter => {
-            "netfilter hooks are not seen: translations show only between devices, a drop by a \
-             rule only as a drop"
-        }
-        Kind::Socket => "delivery to a socket is not seen: a packet's last hop is its device",
-        Kind::Conntrack => {
-            "connections' tuples are not read: a flow that was translated before tracing began \
-             has only one of its tuples"
-        }
-    }
-}
-
 impl Family {
     /// Whether nothing works without it.
     #[must_use]
     pub fn is_needed(&self) -> bool {
         self.kind == Kind::Devices
     }
-}
-
-fn family(kind: Kind, choice: &str, why: String, steps: Vec<Step>) -> Family {
-    Family {
-        kind,
-        choice: Some(choice.to_owned()),
-        why,
-        degraded: None,
-        steps,
-        otherwise: None,
-    }
-}
-
-fn absent(kind: Kind, why: String, remedy: &str) -> Family {
-    Family {
-        kind,
-        choice: None,
-        why,
-        degraded: Some(Degraded {
-            what: without(kind).to_owned(),
-            remedy: remedy.to_owned(),
-        }),
-        steps: Vec::new(),
-        otherwise: None,
-    }
-}
-
-fn step(program: &str, target: Target) -> Step {
-    Step {
-        program: program.to_owned(),
-        target,
-        outcome: Outcome::Planned,
-    }
-}
-
-fn at(program: &str, tracepoint: &str) -> Step {
-    step(program, Target::Tracepoint(tracepoint.to_owned()))
-}
-
-fn devices(facts: &Facts) -> Family {
-    let lacks = |name: &&str| !facts.tracepoints.contains_key(*name);
-    let names = DEVICE_STEPS.map(|(_, tracepoint)| tracepoint);
-    let missing: Vec<&str> = names.into_iter().filter(lacks).collect();
-    if !missing.is_empty() {
-        let why = format!("this kernel has no tracepoint {}", missing.join(", "));
-        return absent(Kind::Devices, why, NEWER);
-    }
-    let steps = DEVICE_STEPS.map(|(program, tracepoint)| at(program, tracepoint));
-    let why = "they see every device of every network namespace".to_owned();
-    family(Kind::Devices, "tp_btf tracepoints", why, steps.to_vec())
-}
-
-fn drops(facts: &Facts) -> Family {
-    match facts.tracepoints.get(DROP) {
-        None => absent(
-            Kind::Drops,
-            format!("this kernel has no tracepoint {DROP}"),
-            NEWER,
-        ),
-        Some(3..) => family(
-            Kind::Drops,
-            "tp_btf kfree_skb with reason",
-            "the tracepoint gives the reason of a drop".to_owned(),
-            vec![at("drop_with_reason", DROP)],
-        ),
-        Some(_) => Family {
-            degraded: Some(Degraded {
-                what: "drops have no reason, only the kernel function that dropped".to_owned(),
-                remedy: "use a kernel from 5.17 on".to_owned(),
-            }),
-            ..family(
-                Kind::Drops,
-                "tp_btf kfree_skb",
-                "the tracepoint of this kernel gives no reason of a drop".to_owned(),
-                vec![at("drop_without_reason", DROP)],
-            )
-        },
-    }
-}
-
-fn consume(facts: &Facts) -> Family {
-    if facts.tracepoints.contains_key(CONSUME) {
-        let why = "it tells a packet's end from its address being used again".to_owned();
-        let steps = vec![at("consume", CONSUME)];
-        family(Kind::Consume, "tp_btf consume_skb", why, steps)
-    } else {
-        let why = format!("this kernel has no tracepoint {CONSUME}");
-        absent(Kind::Consume, why, NEWER)
-    }
-}
-
-fn netfilter(facts: &Facts, way: Option<NetfilterWay>) -> Family {
-    if !facts.netfilter_state {
-        let why = "this kernel's BTF does not describe struct nf_hook_state".to_owned();
-        return absent(Kind::Netfilter, why, "use a kernel with CONFIG_NETFILTER=y");
-    }
-    match way {
-        Some(NetfilterWay::Fentry) => netfilter_function(facts),
-        Some(NetfilterWay::Link) => netfilter_links(facts),
-        None if facts.netfilter_function => Family {
-            otherwise: Some(Box::new(netfilter_links(facts))),
-            ..netfilter_function(facts)
-        },
-        None => netfilter_links(facts),
-    }
-}
-
-fn netfilter_function(facts: &Facts) -> Family {
-    let kind = Kind::Netfilter;
-    if !facts.netfilter_function {
-        let why = format!("this kernel's BTF does not describe {HOOK_FUNCTION}");
-        return absent(kind, why, "use --netfilter link, on a kernel from 6.4 on");
-    }
-    let function = || HOOK_FUNCTION.to_owned();
-    family(
-        kind,
-        "fentry and fexit of nf_hook_slow",
-        "they see each hook of every network namespace, with its verdict".to_owned(),
-        vec![
-            step("netfilter_end", Target::FunctionEnd(function())),
-            step("netfilter_begin", Target::FunctionBegin(function())),
-        ],
-    )
-}
-
-fn netfilter_links(facts: &Facts) -> Family {
-    let kind = Kind::Netfilter;
-    if !facts.netfilter_links {
-        let why = "this kernel does not take BPF programs as netfilter functions".to_owned();
-        let remedy = "use a kernel from 6.4 on with CONFIG_NETFILTER_BPF_LINK=y";
-        return absent(kind, why, remedy);
-    }
-    let steps = ["netfilter_leave", "netfilter_enter"];
-    family(
-        kind,
-        "netfilter links",
-        "they see each hook before its first and after its last function, in the network \
-         namespaces that have rules"
-            .to_owned(),
-        steps
-            .map(|program| step(program, Target::NetfilterHooks))
-            .to_vec(),
-    )
-}
-
-fn socket(facts: &Facts) -> Family {
-    let kind = Kind::Socket;
-    let Some(cgroup) = &facts.cgroup else {
-        return absent(
-            kind,
-            "no cgroup v2 tree is mounted".to_owned(),
-            "mount one: mount -t cgroup2 none /sys/fs/cgroup/unified; in a container, mount the \
-             node's /sys/fs/cgroup",
-        );
-    };
-    let target = Target::CgroupIngress(cgroup.path.clone());
-    let why = format!(
-        "it sees what sockets take, for all processes below {}",
-        cgroup.path.display()
-    );
-    let steps = vec![step("socket_deliver", target)];
-    let mut family = family(kind, "cgroup_skb at the root of cgroup v2", why, steps);
-    if !cgroup.whole {
-        family.degraded = Some(Degraded {
-            what: format!(
-                "{} is only a part of the cgroup tree: delivery to processes outside of it is \
-                 not seen",
-                cgroup.path.display()
-            ),
-            remedy: "run in the node's cgroup namespace, or mount the node's /sys/fs/cgroup"
-                .to_owned(),
-        });
-    }
-    family
-}
-
-fn conntrack(facts: &Facts, netfilter: &Family) -> Family {
-    let kind = Kind::Conntrack;
-    if netfilter.choice.is_none() {
-        return no_conntrack_without_netfilter();
-    }
-    if !facts.conntrack {
-        let why = "struct nf_conn is not described by this kernel's BTF".to_owned();
-        let remedy = "load the module nf_conntrack before tracing (the kernel must be 5.11 or \
-                      newer for modules' BTF)";
-        return absent(kind, why, remedy);
-    }
-    family(
-        kind,
-        "read at netfilter hooks",
-        "the last hook of a path knows the connection".to_owned(),
-        Vec::new(),
-    )
-}
-
-fn no_conntrack_without_netfilter() -> Family {
-    absent(
-        Kind::Conntrack,
-        "connections are read at netfilter hooks, which are not seen".to_owned(),
-        "see netfilter",
-    )
 }
 
 /// Major and minor of `uname -r`.
