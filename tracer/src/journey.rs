@@ -19,7 +19,8 @@ use std::collections::{HashMap, VecDeque};
 use tracer_common::{
     hook,
     record::{
-        Conntrack, FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_FRAGMENT, FLAG_HAS_NETFILTER, FLAG_LOOPBACK, FLAG_NOT_LINEAR,
+        Conntrack, FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_FRAGMENT, FLAG_HAS_NETFILTER, FLAG_LOOPBACK,
+        FLAG_NOT_LINEAR,
     },
 };
 
@@ -267,6 +268,7 @@ impl Journeys {
         let copy = twin.branch(event, id)?;
         self.next_packet += 1;
         self.flight.insert_copy(skb, copy);
+        self.make_room(0);
         Some(skb)
     }
 
@@ -313,7 +315,10 @@ impl Journeys {
 
     /// Whether netfilter's hooks, where there are any, would be seen at the event's place.
     fn is_observed(&self, event: &Event) -> bool {
-        let since = self.observed.get(&NetnsId(event.record.netns)).or(self.observed_everywhere.as_ref());
+        let since = self
+            .observed
+            .get(&NetnsId(event.record.netns))
+            .or(self.observed_everywhere.as_ref());
         let seen = since.is_some_and(|since| *since <= event.record.time);
         // Seen everywhere does not mean that there is anything to see.
         let any = self.observed_everywhere.is_none()
@@ -322,13 +327,18 @@ impl Journeys {
         seen && any
     }
 
-    fn begin(&mut self, event: &Event, observed: bool) {
-        if self.flight.len() >= self.limits.packets
+    /// Gives the oldest packet out when there is no room for so many more.
+    fn make_room(&mut self, more: usize) {
+        if self.flight.len() + more > self.limits.packets
             && let Some(oldest) = self.flight.pop_oldest()
         {
             self.overflow.packets += 1;
             self.complete(oldest);
         }
+    }
+
+    fn begin(&mut self, event: &Event, observed: bool) {
+        self.make_room(1);
         let packet = self.new_packet(event);
         self.flight
             .insert(event.record.skb, InFlight::new(packet, event, observed));
