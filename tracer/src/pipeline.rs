@@ -93,7 +93,9 @@ impl<K: Sink> Pipeline<K> {
             Notice::NetfilterDetached { netns, .. } => {
                 self.journeys.netfilter_observed(NetnsId(*netns), None)
             }
-            Notice::NetfilterEverywhere { time } => self.journeys.netfilter_observed_everywhere(*time),
+            Notice::NetfilterEverywhere { time } => {
+                self.journeys.netfilter_observed_everywhere(*time)
+            }
             Notice::Loss(loss) => self.journeys.lost(loss.after),
             Notice::Statistics(statistics) => {
                 if self.when == When::AsTheyEnd && self.statistics.is_some() {

@@ -61,7 +61,7 @@ impl Session {
             Options {
                 filter: program,
                 sizes: args.sizes(),
-            netfilter: args.netfilter(),
+                netfilter: args.netfilter(),
             },
             node,
         )?;

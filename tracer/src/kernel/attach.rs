@@ -17,7 +17,8 @@ use std::{
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, FEntry, FExit, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, Program, ProgramError,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, FEntry, FExit, Program,
+        ProgramError,
     },
 };
 
@@ -30,7 +31,13 @@ use super::{
 /// Threads that load; the kernel's time is what they take.
 const LOADERS: usize = 4;
 /// In which order families are attached.
-const ORDER: [Kind; 5] = [Kind::Socket, Kind::Consume, Kind::Drops, Kind::Netfilter, Kind::Devices];
+const ORDER: [Kind; 5] = [
+    Kind::Socket,
+    Kind::Consume,
+    Kind::Drops,
+    Kind::Netfilter,
+    Kind::Devices,
+];
 
 /// What holds the programs in the kernel; dropping it detaches and unloads all but the netfilter
 /// programs, which have left for their links.
@@ -52,7 +59,7 @@ pub fn carry_out(plan: &mut Plan, mut ebpf: Ebpf, btf: &Btf) -> Attached {
         let before = loaded.keys().cloned().collect();
         loaded.extend(load_all(plan, &mut ebpf, btf, &before));
     }
-    let netfilter = take_netfilter(plan, &mut loaded);
+    let mut netfilter = take_netfilter(plan, &mut loaded);
     for kind in ORDER {
         let Some(family) = plan.family(kind).filter(|family| family.choice.is_some()) else {
             continue;
@@ -67,6 +74,12 @@ pub fn carry_out(plan: &mut Plan, mut ebpf: Ebpf, btf: &Btf) -> Attached {
             }
         }
     }
+    // A kernel may take a program and refuse to attach it.
+    if plan.fall_back() {
+        let before = loaded.keys().cloned().collect();
+        let mut more = load_all(plan, &mut ebpf, btf, &before);
+        netfilter = take_netfilter(plan, &mut more);
+    }
     Attached { ebpf, netfilter }
 }
 
@@ -80,7 +93,12 @@ struct Loaded {
 type Loads = BTreeMap<String, Result<Loaded, String>>;
 
 /// Loads every program of the plan that was not tried yet, notes failures, and returns how it went for each.
-fn load_all(plan: &mut Plan, ebpf: &mut Ebpf, btf: &Btf, loaded_before: &BTreeSet<String>) -> Loads {
+fn load_all(
+    plan: &mut Plan,
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    loaded_before: &BTreeSet<String>,
+) -> Loads {
     let prepared = Prepared::new(ebpf, OBJECT);
     let mut programs: BTreeMap<&str, &mut Program> = ebpf.programs_mut().collect();
     let jobs: Vec<Job<'_>> = plan

@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
 use super::{
     btf::{KernelBtf, Offsets},
-    plan::{Cgroup, Facts, TRACEPOINTS, cgroup_mount, HOOK_FUNCTION},
+    plan::{Cgroup, Facts, HOOK_FUNCTION, TRACEPOINTS, cgroup_mount},
 };
 
 /// The function that makes netfilter links, in kernels that have them.
@@ -22,7 +22,13 @@ pub fn gather(btf: &KernelBtf, offsets: &Offsets) -> Facts {
         tracepoints: TRACEPOINTS.into_iter().filter_map(arguments).collect(),
         netfilter_function: btf.has_function(HOOK_FUNCTION),
         netfilter_links: btf.has_function(LINK_FUNCTION),
-        netfilter_state: known(&["STATE_HOOK", "STATE_PF", "STATE_NET", "STATE_IN", "STATE_OUT"]),
+        netfilter_state: known(&[
+            "STATE_HOOK",
+            "STATE_PF",
+            "STATE_NET",
+            "STATE_IN",
+            "STATE_OUT",
+        ]),
         conntrack: known(&["SKB_NFCT", "CONN_STATUS", "CONN_TUPLES"]),
         cgroup: cgroup(),
         lockdown: lockdown(),

@@ -95,6 +95,11 @@ pub enum StartError {
     /// The device hooks cannot be attached.
     #[error("cannot attach to the devices' tracepoints: {0}; `tracer doctor` says more")]
     Devices(String),
+    /// The way of seeing netfilter's hooks that was asked for does not work here.
+    #[error(
+        "netfilter's hooks cannot be seen by {0:?}: {1}; without --netfilter the best way is taken"
+    )]
+    Netfilter(NetfilterWay, String),
     /// The system lacks something.
     #[error("cannot start reading events: {0}")]
     System(#[from] io::Error),
@@ -194,6 +199,9 @@ impl Live {
         } = attached;
         if plan.readiness() == Readiness::Impossible {
             return Err(StartError::Devices(impossible(&plan)));
+        }
+        if let Some((way, (_, reason))) = options.netfilter.zip(plan.failure(Kind::Netfilter)) {
+            return Err(StartError::Netfilter(way, reason.to_owned()));
         }
         let now = Instant::now();
         let everywhere = plan.sees_netfilter_everywhere();
