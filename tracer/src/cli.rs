@@ -51,11 +51,51 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(&args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("tracer: {error:#}");
+        eprintln!("tracer: {}", sentence(&error));
         match error.downcast_ref::<crate::command::Error>() {
             Some(error) => ExitCode::from(error.exit_code()),
             None if error.is::<Usage>() => ExitCode::from(USAGE),
             None => ExitCode::FAILURE,
         }
     })
+}
+
+/// An error with its causes. Most say their cause themselves; what was said is not said again.
+fn sentence(error: &anyhow::Error) -> String {
+    let mut sentence = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if sentence.is_empty() {
+            sentence = text;
+        } else if !sentence.contains(&text) {
+            sentence = format!("{sentence}: {text}");
+        }
+    }
+    sentence
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context as _, anyhow};
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let plain = Err::<(), _>(anyhow!("no such file")).context("cannot read x");
+        assert_eq!(
+            super::sentence(&plain.unwrap_err()),
+            "cannot read x: no such file"
+        );
+        let said =
+            Err::<(), _>(anyhow!("no such file")).context("cannot read x: no such file; mount it");
+        assert_eq!(
+            super::sentence(&said.unwrap_err()),
+            "cannot read x: no such file; mount it"
+        );
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory as _;
+        super::Cli::command().debug_assert();
+    }
 }

@@ -91,17 +91,17 @@ impl<K: Sink> Pipeline<K> {
                     .netfilter_observed(NetnsId(*netns), Some(*time));
             }
             Notice::NetfilterDetached { netns, .. } => {
-                self.journeys.netfilter_observed(NetnsId(*netns), None)
+                self.journeys.netfilter_observed(NetnsId(*netns), None);
             }
             Notice::NetfilterEverywhere { time } => {
-                self.journeys.netfilter_observed_everywhere(*time)
+                self.journeys.netfilter_observed_everywhere(*time);
             }
             Notice::Loss(loss) => self.journeys.lost(loss.after),
             Notice::Statistics(statistics) => {
                 if self.when == When::AsTheyEnd && self.statistics.is_some() {
                     self.sink.stats(&stats_report(statistics))?;
                 }
-                self.statistics = Some((**statistics).clone());
+                self.statistics = Some(**statistics);
             }
             Notice::Problem(problem) => self.problems.push(problem.clone()),
         }

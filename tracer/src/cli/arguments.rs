@@ -113,9 +113,14 @@ fn bytes(text: &str) -> Result<u32, String> {
     let number: u32 = number
         .parse()
         .map_err(|_| "give a number, with K, M or G if you like".to_owned())?;
-    number
-        .checked_mul(unit)
-        .ok_or_else(|| "that is more than 4 GiB".to_owned())
+    // What is too large for the type is out of range as well.
+    let ring = number.checked_mul(unit).unwrap_or(u32::MAX);
+    let sizes = Sizes {
+        ring,
+        ..Sizes::default()
+    };
+    sizes.check().map_err(|error| error.to_string())?;
+    Ok(ring)
 }
 
 /// Standard output, as text or JSON.
@@ -196,5 +201,7 @@ mod tests {
         assert!(bytes("M").is_err());
         assert!(bytes("8G").is_err());
         assert!(bytes("8µ").is_err());
+        assert!(bytes("1000").unwrap_err().contains("64 KiB"));
+        assert!(bytes("3M").unwrap_err().contains("power of two"));
     }
 }
