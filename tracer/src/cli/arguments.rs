@@ -114,7 +114,7 @@ fn bytes(text: &str) -> Result<u32, String> {
         .parse()
         .map_err(|_| "give a number, with K, M or G if you like".to_owned())?;
     // What is too large for the type is out of range as well.
-    let ring = number.checked_mul(unit).unwrap_or(u32::MAX);
+    let ring = number.saturating_mul(unit);
     let sizes = Sizes {
         ring,
         ..Sizes::default()
