@@ -8,6 +8,7 @@
 
 mod flight;
 mod flows;
+mod hop;
 pub mod model;
 mod path;
 mod state;
@@ -18,19 +19,14 @@ use std::collections::{HashMap, VecDeque};
 
 use tracer_common::{
     hook,
-    record::{
-        Conntrack, FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_FRAGMENT, FLAG_HAS_NETFILTER, FLAG_LOOPBACK,
-        FLAG_NOT_LINEAR,
-    },
+    record::{Conntrack, FLAG_HAS_NETFILTER},
 };
 
 use crate::event::{Event, Record};
 use flight::{Fingerprint, Flight, InFlight};
 use flows::{Flows, Membership};
-use model::{
-    Device, Direction, Dropped, Encapsulation, Flow, FlowId, Hole, Hop, NetnsId, Packet, PacketId,
-    Stage, Translation, TranslationKind, Transport, Verdict,
-};
+use hop::{add_hop, ip_length, note_drop, transport_of};
+use model::{Direction, Flow, FlowId, NetnsId, Packet, PacketId, Stage, Verdict};
 use path::Step;
 
 /// How much is kept at once.
@@ -499,199 +495,3 @@ impl Journeys {
 
 /// `SKB_DROP_REASON_NOT_SPECIFIED` and `SKB_CONSUMED` below it: numbers that every kernel shares.
 const NOT_SPECIFIED: u32 = 2;
-
-/// The IP packet's length: at queue and transmit, the buffer begins with the Ethernet header.
-fn ip_length(event: &Event) -> u32 {
-    const ETHERNET: u32 = 14;
-    match event.record.hook {
-        hook::DEVICE_QUEUE | hook::DEVICE_TRANSMIT => event.record.length.saturating_sub(ETHERNET),
-        _ => event.record.length,
-    }
-}
-
-fn transport_of(event: &Event) -> Transport {
-    let r = &event.record;
-    if r.flags & (FLAG_FRAGMENT | FLAG_NOT_LINEAR) != 0 {
-        return Transport::Other;
-    }
-    match r.protocol {
-        6 => Transport::Tcp {
-            flags: r.tcp_flags,
-            sequence: r.sequence,
-            acknowledgement: r.acknowledgement,
-        },
-        17 => Transport::Udp,
-        1 | 58 => {
-            let [.., kind, code] = r.acknowledgement.to_be_bytes();
-            let [.., high, low] = r.sequence.to_be_bytes();
-            Transport::Icmp {
-                kind,
-                code,
-                sequence: u16::from_be_bytes([high, low]),
-                quoted: event.quoted(),
-            }
-        }
-        _ => Transport::Other,
-    }
-}
-
-fn device_of(event: &Event) -> Option<Device> {
-    let r = &event.record;
-    let [a, b] = r.device_name;
-    let mut raw_name = [0; 16];
-    raw_name[..8].copy_from_slice(&a.to_ne_bytes());
-    raw_name[8..].copy_from_slice(&b.to_ne_bytes());
-    (r.ifindex != 0).then(|| Device {
-        ifindex: r.ifindex,
-        raw_name,
-        bridge: event.has(FLAG_BRIDGE),
-        bridge_port: event.has(FLAG_BRIDGE_PORT),
-        loopback: event.has(FLAG_LOOPBACK),
-    })
-}
-
-fn stage_of(event: &Event) -> Stage {
-    match Step::of(event) {
-        Step::Queue => Stage::DeviceQueue,
-        Step::Transmit | Step::Receive if event.has(FLAG_BRIDGE) => Stage::Bridge,
-        Step::Transmit => Stage::DeviceTransmit,
-        Step::Receive => Stage::DeviceReceive,
-        Step::Enter(stage) | Step::Leave(stage) => stage,
-        Step::Socket => Stage::Socket,
-        Step::Freed => Stage::Drop,
-    }
-}
-
-fn hop_of(event: &Event, stage: Stage, hole: Option<Hole>) -> Hop {
-    Hop {
-        time: event.record.time,
-        left: None,
-        stage,
-        netns: NetnsId(event.record.netns),
-        device: device_of(event),
-        tuple: event.tuple(),
-        translations: [None; 2],
-        encapsulation: event.outer().map(|other| Encapsulation {
-            vni: other.vni,
-            outer: other.tuple,
-        }),
-        hole,
-    }
-}
-
-fn push_hop(packet: &mut Packet, hop: Hop, limit: usize) {
-    if packet.hops.len() < limit {
-        packet.hops.push(hop);
-    } else {
-        packet.hops_cut += 1;
-    }
-}
-
-/// Adds the event to the packet's hops. A netfilter hook's end completes the hop that its
-/// beginning made, and gives what was translated between.
-fn add_hop(
-    packet: &mut Packet,
-    event: &Event,
-    hole: Option<Hole>,
-    limit: usize,
-) -> Option<(Stage, [Option<Translation>; 2])> {
-    let stage = stage_of(event);
-    let netns = NetnsId(event.record.netns);
-    match Step::of(event) {
-        Step::Leave(_) => {
-            let direction = packet.direction;
-            let open = packet
-                .hops
-                .last_mut()
-                .filter(|hop| hop.stage == stage && hop.netns == netns);
-            let Some(hop) = open else {
-                let mut hop = hop_of(event, stage, hole);
-                hop.left = Some(hop.time);
-                push_hop(packet, hop, limit);
-                return None;
-            };
-            hop.left = Some(event.record.time);
-            hop.translations = translations(&hop.tuple, event, direction);
-            return Some((stage, hop.translations));
-        }
-        Step::Enter(Stage::Prerouting) if event.has(FLAG_BRIDGE) => {
-            // br_netfilter: the port's packet is in the bridge, and the bridge runs the IP hooks.
-            let at_port = |hop: &Hop| {
-                hop.stage == Stage::DeviceReceive
-                    && hop.netns == netns
-                    && hop.device.is_some_and(|d| d.bridge_port)
-            };
-            if packet.hops.last().is_some_and(at_port) {
-                push_hop(packet, hop_of(event, Stage::Bridge, None), limit);
-            }
-        }
-        _ => {}
-    }
-    push_hop(packet, hop_of(event, stage, hole), limit);
-    None
-}
-
-fn translations(
-    before: &crate::event::Tuple,
-    event: &Event,
-    direction: Direction,
-) -> [Option<Translation>; 2] {
-    let after = event.tuple();
-    let original = direction == Direction::Original;
-    let made = |changed: bool, kind| {
-        changed.then_some(Translation {
-            kind,
-            from: *before,
-            to: after,
-        })
-    };
-    let (dnat, snat) = if original {
-        (
-            before.destination != after.destination,
-            before.source != after.source,
-        )
-    } else {
-        (
-            before.source != after.source,
-            before.destination != after.destination,
-        )
-    };
-    if original {
-        [
-            made(dnat, TranslationKind::Dnat),
-            made(snat, TranslationKind::Snat),
-        ]
-    } else {
-        [
-            made(dnat, TranslationKind::UnDnat),
-            made(snat, TranslationKind::UnSnat),
-        ]
-    }
-}
-
-/// Ends the packet with the drop, which stands as its last hop.
-fn note_drop(packet: &mut Packet, event: &Event, limit: usize) {
-    let (stage, netns) = packet
-        .hops
-        .last()
-        .map_or((Stage::Drop, NetnsId(event.record.netns)), |hop| {
-            (hop.stage, hop.netns)
-        });
-    packet.verdict = Verdict::Dropped;
-    packet.verdict_observed = true;
-    packet.dropped = Some(Dropped {
-        reason: event.record.reason,
-        location: event.record.detail,
-        stage,
-        netns,
-    });
-    let mut hop = hop_of(event, Stage::Drop, None);
-    // The device and with it the namespace may be gone from the buffer by then.
-    if let Some(last) = packet.hops.last() {
-        if event.record.netns == 0 {
-            hop.netns = last.netns;
-        }
-        hop.device = hop.device.or(last.device);
-    }
-    push_hop(packet, hop, limit);
-}

@@ -226,7 +226,7 @@ impl Flows {
         if let Some(entry) = self.by_id.get_mut(&id) {
             let side = direction as usize;
             entry.flow.packets[side] += 1;
-            entry.flow.bytes[side] += u64::from(super::ip_length(event));
+            entry.flow.bytes[side] += u64::from(super::hop::ip_length(event));
             entry.flow.last = event.record.time;
             entry.touched = true;
             entry.flow.state = entry.tcp.next(entry.flow.state, direction, transport);

@@ -6,7 +6,10 @@ mod walk;
 
 use walk::{CLIENT, NODE, SERVER, Walk, endpoint};
 
-use super::*;
+use super::{
+    model::{Hole, TranslationKind},
+    *,
+};
 use crate::event::Endpoint;
 
 const SYN: u8 = 2;
