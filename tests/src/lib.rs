@@ -7,3 +7,4 @@
 pub mod lab;
 pub mod ruleset;
 pub mod server;
+pub mod trace;

@@ -1,0 +1,14 @@
+//! The tracer as the end-to-end tests use it: run, read, and judged.
+//!
+//! [`process`] runs the built program as an operator does, [`json`] reads what it prints, strictly.
+//! [`path`] says which way a packet takes through a lab, from what is known of the kernel and of
+//! the lab's variant and never from what the tracer said; [`judge`] compares the two. [`witness`]
+//! asks tcpdump and conntrack about the same packets, [`remains`] what is left of a tracer in the
+//! kernel.
+
+pub mod json;
+pub mod judge;
+pub mod path;
+pub mod process;
+pub mod remains;
+pub mod witness;

@@ -1,0 +1,272 @@
+//! Running the built tracer as an operator does.
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::json::Trace;
+use crate::lab::Lab;
+
+/// Names the `tracer` to test.
+pub const TRACER_VARIABLE: &str = "TRACER_BIN";
+/// How long anything may take that normally takes a second or two.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// The tracer to test: what [`TRACER_VARIABLE`] says, else what was built beside this test.
+///
+/// # Errors
+/// When there is none.
+pub fn executable() -> anyhow::Result<PathBuf> {
+    if let Some(path) = std::env::var_os(TRACER_VARIABLE) {
+        return Ok(path.into());
+    }
+    let running = std::env::current_exe().context("cannot find the running executable")?;
+    // <target>/<profile>/deps/<test>
+    let target = running.ancestors().nth(3).context("no target directory")?;
+    ["release", "debug"]
+        .map(|profile| target.join(profile).join("tracer"))
+        .into_iter()
+        .find(|path| path.is_file())
+        .with_context(|| {
+            format!(
+                "no tracer to test: run `cargo build --release -p tracer`, or set {TRACER_VARIABLE}"
+            )
+        })
+}
+
+/// A command that runs the tracer.
+///
+/// # Errors
+/// As [`executable`].
+pub fn command<S: AsRef<std::ffi::OsStr>>(
+    arguments: impl IntoIterator<Item = S>,
+) -> anyhow::Result<Command> {
+    let mut command = Command::new(executable()?);
+    command.args(arguments).stdin(Stdio::null());
+    Ok(command)
+}
+
+/// What a tracer that has ended wrote, and how it ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Its output as JSON lines.
+    ///
+    /// # Errors
+    /// When a line is anything else.
+    pub fn trace(&self) -> anyhow::Result<Trace> {
+        Trace::read(self.stdout.lines()).with_context(|| format!("stderr: {}", self.stderr))
+    }
+}
+
+impl TryFrom<Output> for Ended {
+    type Error = anyhow::Error;
+
+    fn try_from(output: Output) -> anyhow::Result<Self> {
+        Ok(Self {
+            status: output.status,
+            stdout: String::from_utf8(output.stdout)?,
+            stderr: String::from_utf8(output.stderr)?,
+        })
+    }
+}
+
+/// Runs the tracer with those arguments to its end.
+///
+/// # Errors
+/// When it cannot be run; how it ends is for the caller to judge.
+pub fn run<S: AsRef<std::ffi::OsStr>>(
+    arguments: impl IntoIterator<Item = S>,
+) -> anyhow::Result<Ended> {
+    command(arguments)?.output()?.try_into()
+}
+
+/// A tracer that runs. Dropping it kills it.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+    stdout: Option<JoinHandle<String>>,
+    messages: Receiver<String>,
+    said: String,
+}
+
+impl Running {
+    /// Starts the command.
+    ///
+    /// # Errors
+    /// When it cannot be run.
+    pub fn start(mut command: Command) -> anyhow::Result<Self> {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot run the tracer")?;
+        let (Some(mut stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            bail!("the tracer has no output");
+        };
+        let (sender, messages) = mpsc::channel();
+        thread::spawn(move || forward_lines(stderr, &sender));
+        let stdout = thread::spawn(move || {
+            let mut text = String::new();
+            // What is no text is no JSON either: the reader of the text will say so.
+            let _ = stdout.read_to_string(&mut text);
+            text
+        });
+        Ok(Self {
+            child,
+            stdout: Some(stdout),
+            messages,
+            said: String::new(),
+        })
+    }
+
+    /// Starts `tracer watch` with those arguments and waits until it watches.
+    ///
+    /// # Errors
+    /// When it does not come to that: what it said.
+    pub fn watch<S: AsRef<std::ffi::OsStr>>(
+        arguments: impl IntoIterator<Item = S>,
+    ) -> anyhow::Result<Self> {
+        let mut command = command(["watch"])?;
+        command.args(arguments);
+        let mut running = Self::start(command)?;
+        running.wait_for("tracer: watching")?;
+        Ok(running)
+    }
+
+    /// Waits until a line with that text comes on stderr, and returns it.
+    ///
+    /// # Errors
+    /// When none comes: what came instead.
+    pub fn wait_for(&mut self, text: &str) -> anyhow::Result<String> {
+        let limit = Instant::now() + LIMIT;
+        loop {
+            let left = limit.saturating_duration_since(Instant::now());
+            let Ok(line) = self.messages.recv_timeout(left) else {
+                bail!("the tracer did not say {text:?} but: {}", self.said);
+            };
+            self.said += &line;
+            self.said.push('\n');
+            if line.contains(text) {
+                return Ok(line);
+            }
+        }
+    }
+
+    /// Its process.
+    ///
+    /// # Panics
+    /// Never: a child has a pid.
+    #[must_use]
+    pub fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// When it has ended and was waited for.
+    pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
+        kill_process(self.pid(), signal).context("the tracer is gone")
+    }
+
+    /// Interrupts it as Ctrl-C does and waits for its end.
+    ///
+    /// # Errors
+    /// As [`Self::wait`].
+    pub fn interrupt(self) -> anyhow::Result<Ended> {
+        self.signal(Signal::INT)?;
+        self.wait()
+    }
+
+    /// Interrupts a watching tracer and returns what it saw.
+    ///
+    /// # Errors
+    /// As [`Self::wait`], and when it fails or prints something else than JSON lines.
+    pub fn stop(self) -> anyhow::Result<Trace> {
+        let ended = self.interrupt()?;
+        ensure!(ended.status.success(), "{}: {}", ended.status, ended.stderr);
+        ended.trace()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// When it does not end within [`LIMIT`].
+    pub fn wait(mut self) -> anyhow::Result<Ended> {
+        let limit = Instant::now() + LIMIT;
+        let status = loop {
+            if let Some(status) = self.child.try_wait()? {
+                break status;
+            }
+            ensure!(Instant::now() < limit, "the tracer does not end");
+            thread::sleep(Duration::from_millis(5));
+        };
+        // Whoever inherited its output keeps the pipes open, so not until they are closed.
+        let reader = self.stdout.take().context("waited for already")?;
+        let stdout = reader.join().ok().context("the output's reader panicked")?;
+        let mut stderr = std::mem::take(&mut self.said);
+        for line in &self.messages {
+            stderr += &line;
+            stderr.push('\n');
+        }
+        Ok(Ended {
+            status,
+            stdout,
+            stderr,
+        })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn forward_lines(from: impl Read, to: &mpsc::Sender<String>) {
+    let mut lines = BufReader::new(from).lines().map_while(Result::ok);
+    while let Some(line) = lines.next()
+        && to.send(line).is_ok()
+    {}
+}
+
+/// A filter for everything in a lab.
+#[must_use]
+pub fn whole_lab(lab: &Lab) -> String {
+    let mut names = vec![lab.netns("switch"), lab.outside().netns.clone()];
+    names.extend(lab.nodes().iter().map(|node| node.netns.clone()));
+    names.extend(lab.pods().iter().map(|pod| pod.netns.clone()));
+    let terms: Vec<String> = names.iter().map(|name| format!("netns {name}")).collect();
+    terms.join(" or ")
+}
+
+/// Waits until the condition holds.
+///
+/// # Errors
+/// When it does not within [`LIMIT`], with what it said last; and the condition's own.
+pub fn wait_until(mut unmet: impl FnMut() -> anyhow::Result<Option<String>>) -> anyhow::Result<()> {
+    let limit = Instant::now() + LIMIT;
+    loop {
+        match unmet()? {
+            None => return Ok(()),
+            Some(what) if Instant::now() > limit => bail!("{what}"),
+            Some(_) => thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! The tracer, end to end: real traffic of real clients through a lab's real rules, traced by the
+//! built program, and every hop compared with what the kernel does.
+//!
+//! The program is the one that the environment variable `TRACER_BIN` names. Needs root. Several
+//! labs have the same addresses and stand on one kernel, so tests tell their own flows by namespace
+//! and by ports that no other test uses.
+
+/// Ends the test with success, saying why, where no lab can be raised.
+macro_rules! needs_a_lab {
+    () => {
+        if let Some(reason) = tracer_tests::lab::requirement::unavailable() {
+            eprintln!("skipped: {reason}");
+            return Ok(());
+        }
+    };
+}
+
+#[path = "journeys/connection.rs"]
+mod connection;
+#[path = "journeys/paths.rs"]
+mod paths;
+#[path = "journeys/variants.rs"]
+mod variants;
