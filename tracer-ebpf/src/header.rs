@@ -208,13 +208,13 @@ impl Header {
                 (*to).ttl = ip.ttl;
                 (*to).ip_id = u32::from(u16::from_be_bytes(ip.id));
                 body = u32::from(u16::from_be_bytes(ip.tot_len))
-                    .wrapping_sub(self.transport_at as u32);
+                    .saturating_sub(self.transport_at as u32);
             } else {
                 let ip = &*self.ip.as_ptr().cast::<Ipv6Hdr>();
                 (*to).ttl = ip.hop_limit;
                 (*to).ip_id = u32::from_be_bytes(ip.vcf) & 0xf_ffff;
                 body = (u32::from(u16::from_be_bytes(ip.payload_len)) + Ipv6Hdr::LEN as u32)
-                    .wrapping_sub(self.transport_at as u32);
+                    .saturating_sub(self.transport_at as u32);
             }
             (*to).source = self.tuple.source;
             (*to).destination = self.tuple.destination;
@@ -245,16 +245,16 @@ impl Header {
                     (*to).sequence = u32::from_be_bytes(tcp.seq);
                     (*to).acknowledgement = u32::from_be_bytes(tcp.ack_seq);
                     (*to).tcp_flags = t[13];
-                    (*to).payload = body.wrapping_sub(u32::from(t[12] >> 4) * 4);
+                    (*to).payload = body.saturating_sub(u32::from(t[12] >> 4) * 4);
                 }
                 // Packets of one UDP flow differ in nothing else that NAT leaves alone.
                 UDP => {
-                    (*to).payload = body.wrapping_sub(UdpHdr::LEN as u32);
+                    (*to).payload = body.saturating_sub(UdpHdr::LEN as u32);
                     (*to).sequence = u32::from_be_bytes([t[8], t[9], t[10], t[11]]);
                     (*to).acknowledgement = u32::from_be_bytes([t[12], t[13], t[14], t[15]]);
                 }
                 ICMP | ICMPV6 => {
-                    (*to).payload = body.wrapping_sub(UdpHdr::LEN as u32);
+                    (*to).payload = body.saturating_sub(UdpHdr::LEN as u32);
                     (*to).sequence = u32::from(u16::from_be_bytes([t[6], t[7]]));
                     (*to).acknowledgement = (u32::from(t[0]) << 8) | u32::from(t[1]);
                 }

@@ -256,12 +256,14 @@ impl Journeys {
         None
     }
 
-    /// A copy of a packet under way, which goes on at an address of its own.
+    /// A copy or a segment of a packet under way, which goes on at an address of its own.
     fn copied(&mut self, event: &Event) -> Option<u64> {
         let skb = event.record.skb;
         let id = PacketId(self.next_packet + 1);
-        let (_, twin) = self.flight.twin(&Fingerprint::of(event))?;
-        let copy = twin.branch(event, id)?;
+        let twin = self.flight.twin(&Fingerprint::of(event));
+        let copy = twin
+            .and_then(|(_, twin)| twin.branch(event, id))
+            .or_else(|| self.flight.segment(event, id))?;
         self.next_packet += 1;
         self.flight.insert_copy(skb, copy);
         self.make_room(0);
@@ -304,6 +306,9 @@ impl Journeys {
             }
         }
         self.place_ends(member, event, known.is_none());
+        if Step::of(event) == Step::Queue {
+            self.flight.queued(skb, event);
+        }
         if Step::of(event) == Step::Socket {
             self.flight.deliver(skb, event.record.time);
         }
@@ -443,14 +448,19 @@ impl Journeys {
     fn consumed(&mut self, event: &Event) {
         let skb = event.record.skb;
         let fingerprint = Fingerprint::of(event);
-        if self
+        let here = self
             .flight
             .get_mut(skb)
-            .is_some_and(|packet| packet.fingerprint == fingerprint)
-            && let Some(mut packet) = self.flight.remove(skb)
-        {
-            packet.packet.verdict_observed = true;
-            self.complete(packet);
+            .filter(|packet| packet.fingerprint == fingerprint);
+        match here.map(|packet| packet.before.step) {
+            Some(Step::Queue) => self.flight.used(skb, event.record.time),
+            Some(_) => {
+                if let Some(mut packet) = self.flight.remove(skb) {
+                    packet.packet.verdict_observed = true;
+                    self.complete(packet);
+                }
+            }
+            None => {}
         }
     }
 

@@ -10,7 +10,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::{
-    model::{Packet, PacketId},
+    model::{Packet, PacketId, Transport},
     path::{self, Before, Step},
 };
 use crate::event::{Event, Tuple};
@@ -89,6 +89,10 @@ pub(super) struct InFlight {
     pub(super) at_physical: bool,
     /// The packet that this one and its copies come from: copies share it.
     pub(super) origin: PacketId,
+    /// Freed as used, where its segments may yet go on.
+    pub(super) used: bool,
+    /// The queue that it was handed to last.
+    queue: Option<Queue>,
     first: First,
     /// The events so far, each with the number of hops after it: where a copy may branch off.
     trail: Vec<(Before, usize)>,
@@ -98,6 +102,8 @@ impl InFlight {
     pub(super) fn new(packet: Packet, event: &Event, observed: bool) -> Self {
         Self {
             origin: packet.id,
+            used: false,
+            queue: None,
             trail: Vec::with_capacity(32),
             packet,
             fingerprint: Fingerprint::of(event),
@@ -138,16 +144,63 @@ impl InFlight {
             delivered: None,
             at_physical: false,
             origin: self.origin,
+            used: false,
+            queue: None,
             first: self.first,
             trail: self.trail.get(..=at)?.to_vec(),
         })
+    }
+
+    /// The segment of this large packet that the event is of: between a device's queue and its
+    /// driver, what the device cannot cut itself is cut in software.
+    fn segment(&self, event: &Event, id: PacketId) -> Option<Self> {
+        let r = &event.record;
+        let mut segment = self.branch(event, id)?;
+        if let Transport::Tcp {
+            flags, sequence, ..
+        } = &mut segment.packet.transport
+        {
+            let offset = r.sequence.wrapping_sub(*sequence);
+            if offset >= self.packet.payload {
+                return None;
+            }
+            (*flags, *sequence) = (r.tcp_flags, r.sequence);
+        }
+        if r.payload >= self.packet.payload {
+            return None;
+        }
+        let cut = self.packet.payload - r.payload;
+        segment.packet.payload = r.payload;
+        segment.packet.length = self.packet.length.saturating_sub(cut);
+        segment.fingerprint = Fingerprint::of(event);
+        Some(segment)
     }
 
     /// Whether the event, at this packet's address, is of this packet.
     pub(super) fn goes_on_with(&self, event: &Event) -> bool {
         self.fingerprint == Fingerprint::of(event)
             && self.delivered.is_none()
+            && !self.used
             && self.first != First::of(event)
+    }
+}
+
+/// A device's queue and what was handed to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Queue {
+    netns: u32,
+    ifindex: u32,
+    tuple: Tuple,
+}
+
+impl Queue {
+    fn of(event: &Event) -> Self {
+        let r = &event.record;
+        Self {
+            netns: r.netns,
+            ifindex: r.ifindex,
+            tuple: event.tuple(),
+        }
     }
 }
 
@@ -175,6 +228,8 @@ pub(super) struct Flight {
     copies: HashMap<PacketId, Copies>,
     by_skb: HashMap<u64, InFlight>,
     by_fingerprint: HashMap<Fingerprint, u64>,
+    /// What each queue was handed last, until that is over.
+    by_queue: HashMap<Queue, u64>,
     /// In order of time: a packet once delivered, and every packet by its last event.
     delivered: VecDeque<Deadline>,
     waiting: VecDeque<Deadline>,
@@ -213,7 +268,48 @@ impl Flight {
         if self.by_fingerprint.get(&packet.fingerprint) == Some(&skb) {
             self.by_fingerprint.remove(&packet.fingerprint);
         }
+        if let Some(queue) = &packet.queue
+            && self.by_queue.get(queue) == Some(&skb)
+        {
+            self.by_queue.remove(queue);
+        }
         Some(packet)
+    }
+
+    /// Notes that the packet was handed to a device's queue.
+    pub(super) fn queued(&mut self, skb: u64, event: &Event) {
+        let Some(packet) = self.by_skb.get_mut(&skb) else {
+            return;
+        };
+        let queue = Queue::of(event);
+        if let Some(before) = packet.queue.replace(queue)
+            && before != queue
+            && self.by_queue.get(&before) == Some(&skb)
+        {
+            self.by_queue.remove(&before);
+        }
+        self.by_queue.insert(queue, skb);
+    }
+
+    /// The segment that the event is of, when it is of one of a packet in the device's queue.
+    pub(super) fn segment(&self, event: &Event, id: PacketId) -> Option<InFlight> {
+        if Step::of(event) != Step::Transmit {
+            return None;
+        }
+        let skb = self.by_queue.get(&Queue::of(event))?;
+        self.by_skb.get(skb)?.segment(event, id)
+    }
+
+    /// Notes that a packet was freed in a device's queue, so that only its segments go on.
+    pub(super) fn used(&mut self, skb: u64, time: u64) {
+        if let Some(packet) = self.by_skb.get_mut(&skb) {
+            packet.used = true;
+            self.delivered.push_back(Deadline {
+                time,
+                skb,
+                id: packet.packet.id,
+            });
+        }
     }
 
     /// Adds a copy of a packet.

@@ -154,3 +154,28 @@ fn a_tunnel_sends_a_packet_through_its_first_hook_again_and_it_stays_one() {
     let packets = run(&mut engine(), &walk.take());
     assert_eq!((packets.len(), packets[0].holes()), (1, 0));
 }
+
+#[test]
+fn segments_cut_in_software_go_on_from_the_queue_and_the_whole_is_not_one_more() {
+    let mut walk = Walk::new();
+    walk.begin(client(), backend(), ACK, 1000);
+    walk.payload(3000);
+    walk.device(hook::DEVICE_QUEUE, CLIENT, "eth0", 2, 0);
+    walk.consume();
+    for n in 0..3 {
+        walk.begin(client(), backend(), ACK, 1000 + n * 1000);
+        walk.payload(1000);
+        walk.device(hook::DEVICE_TRANSMIT, CLIENT, "eth0", 2, 0);
+        walk.device(hook::DEVICE_RECEIVE, SERVER, "eth0", 2, 0);
+        walk.socket(SERVER);
+    }
+    let mut journeys = engine();
+    let packets = run(&mut journeys, &walk.take());
+    assert_eq!(packets.len(), 3);
+    for packet in &packets {
+        assert_eq!((packet.verdict, packet.holes()), (Verdict::Delivered, 0));
+        assert_eq!((packet.hops.len(), packet.payload), (4, 1000));
+    }
+    // One packet was sent, as far as the sender knows.
+    assert_eq!(journeys.flows()[0].packets, [1, 0]);
+}

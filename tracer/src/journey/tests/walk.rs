@@ -140,6 +140,11 @@ impl Walk {
         self.packet.record.conntrack = conntrack;
     }
 
+    pub(super) fn payload(&mut self, bytes: u32) {
+        self.packet.record.payload = bytes;
+        self.packet.record.length = 40 + bytes;
+    }
+
     /// Puts a VXLAN tunnel around the packet.
     pub(super) fn encapsulate(&mut self) {
         let (source, destination) = (
