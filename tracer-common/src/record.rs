@@ -48,7 +48,8 @@ pub struct Event {
     pub length: u32,
     /// The transport payload's bytes.
     pub payload: u32,
-    /// TCP: sequence number. UDP: the first four payload bytes. ICMP: the echo's sequence number.
+    /// TCP: sequence number. UDP: the first four payload bytes of eight or more. ICMP: the echo's
+    /// sequence number.
     pub sequence: u32,
     /// TCP: acknowledgement number. UDP: the next four payload bytes. ICMP: type << 8 | code.
     pub acknowledgement: u32,

@@ -82,6 +82,8 @@ pub(crate) struct Header {
     pub(crate) transport_at: u64,
     /// [`FLAG_FRAGMENT`], [`FLAG_NOT_LINEAR`].
     pub(crate) flags: u64,
+    /// Where the linear part ends, from the transport header on.
+    linear: u64,
 }
 
 /// Reads the headers at kernel address `at`; `end` is the end of the buffer's linear part.
@@ -124,6 +126,7 @@ pub(crate) fn read(at: u64, end: u64, out: &mut Header) -> u64 {
     if !memory::fill(&mut out.transport, at + out.transport_at) {
         return 0;
     }
+    out.linear = end.wrapping_sub(at + out.transport_at);
     out.flags = 0;
     if fragment != 0 {
         out.flags = u64::from(FLAG_FRAGMENT);
@@ -139,6 +142,7 @@ pub(crate) fn read(at: u64, end: u64, out: &mut Header) -> u64 {
     out.version = memory::forget(out.version, noise);
     out.transport_at = memory::forget(out.transport_at, noise);
     out.flags = memory::forget(out.flags, noise);
+    out.linear = memory::forget(out.linear, noise);
     out.tuple.ends = memory::forget(out.tuple.ends, noise);
     out.tuple.source[0] = memory::forget(out.tuple.source[0], noise);
     out.tuple.destination[0] = memory::forget(out.tuple.destination[0], noise);
@@ -250,8 +254,11 @@ impl Header {
                 // Packets of one UDP flow differ in nothing else that NAT leaves alone.
                 UDP => {
                     (*to).payload = body.saturating_sub(UdpHdr::LEN as u32);
-                    (*to).sequence = u32::from_be_bytes([t[8], t[9], t[10], t[11]]);
-                    (*to).acknowledgement = u32::from_be_bytes([t[12], t[13], t[14], t[15]]);
+                    // Only what is payload, and is there: what lies behind changes on the way.
+                    if (*to).payload >= 8 && self.linear >= 16 {
+                        (*to).sequence = u32::from_be_bytes([t[8], t[9], t[10], t[11]]);
+                        (*to).acknowledgement = u32::from_be_bytes([t[12], t[13], t[14], t[15]]);
+                    }
                 }
                 ICMP | ICMPV6 => {
                     (*to).payload = body.saturating_sub(UdpHdr::LEN as u32);

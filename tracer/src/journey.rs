@@ -19,14 +19,14 @@ use std::collections::{HashMap, VecDeque};
 
 use tracer_common::{
     hook,
-    record::{Conntrack, FLAG_HAS_NETFILTER},
+    record::{Conntrack, FLAG_FRAGMENT, FLAG_HAS_NETFILTER},
 };
 
 use crate::event::{Event, Record};
 use flight::{Fingerprint, Flight, InFlight};
 use flows::{Flows, Membership};
 use hop::{add_hop, ip_length, note_drop, transport_of};
-use model::{Direction, Flow, FlowId, NetnsId, Packet, PacketId, Stage, Verdict};
+use model::{Direction, Flow, FlowId, NetnsId, Packet, PacketId, Stage, Transport, Verdict};
 use path::Step;
 
 /// How much is kept at once.
@@ -43,9 +43,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            packets: 1 << 14,
+            packets: 1 << 12,
             hops: 256,
-            flows: 1 << 16,
+            flows: 1 << 14,
         }
     }
 }
@@ -80,8 +80,6 @@ pub struct Reasons {
     /// What is freed with these after a socket took it was not dropped: a closing socket empties
     /// its queue.
     pub after_delivery: Vec<u32>,
-    /// A copy that a bridge flooded to somebody else ends with these.
-    pub not_for_us: Vec<u32>,
 }
 
 impl Reasons {
@@ -92,7 +90,6 @@ impl Reasons {
         Self {
             // A raw socket takes a copy, and no other socket wants the packet.
             after_delivery: numbers(&["QUEUE_PURGE", "SOCKET_CLOSE", "NO_SOCKET"]),
-            not_for_us: numbers(&["OTHERHOST"]),
         }
     }
 }
@@ -270,7 +267,18 @@ impl Journeys {
         Some(skb)
     }
 
+    /// Another socket takes a packet that one has taken: raw and multicast sockets take copies.
+    fn is_taken_again(&mut self, event: &Event) -> bool {
+        let taken = |packet: &mut InFlight| {
+            packet.delivered.is_some() && packet.fingerprint == Fingerprint::of(event)
+        };
+        Step::of(event) == Step::Socket && self.flight.get_mut(event.record.skb).is_some_and(taken)
+    }
+
     fn passed(&mut self, event: &Event) {
+        if self.is_taken_again(event) {
+            return;
+        }
         let observed = self.is_observed(event);
         let known = self.current(event).or_else(|| self.copied(event));
         let (skb, hole) = match known {
@@ -383,6 +391,8 @@ impl Journeys {
         let (tuple, netns, step) = (event.tuple(), NetnsId(event.record.netns), Step::of(event));
         // A reset or an ICMP error may be somebody else's word for an end that is not there.
         let own_word = event.quoted().is_none() && event.record.tcp_flags & 4 == 0;
+        // A later fragment has no ports, so its flow is that of all that such fragments belong to.
+        let first = first && !event.has(FLAG_FRAGMENT);
         let starts_here = first && matches!(step, Step::Queue | Step::Enter(Stage::Output));
         match (member.direction, step) {
             (Direction::Original, _) if starts_here => flow.client_netns = Some(netns),
@@ -408,23 +418,49 @@ impl Journeys {
             .flight
             .get_mut(skb)
             .filter(|packet| packet.fingerprint == fingerprint);
-        match here.map(|packet| packet.delivered) {
-            Some(Some(_)) if self.reasons.after_delivery.contains(&event.record.reason) => {
-                if let Some(packet) = self.flight.remove(skb) {
-                    self.complete(packet);
-                }
-            }
-            Some(_) => {
-                if let Some(mut packet) = self.flight.remove(skb) {
-                    note_drop(&mut packet.packet, event, self.limits.hops);
-                    self.complete(packet);
-                }
-            }
+        let Some(packet) = here else {
             // A copy of a packet that is under way elsewhere: a clone for ARP, for a capture, for a
             // port that did not want it.
-            None if self.flight.twin(&fingerprint).is_some() => {}
-            None => self.dropped_unseen(event),
+            if self.flight.twin(&fingerprint).is_none() {
+                self.dropped_unseen(event);
+            }
+            return;
+        };
+        let delivered = packet.delivered.is_some();
+        let (flow, direction) = (packet.packet.flow, packet.packet.direction);
+        let (step, transport) = (packet.before.step, packet.packet.transport);
+        let used = if delivered {
+            self.reasons.after_delivery.contains(&event.record.reason)
+        } else {
+            event.record.reason <= NOT_SPECIFIED
+                && (self.is_taken_by_tcp(flow, direction, step, &transport)
+                    || event.has(FLAG_FRAGMENT))
+        };
+        let Some(mut packet) = self.flight.remove(skb) else {
+            return;
+        };
+        if used {
+            packet.packet.verdict_observed = true;
+            packet.taken = true;
+        } else {
+            note_drop(&mut packet.packet, event, self.limits.hops);
         }
+        self.complete(packet);
+    }
+
+    /// Whether TCP used a packet that it then frees without giving a reason: what comes for a
+    /// connection in TIME-WAIT is answered without a socket (`tcp_v4_rcv`, 5.10 to 6.18). The end
+    /// that is there has sent its FIN before.
+    fn is_taken_by_tcp(
+        &self,
+        flow: FlowId,
+        direction: Direction,
+        step: Step,
+        transport: &Transport,
+    ) -> bool {
+        matches!(transport, Transport::Tcp { .. })
+            && matches!(step, Step::Receive | Step::Leave(Stage::Input))
+            && self.flows.receiver_has_finished(flow, direction)
     }
 
     /// A drop of a packet without any hop before: dropped where no hook is, or the free of what a
@@ -471,12 +507,14 @@ impl Journeys {
             at_physical,
             before,
             origin,
+            taken,
             ..
         } = in_flight;
         if packet.dropped.is_none() {
             let freed = packet.verdict_observed;
             packet.verdict = match before.step {
-                _ if delivered.is_some() => Verdict::Delivered,
+                // A later fragment is taken for reassembly.
+                _ if delivered.is_some() || taken => Verdict::Delivered,
                 _ if at_physical => Verdict::Left,
                 // What the stack takes and nobody sees dropped, forwarded or queued, it used.
                 Step::Receive if !before.observed => Verdict::Delivered,
@@ -486,16 +524,18 @@ impl Journeys {
             packet.verdict_observed =
                 delivered.is_some() || freed && packet.verdict != Verdict::Unknown;
         }
-        let flooded = packet
-            .dropped
-            .is_some_and(|d| self.reasons.not_for_us.contains(&d.reason));
-        if self
-            .flight
-            .is_spare(origin, flooded || packet.verdict == Verdict::Unknown)
-        {
+        // Of several copies the one that arrives is the packet; the others are worth a journey only
+        // when none does.
+        let arrived = matches!(packet.verdict, Verdict::Delivered | Verdict::Left);
+        if self.flight.is_spare(origin, !arrived) {
             return;
         }
         if let Some(flow) = self.flows.get_mut(packet.flow) {
+            let last = packet
+                .hops
+                .last()
+                .map_or(0, |hop| hop.left.unwrap_or(hop.time));
+            flow.last = flow.last.max(last);
             flow.drops += u64::from(packet.verdict == Verdict::Dropped);
             flow.holes += u64::from(packet.holes());
         }

@@ -22,8 +22,10 @@ use crate::{
     source::{self, Batch, Notice, Statistics},
 };
 
-/// How many packets are held for the end, and flows whose fate is noted.
-const HELD: usize = 100_000;
+/// How many hops of packets are held for the end: some 100 MB.
+const HELD_HOPS: usize = 200_000;
+/// How many flows are held for the end.
+const HELD_FLOWS: usize = 1 << 14;
 
 /// When journeys are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub struct Pipeline<K> {
     sink: K,
     /// For the end: packets by flow, and flows that were over before.
     held: BTreeMap<FlowId, Vec<Packet>>,
-    held_packets: usize,
+    held_hops: usize,
     over: BTreeMap<FlowId, Flow>,
     not_held: u64,
     statistics: Option<Statistics>,
@@ -61,7 +63,7 @@ impl<K: Sink> Pipeline<K> {
             when,
             sink,
             held: BTreeMap::new(),
-            held_packets: 0,
+            held_hops: 0,
             over: BTreeMap::new(),
             not_held: 0,
             statistics: None,
@@ -204,8 +206,10 @@ impl<K: Sink> Pipeline<K> {
                         self.show(&packet, known)?;
                     }
                 }
-                When::AtTheEnd if self.held_packets < HELD => {
-                    self.held_packets += 1;
+                When::AtTheEnd if self.held_hops < HELD_HOPS => {
+                    self.held_hops += packet.hops.len();
+                    let mut packet = packet;
+                    packet.hops.shrink_to_fit();
                     self.held.entry(packet.flow).or_default().push(packet);
                 }
                 When::AtTheEnd => self.not_held += 1,
@@ -226,7 +230,7 @@ impl<K: Sink> Pipeline<K> {
         match self.when {
             When::AsTheyEnd => self.sink.flow(&known.flow(&flow)),
             When::AtTheEnd => {
-                if self.over.len() < HELD {
+                if self.over.len() < HELD_FLOWS {
                     self.over.insert(flow.id, flow);
                 }
                 Ok(())

@@ -18,6 +18,9 @@ use crate::event::{Event, Tuple};
 /// How many events of a packet are kept for copies to branch off.
 const TRAIL: usize = 128;
 
+/// The IP protocol number.
+const TCP: u8 = 6;
+
 /// What of a packet neither NAT nor routing changes. UDP's first payload bytes stand where TCP has
 /// its numbers (see `record::Event`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,7 +43,8 @@ impl Fingerprint {
             sequence: r.sequence,
             acknowledgement: r.acknowledgement,
             ip_id: r.ip_id,
-            payload: r.payload,
+            // Reassembly changes it; what TCP merges or cuts is another segment.
+            payload: if r.protocol == TCP { r.payload } else { 0 },
             protocol: r.protocol,
             tcp_flags: r.tcp_flags,
             ip_version: r.ip_version,
@@ -89,6 +93,8 @@ pub(super) struct InFlight {
     pub(super) at_physical: bool,
     /// The packet that this one and its copies come from: copies share it.
     pub(super) origin: PacketId,
+    /// The kernel used it and said so by freeing it.
+    pub(super) taken: bool,
     /// Freed as used, where its segments may yet go on.
     pub(super) used: bool,
     /// The queue that it was handed to last.
@@ -102,6 +108,7 @@ impl InFlight {
     pub(super) fn new(packet: Packet, event: &Event, observed: bool) -> Self {
         Self {
             origin: packet.id,
+            taken: false,
             used: false,
             queue: None,
             trail: Vec::with_capacity(32),
@@ -144,6 +151,7 @@ impl InFlight {
             delivered: None,
             at_physical: false,
             origin: self.origin,
+            taken: false,
             used: false,
             queue: None,
             first: self.first,

@@ -20,7 +20,7 @@ use super::{
 use crate::event::{Endpoint, Event, Tuple};
 
 /// How many distinct places and tuples of a flow are kept for filters.
-const SUBJECTS: usize = 96;
+const SUBJECTS: usize = 64;
 /// How many names a flow may be known by: more than any real path has.
 const ALIASES: usize = 64;
 /// How many translations of a flow are kept.
@@ -116,6 +116,17 @@ impl Flows {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
         self.by_id.values().map(|entry| &entry.flow)
+    }
+
+    /// Whether the end that gets packets of that direction has sent its FIN.
+    pub(super) fn receiver_has_finished(&self, id: FlowId, direction: Direction) -> bool {
+        let sender = match direction {
+            Direction::Original => Direction::Reply,
+            Direction::Reply => Direction::Original,
+        };
+        self.by_id
+            .get(&id)
+            .is_some_and(|entry| entry.tcp.has_finished(sender))
     }
 
     /// The flow that a packet beginning with this event belongs to; a new one where none is known.

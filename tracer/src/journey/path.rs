@@ -7,7 +7,7 @@
 
 use tracer_common::{
     hook,
-    record::{FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_HAS_NETFILTER, FLAG_PHYSICAL},
+    record::{FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_FRAGMENT, FLAG_HAS_NETFILTER, FLAG_PHYSICAL},
 };
 
 use super::model::{Hole, NetnsId, Stage};
@@ -96,6 +96,11 @@ pub(super) fn beginning(first: &Event) -> Option<Hole> {
 /// What is missing between two events of a packet.
 pub(super) fn between(before: &Before, next: &Event) -> Option<Hole> {
     let step = Step::of(next);
+    // Conntrack keeps later fragments until the packet is whole; the hooks then see that, and the
+    // fragments come out again behind them.
+    if next.has(FLAG_FRAGMENT) && matches!(before.step, Step::Enter(_)) {
+        return None;
+    }
     if let Step::Leave(stage) = step
         && before.step != Step::Enter(stage)
     {
@@ -124,6 +129,8 @@ pub(super) fn may_branch(before: &Before, event: &Event) -> bool {
         (Step::Receive, Step::Queue) => here && before.has(FLAG_BRIDGE_PORT),
         (Step::Transmit, Step::Queue) => here && before.has(FLAG_BRIDGE),
         (Step::Leave(Stage::Prerouting | Stage::Postrouting), Step::Queue) => here,
+        // Reassembled, in another fragment's buffer.
+        (Step::Enter(entered), Step::Leave(left)) => here && entered == left,
         // Up from a port, or out of a tunnel.
         (Step::Receive | Step::Leave(Stage::Prerouting | Stage::Input), Step::Receive) => here,
         (Step::Transmit, Step::Receive) => true,

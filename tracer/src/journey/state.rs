@@ -47,6 +47,11 @@ impl Tcp {
         self.over && !again
     }
 
+    /// Whether the sender of that direction has sent its FIN.
+    pub(super) fn has_finished(&self, direction: Direction) -> bool {
+        self.finished[direction as usize]
+    }
+
     /// The state after a packet.
     pub(super) fn next(
         &mut self,

@@ -21,7 +21,6 @@ const RST: u8 = 20;
 fn engine() -> Journeys {
     let reasons = Reasons {
         after_delivery: vec![50],
-        not_for_us: vec![51],
     };
     let mut journeys = Journeys::new(Limits::default(), Patience::default(), reasons);
     journeys.netfilter_observed(NetnsId(NODE), Some(0));

@@ -179,3 +179,86 @@ fn segments_cut_in_software_go_on_from_the_queue_and_the_whole_is_not_one_more()
     // One packet was sent, as far as the sender knows.
     assert_eq!(journeys.flows()[0].packets, [1, 0]);
 }
+
+#[test]
+fn a_fin_for_time_wait_is_no_drop() {
+    let mut walk = Walk::new();
+    let mut records = request(&mut walk, SYN, 1);
+    records.extend(reply(&mut walk, SYN_ACK, 100));
+    records.extend(request(&mut walk, FIN_ACK, 2));
+    let mut fin = reply(&mut walk, FIN_ACK, 101);
+    // No socket any more: TCP answers, and frees it without a reason.
+    fin.pop();
+    records.extend(fin);
+    walk.retarget(service(), client());
+    walk.drop(2, 1);
+    records.extend(walk.take());
+    let mut journeys = engine();
+    let packets = run(&mut journeys, &records);
+    let last = packets.last().unwrap();
+    assert_eq!(
+        (last.verdict, last.verdict_observed),
+        (Verdict::Delivered, true)
+    );
+    assert_eq!(journeys.flows()[0].drops, 0);
+}
+
+#[test]
+fn a_packet_freed_without_a_reason_before_the_end_is_dropped() {
+    let mut walk = Walk::new();
+    let mut records = request(&mut walk, SYN, 1);
+    records.pop();
+    walk.drop(2, 1);
+    records.extend(walk.take());
+    assert_eq!(run(&mut engine(), &records)[0].verdict, Verdict::Dropped);
+}
+
+#[test]
+fn several_sockets_take_one_packet() {
+    let mut walk = Walk::new();
+    let mut records = request(&mut walk, SYN, 1);
+    walk.socket(SERVER);
+    walk.socket(SERVER);
+    records.extend(walk.take());
+    let mut journeys = engine();
+    let packets = run(&mut journeys, &records);
+    assert_eq!((packets.len(), packets[0].holes()), (1, 0));
+    assert_eq!(journeys.flows()[0].packets, [1, 0]);
+}
+
+#[test]
+fn a_reassembled_packet_is_still_the_same_and_its_other_fragments_are_no_drops() {
+    use tracer_common::record::FLAG_FRAGMENT;
+    let mut walk = Walk::new();
+    walk.begin_udp(client(), backend(), 7);
+    walk.payload(1400);
+    walk.pod_to_bridge(CLIENT, "veth-a", 11);
+    walk.enter(hook::netfilter::PREROUTING);
+    let head = walk.skb();
+    walk.begin_udp(endpoint("10.244.0.2", 0), endpoint("10.244.0.3", 0), 0);
+    walk.device(hook::DEVICE_QUEUE, CLIENT, "eth0", 2, FLAG_FRAGMENT);
+    walk.device(hook::DEVICE_TRANSMIT, CLIENT, "eth0", 2, FLAG_FRAGMENT);
+    let fragment = walk.skb();
+    // The head goes on, larger.
+    walk.begin_udp(client(), backend(), 7);
+    walk.payload(2800);
+    walk.like(head);
+    walk.leave(hook::netfilter::PREROUTING);
+    walk.bridge_to_pod(SERVER, "veth-b", 12);
+    let mut records = walk.take();
+    walk.begin_udp(endpoint("10.244.0.2", 0), endpoint("10.244.0.3", 0), 0);
+    walk.like(fragment);
+    walk.mark(FLAG_FRAGMENT);
+    walk.drop(2, 1);
+    records.extend(walk.take());
+    let mut journeys = engine();
+    let packets = run(&mut journeys, &records);
+    assert_eq!(packets.iter().map(Packet::holes).sum::<u32>(), 0);
+    assert!(
+        packets
+            .iter()
+            .all(|packet| packet.verdict == Verdict::Delivered),
+        "{packets:?}"
+    );
+    assert_eq!(packets.len(), 2);
+}

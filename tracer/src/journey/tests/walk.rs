@@ -145,6 +145,16 @@ impl Walk {
         self.packet.record.length = 40 + bytes;
     }
 
+    /// Goes on as the packet at that address, which an earlier `begin` of the walk made.
+    pub(super) fn like(&mut self, skb: u64) {
+        self.packet.record.skb = skb;
+        self.packet.record.ip_id = u32::try_from(skb >> 8 & 0xffff).unwrap();
+    }
+
+    pub(super) fn mark(&mut self, flags: u16) {
+        self.packet.record.flags |= flags;
+    }
+
     /// Puts a VXLAN tunnel around the packet.
     pub(super) fn encapsulate(&mut self) {
         let (source, destination) = (
