@@ -253,7 +253,9 @@ impl Header {
                 }
                 // Packets of one UDP flow differ in nothing else that NAT leaves alone.
                 UDP => {
-                    (*to).payload = body.saturating_sub(UdpHdr::LEN as u32);
+                    // The header's own length, which fragmentation leaves alone.
+                    let length = u32::from(u16::from_be_bytes([t[4], t[5]]));
+                    (*to).payload = length.saturating_sub(UdpHdr::LEN as u32);
                     // Only what is payload, and is there: what lies behind changes on the way.
                     if (*to).payload >= 8 && self.linear >= 16 {
                         (*to).sequence = u32::from_be_bytes([t[8], t[9], t[10], t[11]]);

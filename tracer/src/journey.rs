@@ -15,7 +15,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use tracer_common::{
     hook,
@@ -26,7 +26,9 @@ use crate::event::{Event, Record};
 use flight::{Fingerprint, Flight, InFlight};
 use flows::{Flows, Membership};
 use hop::{add_hop, ip_length, note_drop, transport_of};
-use model::{Direction, Flow, FlowId, NetnsId, Packet, PacketId, Stage, Transport, Verdict};
+use model::{
+    Direction, Flow, FlowId, Hole, NetnsId, Packet, PacketId, Stage, State, Transport, Verdict,
+};
 use path::Step;
 
 /// How much is kept at once.
@@ -114,6 +116,10 @@ pub struct Journeys {
     /// Since when netfilter's hooks are observed in a namespace.
     observed: HashMap<NetnsId, u64>,
     observed_everywhere: Option<u64>,
+    /// The hooks that some packet ran through: with everything observed, those that there are.
+    hooks_seen: HashSet<(NetnsId, Stage)>,
+    /// Something was lost before that time.
+    lost_before: u64,
     done: VecDeque<Packet>,
     given_up: VecDeque<Flow>,
     overflow: Overflow,
@@ -153,18 +159,21 @@ impl Journeys {
         self.observed_everywhere = Some(since);
     }
 
-    /// Events were lost after that time: what was under way since may lack something.
-    pub fn lost(&mut self, since: u64) {
+    /// Events between those times were lost: what was under way then may lack something.
+    pub fn lost(&mut self, after: u64, before: u64) {
+        self.lost_before = self.lost_before.max(before);
+        let under_way = |flow: &&Flow| {
+            let over = matches!(flow.state, State::Closed | State::Refused | State::Reset);
+            !over || flow.last >= after
+        };
         let ids: Vec<FlowId> = self
             .flows
             .iter()
-            .filter(|flow| flow.last >= since)
+            .filter(under_way)
             .map(|flow| flow.id)
             .collect();
         for id in ids {
-            if let Some(flow) = self.flows.get_mut(id) {
-                flow.affected_by_loss = true;
-            }
+            self.flows.mark_lost(id);
         }
     }
 
@@ -280,13 +289,18 @@ impl Journeys {
             return;
         }
         let observed = self.is_observed(event);
+        self.note_hook(event);
         let known = self.current(event).or_else(|| self.copied(event));
         let (skb, hole) = match known {
             Some(skb) => {
-                let hole = self
-                    .flight
-                    .get_mut(skb)
-                    .and_then(|packet| path::between(&packet.before, event));
+                let packet = self.flight.get_mut(skb);
+                if packet
+                    .as_ref()
+                    .is_some_and(|packet| packet.runs_prerouting_again(event))
+                {
+                    return;
+                }
+                let hole = packet.and_then(|packet| path::between(&packet.before, event));
                 (skb, hole)
             }
             None => {
@@ -294,6 +308,7 @@ impl Journeys {
                 (event.record.skb, path::beginning(event))
             }
         };
+        let hole = hole.filter(|hole| self.is_hole(*hole, event));
         let Some(packet) = self.flight.get_mut(skb) else {
             return;
         };
@@ -304,6 +319,9 @@ impl Journeys {
         let translated = add_hop(&mut packet.packet, event, hole, self.limits.hops);
         packet.came_through(event, observed);
         self.flows.seen(&mut member, event);
+        if event.record.time <= self.lost_before {
+            self.flows.mark_lost(member.flow);
+        }
         if member.direction != packet.packet.direction {
             packet.packet.direction = member.direction;
         }
@@ -343,6 +361,36 @@ impl Journeys {
         {
             self.overflow.packets += 1;
             self.complete(oldest);
+        }
+    }
+
+    fn note_hook(&mut self, event: &Event) {
+        if let Step::Enter(stage) | Step::Leave(stage) = Step::of(event)
+            && self.observed_everywhere.is_some()
+            && self.hooks_seen.len() < HOOKS_SEEN
+        {
+            self.hooks_seen.insert((NetnsId(event.record.netns), stage));
+        }
+    }
+
+    /// With everything observed, a hook that no function is registered at is not run and not seen:
+    /// only what was seen to be there can be missing.
+    fn is_hole(&self, hole: Hole, event: &Event) -> bool {
+        if self.observed_everywhere.is_none() {
+            return true;
+        }
+        match hole {
+            Hole::Missing(
+                stage @ (Stage::Prerouting
+                | Stage::Input
+                | Stage::Forward
+                | Stage::Output
+                | Stage::Postrouting),
+            ) => self
+                .hooks_seen
+                .contains(&(NetnsId(event.record.netns), stage)),
+            Hole::Beginning => Step::of(event) != Step::Enter(Stage::Postrouting),
+            _ => true,
         }
     }
 
@@ -393,10 +441,16 @@ impl Journeys {
         let own_word = event.quoted().is_none() && event.record.tcp_flags & 4 == 0;
         // A later fragment has no ports, so its flow is that of all that such fragments belong to.
         let first = first && !event.has(FLAG_FRAGMENT);
-        let starts_here = first && matches!(step, Step::Queue | Step::Enter(Stage::Output));
+        let starts_here = first
+            && matches!(
+                step,
+                Step::Queue | Step::Enter(Stage::Output | Stage::Postrouting)
+            );
         match (member.direction, step) {
-            (Direction::Original, _) if starts_here => flow.client_netns = Some(netns),
-            (Direction::Reply, _) if starts_here && own_word => {
+            (Direction::Original, _) if starts_here => {
+                flow.client_netns = flow.client_netns.or(Some(netns));
+            }
+            (Direction::Reply, _) if starts_here && own_word && flow.backend_netns.is_none() => {
                 flow.backend = Some(tuple.source);
                 flow.backend_netns = Some(netns);
             }
@@ -429,12 +483,14 @@ impl Journeys {
         let delivered = packet.delivered.is_some();
         let (flow, direction) = (packet.packet.flow, packet.packet.direction);
         let (step, transport) = (packet.before.step, packet.packet.transport);
+        // A kernel that gives no reason frees so what a closing socket holds.
         let used = if delivered {
-            self.reasons.after_delivery.contains(&event.record.reason)
+            event.record.reason <= NOT_SPECIFIED
+                || self.reasons.after_delivery.contains(&event.record.reason)
         } else {
             event.record.reason <= NOT_SPECIFIED
                 && (self.is_taken_by_tcp(flow, direction, step, &transport)
-                    || event.has(FLAG_FRAGMENT))
+                    || event.has(FLAG_FRAGMENT) && is_reassembly(step))
         };
         let Some(mut packet) = self.flight.remove(skb) else {
             return;
@@ -489,7 +545,8 @@ impl Journeys {
             .get_mut(skb)
             .filter(|packet| packet.fingerprint == fingerprint);
         match here.map(|packet| packet.before.step) {
-            Some(Step::Queue) => self.flight.used(skb, event.record.time),
+            // Its segments, or the packet that it was reassembled into, may go on.
+            Some(Step::Queue | Step::Enter(_)) => self.flight.used(skb, event.record.time),
             Some(_) => {
                 if let Some(mut packet) = self.flight.remove(skb) {
                     packet.packet.verdict_observed = true;
@@ -524,12 +581,9 @@ impl Journeys {
             packet.verdict_observed =
                 delivered.is_some() || freed && packet.verdict != Verdict::Unknown;
         }
-        // Of several copies the one that arrives is the packet; the others are worth a journey only
-        // when none does.
-        let arrived = matches!(packet.verdict, Verdict::Delivered | Verdict::Left);
-        if self.flight.is_spare(origin, !arrived) {
+        let Some(packet) = self.flight.settle(origin, packet) else {
             return;
-        }
+        };
         if let Some(flow) = self.flows.get_mut(packet.flow) {
             let last = packet
                 .hops
@@ -542,6 +596,18 @@ impl Journeys {
         self.done.push_back(packet);
     }
 }
+
+/// Where later fragments are kept, and freed when their packet is: by conntrack in the first hook,
+/// by the host when it is for a socket.
+fn is_reassembly(step: Step) -> bool {
+    matches!(
+        step,
+        Step::Receive | Step::Enter(_) | Step::Leave(Stage::Input)
+    )
+}
+
+/// How many hooks of namespaces are kept in mind.
+const HOOKS_SEEN: usize = 1 << 14;
 
 /// `SKB_DROP_REASON_NOT_SPECIFIED` and `SKB_CONSUMED` below it: numbers that every kernel shares.
 const NOT_SPECIFIED: u32 = 2;

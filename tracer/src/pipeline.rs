@@ -98,7 +98,7 @@ impl<K: Sink> Pipeline<K> {
             Notice::NetfilterEverywhere { time } => {
                 self.journeys.netfilter_observed_everywhere(*time);
             }
-            Notice::Loss(loss) => self.journeys.lost(loss.after),
+            Notice::Loss(loss) => self.journeys.lost(loss.after, loss.before),
             Notice::Statistics(statistics) => {
                 if self.when == When::AsTheyEnd && self.statistics.is_some() {
                     self.sink.stats(&stats_report(statistics))?;

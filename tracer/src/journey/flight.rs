@@ -10,7 +10,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::{
-    model::{Packet, PacketId, Transport},
+    model::{Packet, PacketId, Stage, Transport, Verdict},
     path::{self, Before, Step},
 };
 use crate::event::{Event, Tuple};
@@ -18,8 +18,9 @@ use crate::event::{Event, Tuple};
 /// How many events of a packet are kept for copies to branch off.
 const TRAIL: usize = 128;
 
-/// The IP protocol number.
+/// IP protocol numbers.
 const TCP: u8 = 6;
+const UDP: u8 = 17;
 
 /// What of a packet neither NAT nor routing changes. UDP's first payload bytes stand where TCP has
 /// its numbers (see `record::Event`).
@@ -43,8 +44,13 @@ impl Fingerprint {
             sequence: r.sequence,
             acknowledgement: r.acknowledgement,
             ip_id: r.ip_id,
-            // Reassembly changes it; what TCP merges or cuts is another segment.
-            payload: if r.protocol == TCP { r.payload } else { 0 },
+            // Where it follows from the IP length, reassembly changes it; a TCP segment that is
+            // merged or cut is another one.
+            payload: if matches!(r.protocol, TCP | UDP) {
+                r.payload
+            } else {
+                0
+            },
             protocol: r.protocol,
             tcp_flags: r.tcp_flags,
             ip_version: r.ip_version,
@@ -184,6 +190,17 @@ impl InFlight {
         Some(segment)
     }
 
+    /// Whether br_netfilter, which ran prerouting inside the bridge, keeps the host's own prerouting
+    /// from running (`ip_sabotage_in`): the hook is entered, and does nothing.
+    pub(super) fn runs_prerouting_again(&self, event: &Event) -> bool {
+        let netns = event.record.netns;
+        Step::of(event) == Step::Enter(Stage::Prerouting)
+            && self.before.is_from_bridge(netns)
+            && self.packet.hops.iter().any(|hop| {
+                hop.stage == Stage::Prerouting && hop.netns.0 == netns && hop.left.is_some()
+            })
+    }
+
     /// Whether the event, at this packet's address, is of this packet.
     pub(super) fn goes_on_with(&self, event: &Event) -> bool {
         self.fingerprint == Fingerprint::of(event)
@@ -221,12 +238,14 @@ struct Deadline {
 }
 
 /// What became of a packet and its copies so far.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Copies {
+#[derive(Debug, Default)]
+struct Copies {
     /// How many are under way.
-    pub(super) live: u32,
-    /// One of them was given out.
-    pub(super) given_out: bool,
+    live: u32,
+    /// One of them arrived, and was given out.
+    arrived: bool,
+    /// The first that was dropped, for when none arrives.
+    dropped: Option<Box<Packet>>,
 }
 
 /// The packets under way.
@@ -322,30 +341,40 @@ impl Flight {
 
     /// Adds a copy of a packet.
     pub(super) fn insert_copy(&mut self, skb: u64, copy: InFlight) {
-        self.copies
-            .entry(copy.origin)
-            .or_insert(Copies {
-                live: 1,
-                given_out: false,
-            })
-            .live += 1;
+        let first = Copies {
+            live: 1,
+            ..Copies::default()
+        };
+        self.copies.entry(copy.origin).or_insert(first).live += 1;
         self.insert(skb, copy);
     }
 
-    /// Whether the packet that ended is one of several and, if `no_end` (it was not delivered, did
-    /// not leave and was not dropped for good), not worth a journey of its own.
-    pub(super) fn is_spare(&mut self, origin: PacketId, no_end: bool) -> bool {
+    /// What is to be given out when a packet has ended. Of several copies the one that arrives is
+    /// the packet. When none does, it is the first that was dropped, or else the last.
+    pub(super) fn settle(&mut self, origin: PacketId, packet: Packet) -> Option<Packet> {
         let Some(copies) = self.copies.get_mut(&origin) else {
-            return false;
+            return Some(packet);
         };
         copies.live = copies.live.saturating_sub(1);
-        let others = copies.live > 0 || copies.given_out;
-        let spare = no_end && others;
-        copies.given_out |= !spare;
-        if copies.live == 0 {
+        let over = copies.live == 0;
+        let given = match packet.verdict {
+            Verdict::Delivered | Verdict::Left => {
+                copies.arrived = true;
+                copies.dropped = None;
+                Some(packet)
+            }
+            _ if copies.arrived => None,
+            Verdict::Dropped if copies.dropped.is_none() && !over => {
+                copies.dropped = Some(Box::new(packet));
+                None
+            }
+            _ if over => Some(copies.dropped.take().map_or(packet, |dropped| *dropped)),
+            _ => None,
+        };
+        if over {
             self.copies.remove(&origin);
         }
-        spare
+        given
     }
 
     /// Notes that a socket took the packet, so that it is over soon.

@@ -114,6 +114,13 @@ impl Flows {
         })
     }
 
+    /// Marks that something of the flow may be lost; that is no sign of life.
+    pub(super) fn mark_lost(&mut self, id: FlowId) {
+        if let Some(entry) = self.by_id.get_mut(&id) {
+            entry.flow.affected_by_loss = true;
+        }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
         self.by_id.values().map(|entry| &entry.flow)
     }

@@ -79,6 +79,11 @@ impl Before {
         self.step == Step::Transmit && self.has(FLAG_PHYSICAL)
     }
 
+    /// A bridge of the namespace passed the packet up to its host.
+    pub(super) fn is_from_bridge(&self, netns: u32) -> bool {
+        self.step == Step::Receive && self.netns.0 == netns && self.has(FLAG_BRIDGE)
+    }
+
     fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }

@@ -138,7 +138,7 @@ fn both_directions_are_one_flow_with_both_tuples() {
         (Some(NetnsId(CLIENT)), Some(NetnsId(SERVER)))
     );
     assert_eq!((flow.packets, flow.drops, flow.holes), ([4, 2], 0, 0));
-    assert_eq!(flow.state, model::State::Closed);
+    assert_eq!(flow.state, State::Closed);
     let [translation] = &flow.translations[..] else {
         panic!("{:?}", flow.translations)
     };
@@ -246,7 +246,7 @@ fn a_reset_from_somebody_elses_mouth_is_no_backend() {
     };
     assert_eq!(
         (flow.state, flow.backend, flow.packets),
-        (model::State::Refused, None, [1, 1])
+        (State::Refused, None, [1, 1])
     );
 }
 
@@ -277,7 +277,7 @@ fn an_icmp_error_goes_with_the_flow_that_it_quotes() {
     };
     assert_eq!(
         (flow.protocol, flow.packets, flow.state),
-        (17, [1, 1], model::State::Refused)
+        (17, [1, 1], State::Refused)
     );
     assert!(
         packets
@@ -355,8 +355,48 @@ fn losses_mark_what_was_under_way() {
         journeys.push(record);
     }
     let last = journeys.flows()[0].last;
-    journeys.lost(last + 1);
-    assert!(!journeys.flows()[0].affected_by_loss);
-    journeys.lost(last);
+    // The connection is open: any of its packets may be what was lost.
+    journeys.lost(last + 1, last + 2);
     assert!(journeys.flows()[0].affected_by_loss);
+}
+
+#[test]
+fn losses_mark_what_is_first_seen_after_and_what_comes_from_then() {
+    let mut journeys = engine();
+    let mut walk = Walk::new();
+    let records = request(&mut walk, SYN, 1);
+    let Some(Record::Event(last)) = records.last() else {
+        panic!()
+    };
+    // Notices come before the records of their time.
+    journeys.lost(0, last.record.time);
+    run(&mut journeys, &records);
+    assert!(journeys.flows()[0].affected_by_loss);
+    walk.begin(endpoint("10.244.0.9", 1), backend(), SYN, 1);
+    walk.device(hook::DEVICE_QUEUE, CLIENT, "eth0", 2, 0);
+    run(&mut journeys, &walk.take());
+    assert!(!journeys.flows()[1].affected_by_loss);
+}
+
+#[test]
+fn with_everything_observed_only_hooks_that_there_are_can_be_missing() {
+    let mut walk = Walk::new();
+    let mut records = request(&mut walk, SYN, 1);
+    // Neither forward's beginning nor its end: in the first packet nobody knows of it.
+    let without_forward = |records: &mut Vec<Record>| {
+        records.retain(|record| {
+            !matches!(record, Record::Event(e) if e.record.netfilter_hook == hook::netfilter::FORWARD)
+        });
+    };
+    without_forward(&mut records);
+    let mut journeys = Journeys::new(Limits::default(), Patience::default(), Reasons::default());
+    journeys.netfilter_observed_everywhere(0);
+    assert_eq!(run(&mut journeys, &records)[0].holes(), 0);
+    assert_eq!(
+        run(&mut journeys, &request(&mut walk, ACK, 2))[0].holes(),
+        0
+    );
+    let mut records = request(&mut walk, ACK, 3);
+    without_forward(&mut records);
+    assert_eq!(run(&mut journeys, &records)[0].holes(), 1);
 }

@@ -231,7 +231,7 @@ fn a_reassembled_packet_is_still_the_same_and_its_other_fragments_are_no_drops()
     use tracer_common::record::FLAG_FRAGMENT;
     let mut walk = Walk::new();
     walk.begin_udp(client(), backend(), 7);
-    walk.payload(1400);
+    walk.payload(2800);
     walk.pod_to_bridge(CLIENT, "veth-a", 11);
     walk.enter(hook::netfilter::PREROUTING);
     let head = walk.skb();
@@ -261,4 +261,27 @@ fn a_reassembled_packet_is_still_the_same_and_its_other_fragments_are_no_drops()
         "{packets:?}"
     );
     assert_eq!(packets.len(), 2);
+}
+
+#[test]
+fn of_copies_that_all_fail_the_dropped_one_is_told() {
+    use tracer_common::record::FLAG_BRIDGE_PORT;
+    let mut walk = Walk::new();
+    walk.begin(client(), backend(), SYN, 1);
+    walk.device(hook::DEVICE_QUEUE, CLIENT, "eth0", 2, 0);
+    walk.device(hook::DEVICE_TRANSMIT, CLIENT, "eth0", 2, 0);
+    walk.device(hook::DEVICE_RECEIVE, 9, "port1", 1, FLAG_BRIDGE_PORT);
+    let original = walk.skb();
+    walk.at(original + 8192);
+    walk.device(hook::DEVICE_QUEUE, 9, "port2", 2, FLAG_BRIDGE_PORT);
+    walk.at(original);
+    walk.device(hook::DEVICE_QUEUE, 9, "port3", 3, FLAG_BRIDGE_PORT);
+    walk.drop(8, 1);
+    let mut journeys = engine();
+    let packets = run(&mut journeys, &walk.take());
+    let [packet] = &packets[..] else {
+        panic!("{packets:?}")
+    };
+    assert_eq!(packet.verdict, Verdict::Dropped);
+    assert_eq!(journeys.flows()[0].drops, 1);
 }
