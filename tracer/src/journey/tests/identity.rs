@@ -238,6 +238,7 @@ fn a_reassembled_packet_is_still_the_same_and_its_other_fragments_are_no_drops()
     walk.begin_udp(endpoint("10.244.0.2", 0), endpoint("10.244.0.3", 0), 0);
     walk.device(hook::DEVICE_QUEUE, CLIENT, "eth0", 2, FLAG_FRAGMENT);
     walk.device(hook::DEVICE_TRANSMIT, CLIENT, "eth0", 2, FLAG_FRAGMENT);
+    walk.device(hook::DEVICE_RECEIVE, NODE, "veth-a", 11, FLAG_FRAGMENT);
     let fragment = walk.skb();
     // The head goes on, larger.
     walk.begin_udp(client(), backend(), 7);
