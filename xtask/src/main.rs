@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask lab`, `demo`, `test`, `ebpf`.
+//! The project's own commands: `cargo xtask lab`, `demo`, `test`, `ebpf`, `vm`.
 //!
 //! One file for each; this one only parses and dispatches.
 
@@ -9,6 +9,7 @@ mod lab;
 mod packages;
 mod process;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -33,6 +34,8 @@ enum Command {
     /// Two Kubernetes nodes made of network namespaces, to try things on.
     #[command(subcommand)]
     Lab(lab::Command),
+    /// Boot kernels in virtual machines, trace the same paths on each, compare.
+    Vm(vm::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Command::Test => test::run().map(|()| ExitCode::SUCCESS),
         Command::Ebpf => ebpf::build().map(|()| ExitCode::SUCCESS),
         Command::Lab(command) => lab::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Vm(arguments) => vm::run(&arguments),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

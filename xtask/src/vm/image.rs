@@ -1,0 +1,72 @@
+//! The initramfs of the test machine: programs of this machine, the kernel's modules, the tracer,
+//! the lab's server and script.
+
+use std::path::Path;
+
+use super::kernel::Kernel;
+use super::lab;
+use super::modules;
+use super::paths::Traced;
+use super::programs::Programs;
+
+/// A program that the test machine runs, and the Debian package that has it.
+pub(crate) const PROGRAMS: [(&str, &str); 13] = [
+    ("busybox", "busybox-static"),
+    ("dash", "dash"),
+    ("ip", "iproute2"),
+    ("iptables-nft", "iptables"),
+    ("iptables-nft-restore", "iptables"),
+    ("ip6tables-nft-restore", "iptables"),
+    ("iptables-legacy", "iptables"),
+    ("iptables-legacy-restore", "iptables"),
+    ("ip6tables-legacy-restore", "iptables"),
+    ("nft", "nftables"),
+    ("conntrack", "conntrack"),
+    ("curl", "curl"),
+    ("ipvsadm", "ipvsadm"),
+];
+/// iptables' matches and targets.
+const EXTENSIONS: &str = "/usr/lib/x86_64-linux-gnu/xtables";
+/// The first process.
+const SCRIPT: &str = include_str!("guest.sh");
+
+/// Builds the initramfs for a kernel.
+///
+/// # Errors
+/// When something that goes in cannot be read.
+pub(crate) fn build(
+    kernel: &Kernel,
+    tracer: &Path,
+    server: &Path,
+    paths: &[Traced],
+    options: &str,
+) -> anyhow::Result<Vec<u8>> {
+    let mut programs = Programs::new();
+    for directory in ["dev", "proc", "sys", "run", "tmp", "opt", "root", "etc"] {
+        programs.directory(&Path::new("/").join(directory));
+    }
+    programs.device(Path::new("/dev/console"), (5, 1));
+    programs.device(Path::new("/dev/null"), (1, 3));
+    for (program, _) in PROGRAMS {
+        programs.add(program)?;
+    }
+    programs.add_plugins(Path::new(EXTENSIONS))?;
+    programs.add_as(tracer, "/usr/bin/tracer")?;
+    programs.add_as(server, "/usr/bin/lab-server")?;
+    add_modules(&mut programs, kernel)?;
+    lab::add(&mut programs, paths, options);
+    programs.write(Path::new("/init"), SCRIPT.as_bytes());
+    Ok(programs.finish())
+}
+
+fn add_modules(programs: &mut Programs, kernel: &Kernel) -> anyhow::Result<()> {
+    let mut order = String::new();
+    for module in modules::read(&kernel.modules())? {
+        let path = format!("/modules/{}.ko", module.name);
+        programs.write(Path::new(&path), &module.bytes);
+        order += &module.name;
+        order.push('\n');
+    }
+    programs.write(Path::new("/modules/order"), order.as_bytes());
+    Ok(())
+}

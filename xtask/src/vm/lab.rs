@@ -1,0 +1,192 @@
+//! What the test machine is given to do: the Services in each form, and the plan, as files that
+//! its script reads.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::Path;
+
+use tracer_tests::lab::proxy::{self, Endpoint, Family, ServicePort};
+use tracer_tests::lab::{
+    CLUSTER_CIDR, CLUSTER_CIDR6, DNS_PORT, HTTP_PORT, Protocol, SERVICE_CIDR, SERVICE_CIDR6,
+};
+
+use super::paths::Traced;
+use super::programs::Programs;
+
+/// Puts the script's files into the initramfs. `options` are given to each `tracer run`.
+pub(crate) fn add(programs: &mut Programs, paths: &[Traced], options: &str) {
+    let mut write = |name: &str, text: &str| {
+        let path = Path::new("/lab").join(name);
+        programs.write(&path, text.as_bytes());
+    };
+    for (family, number) in [(Family::Ipv4, 4), (Family::Ipv6, 6)] {
+        let node = node(family);
+        write(
+            &format!("iptables.{number}"),
+            &proxy::iptables::rules(&node),
+        );
+        write(
+            &format!("nftables.{number}"),
+            &proxy::nftables::rules(&node),
+        );
+    }
+    write("ipvs.addresses", &ipvs_addresses());
+    write("ipvs.services", &ipvs_services());
+    write("plan", &plan(paths, options));
+}
+
+/// The script's steps: a lab for each form, and the paths on it.
+fn plan(paths: &[Traced], options: &str) -> String {
+    let mut text = "doctor\n".to_owned();
+    for lab in paths.chunk_by(|one, next| one.form == next.form) {
+        let form = lab[0].form;
+        let _ = writeln!(text, "lab {form}");
+        for traced in lab {
+            let (case, way) = (traced.case, traced.way.options());
+            if case.forbidden {
+                let _ = writeln!(text, "forbid {form}");
+            }
+            let _ = writeln!(
+                text,
+                "OPTIONS='{way} {options}'\ntrace {traced} {} {}",
+                case.netns, case.command
+            );
+        }
+        text.push_str("lower\n");
+    }
+    text
+}
+
+/// What kube-proxy on the node knows.
+fn node(family: Family) -> proxy::Node {
+    let (cluster, service, address) = match family {
+        Family::Ipv4 => (CLUSTER_CIDR, SERVICE_CIDR, "192.168.77.11"),
+        Family::Ipv6 => (CLUSTER_CIDR6, SERVICE_CIDR6, "fd00:192:168:77::11"),
+    };
+    proxy::Node {
+        family,
+        cluster_cidr: cluster.to_owned(),
+        service_cidr: Some(service.to_owned()),
+        node_port_ips: address.parse().into_iter().collect(),
+        accounting: false,
+        services: services(family),
+    }
+}
+
+/// `default/web` and `kube-system/kube-dns`, served by pod b, and `default/ghost`, by nobody.
+fn services(family: Family) -> Vec<ServicePort> {
+    let (web, dns, ghost, pod): (IpAddr, IpAddr, IpAddr, IpAddr) = match family {
+        Family::Ipv4 => (
+            [10, 96, 0, 81].into(),
+            [10, 96, 0, 10].into(),
+            [10, 96, 0, 85].into(),
+            [10, 244, 1, 3].into(),
+        ),
+        Family::Ipv6 => (
+            service6(0x81),
+            service6(0x10),
+            service6(0x85),
+            [0xfd00, 0x10, 0x244, 1, 0, 0, 0, 3].into(),
+        ),
+    };
+    let web = ServicePort {
+        namespace: "default".to_owned(),
+        name: "web".to_owned(),
+        port_name: "http".to_owned(),
+        protocol: Protocol::Tcp,
+        cluster_ip: web,
+        port: 80,
+        node_port: None,
+        external_local: false,
+        affinity: None,
+        endpoints: vec![endpoint(pod, HTTP_PORT)],
+    };
+    let dns = ServicePort {
+        namespace: "kube-system".to_owned(),
+        name: "kube-dns".to_owned(),
+        port_name: "dns".to_owned(),
+        protocol: Protocol::Udp,
+        cluster_ip: dns,
+        port: 53,
+        endpoints: vec![endpoint(pod, DNS_PORT)],
+        ..web.clone()
+    };
+    let ghost = ServicePort {
+        name: "ghost".to_owned(),
+        cluster_ip: ghost,
+        endpoints: Vec::new(),
+        ..web.clone()
+    };
+    vec![web, dns, ghost]
+}
+
+fn service6(last: u16) -> IpAddr {
+    [0xfd00, 0x10, 0x96, 0, 0, 0, 0, last].into()
+}
+
+fn endpoint(ip: IpAddr, port: u16) -> Endpoint {
+    Endpoint {
+        ip,
+        port,
+        local: true,
+    }
+}
+
+/// kube-proxy's dummy device with every ClusterIP on it, for `ip -batch`.
+fn ipvs_addresses() -> String {
+    let mut text = "link add kube-ipvs0 type dummy\n".to_owned();
+    for service in Family::ALL.into_iter().flat_map(services) {
+        let _ = writeln!(text, "addr add {} dev kube-ipvs0", service.cluster_ip);
+    }
+    text
+}
+
+/// The virtual servers, for `ipvsadm -R`.
+fn ipvs_services() -> String {
+    let mut text = String::new();
+    for service in Family::ALL.into_iter().flat_map(services) {
+        let address = |ip: IpAddr, port: u16| std::net::SocketAddr::new(ip, port);
+        let server = address(service.cluster_ip, service.port);
+        let option = match service.protocol {
+            Protocol::Tcp => "-t",
+            Protocol::Udp => "-u",
+        };
+        let _ = writeln!(text, "-A {option} {server} -s rr");
+        for endpoint in &service.endpoints {
+            let real = address(endpoint.ip, endpoint.port);
+            let _ = writeln!(text, "-a {option} {server} -r {real} -m -w 1");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::paths;
+
+    #[test]
+    fn each_form_has_one_lab() {
+        let plan = plan(&paths::all(), "--ring-size 1M");
+        assert_eq!(plan.matches("lab ").count(), 4);
+        assert_eq!(plan.matches("lower\n").count(), 4);
+        assert!(plan.contains(
+            "OPTIONS='--netfilter link --ring-size 1M'\n\
+             trace nftables/tcp+link pod-a curl -sS -m 10 http://10.96.0.81/\n"
+        ));
+    }
+
+    #[test]
+    fn ipvs_has_each_service_and_its_pod() {
+        let services = ipvs_services();
+        assert!(
+            services.contains("-A -t 10.96.0.81:80 -s rr\n"),
+            "{services}"
+        );
+        assert!(services.contains("-a -u 10.96.0.10:53 -r 10.244.1.3:5353 -m -w 1\n"));
+        assert!(
+            services.contains("-a -t [fd00:10:96::81]:80 -r [fd00:10:244:1::3]:8080 -m -w 1\n")
+        );
+        assert!(ipvs_addresses().contains("addr add fd00:10:96::85 dev kube-ipvs0\n"));
+    }
+}

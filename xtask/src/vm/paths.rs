@@ -1,0 +1,375 @@
+//! Every path that is traced, as data: what is run, and what the tracer must say of it.
+//!
+//! The notation of a direction is its hops, place by place:
+//!
+//! ```text
+//! pod-a/eth0 [postrouting] queue transmit, node/vetha receive, node/cni0 prerouting(dnat) ..
+//! ```
+//!
+//! A hop in brackets may be missing. There is one such: AppArmor, which Debian's and Ubuntu's
+//! kernels have, puts a function into POSTROUTING of every namespace, so what a pod sends passes
+//! that hook. Programs around `nf_hook_slow` see it; netfilter links are only made where there are
+//! rules.
+//!
+//! The sequences follow from how the kernel forwards and from the lab in `guest.sh`. Neighbours and
+//! bridge ports are known before a path is traced, so each of its packets takes the same way.
+
+use std::fmt;
+
+use tracer_tests::trace::json::{Kind, Stage, State};
+
+/// What Services are made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// kube-proxy's iptables mode, on nftables.
+    IptablesNft,
+    /// kube-proxy's iptables mode, on the old tables.
+    IptablesLegacy,
+    /// kube-proxy's nftables mode.
+    Nftables,
+    /// kube-proxy's IPVS mode.
+    Ipvs,
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::IptablesNft => "iptables-nft",
+            Self::IptablesLegacy => "iptables-legacy",
+            Self::Nftables => "nftables",
+            Self::Ipvs => "ipvs",
+        })
+    }
+}
+
+/// How the tracer is told to see netfilter's hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// As it finds best.
+    Best,
+    /// By netfilter links.
+    Link,
+}
+
+impl Way {
+    /// What it is told.
+    pub(crate) fn options(self) -> &'static str {
+        match self {
+            Self::Best => "",
+            Self::Link => "--netfilter link",
+        }
+    }
+
+    /// What a path's name ends with.
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Best => "",
+            Self::Link => "+link",
+        }
+    }
+}
+
+/// Which protocol and what its flow comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// HTTP over TCP, answered and closed.
+    Answered,
+    /// A question over UDP, answered.
+    Resolved,
+    /// TCP, refused by an ICMP error of the node, which drops it in FORWARD.
+    Rejected,
+    /// TCP, dropped in FORWARD.
+    Dropped,
+}
+
+impl Outcome {
+    /// The flow's protocol.
+    pub(crate) fn proto(self) -> &'static str {
+        match self {
+            Self::Resolved => "udp",
+            _ => "tcp",
+        }
+    }
+
+    /// The flow's state.
+    pub(crate) fn state(self) -> State {
+        match self {
+            Self::Answered => State::Closed,
+            Self::Resolved => State::Replied,
+            Self::Rejected => State::Refused,
+            Self::Dropped => State::SynSent,
+        }
+    }
+
+    /// The command's exit status.
+    pub(crate) fn status(self) -> i32 {
+        match self {
+            Self::Answered | Self::Resolved => 0,
+            // curl's words for "could not connect" and "timed out".
+            Self::Rejected => 7,
+            Self::Dropped => 28,
+        }
+    }
+}
+
+/// A path.
+#[derive(Debug)]
+pub(crate) struct Case {
+    /// Its name within a form.
+    pub(crate) name: &'static str,
+    /// The forms of Services that it is traced with.
+    pub(crate) forms: &'static [Form],
+    /// What the tracer is told.
+    pub(crate) ways: &'static [Way],
+    /// Whether the node drops what it forwards to pod b's server.
+    pub(crate) forbidden: bool,
+    /// The namespace of the client.
+    pub(crate) netns: &'static str,
+    /// What the client runs.
+    pub(crate) command: &'static str,
+    /// The address that the client has.
+    pub(crate) client: &'static str,
+    /// Whom it calls.
+    pub(crate) destination: &'static str,
+    /// Who answers; nobody does when `None`.
+    pub(crate) backend: Option<&'static str>,
+    /// The flow's translations.
+    pub(crate) translations: &'static [(Kind, Stage)],
+    /// What comes of it.
+    pub(crate) outcome: Outcome,
+    /// The hops of each packet from the client.
+    pub(crate) original: &'static str,
+    /// The hops of each packet to the client.
+    pub(crate) reply: &'static str,
+}
+
+/// A path in one form and way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Traced {
+    /// The path.
+    pub(crate) case: &'static Case,
+    /// What the Services are made of.
+    pub(crate) form: Form,
+    /// What the tracer is told.
+    pub(crate) way: Way,
+}
+
+impl fmt::Display for Traced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (form, name, way) = (self.form, self.case.name, self.way.suffix());
+        f.pad(&format!("{form}/{name}{way}"))
+    }
+}
+
+/// Every path in every form and way, those of one form together.
+pub(crate) fn all() -> Vec<Traced> {
+    let mut all = Vec::new();
+    for &form in ALL {
+        for case in CASES.iter().filter(|case| case.forms.contains(&form)) {
+            all.extend(case.ways.iter().map(|&way| Traced { case, form, way }));
+        }
+    }
+    all
+}
+
+const ALL: &[Form] = &[
+    Form::IptablesNft,
+    Form::IptablesLegacy,
+    Form::Nftables,
+    Form::Ipvs,
+];
+/// Where the ClusterIP is translated by rules.
+const RULES: &[Form] = &[Form::IptablesNft, Form::IptablesLegacy, Form::Nftables];
+/// Where a path is about something else than the form, it is traced in two.
+const TWO: &[Form] = &[Form::IptablesNft, Form::Nftables];
+const BEST: &[Way] = &[Way::Best];
+const EACH_WAY: &[Way] = &[Way::Best, Way::Link];
+
+const CURL: &str = "curl -sS -m 10 http://10.96.0.81/";
+const CURL6: &str = "curl -sS -m 10 http://[fd00:10:96::81]/";
+const LOOKUP: &str = "nslookup -type=a web.default.svc 10.96.0.10";
+const DNAT: &[(Kind, Stage)] = &[(Kind::Dnat, Stage::Prerouting)];
+
+/// Within one node; the bridge runs the IP hooks itself (br_netfilter).
+const A_TO_B: &str = "pod-a/eth0 [postrouting] queue transmit, node/vetha receive, \
+    node/cni0 bridge prerouting(dnat) forward postrouting, \
+    node/vethb queue transmit, pod-b/eth0 receive socket";
+const B_TO_A: &str = "pod-b/eth0 [postrouting] queue transmit, node/vethb receive, \
+    node/cni0 bridge prerouting forward postrouting(un-dnat), \
+    node/vetha queue transmit, pod-a/eth0 receive socket";
+
+/// A curl from pod a through the ClusterIP.
+const TCP: Case = Case {
+    name: "tcp",
+    forms: RULES,
+    ways: EACH_WAY,
+    forbidden: false,
+    netns: "pod-a",
+    command: CURL,
+    client: "10.244.1.2",
+    destination: "10.96.0.81:80",
+    backend: Some("10.244.1.3:8080"),
+    translations: DNAT,
+    outcome: Outcome::Answered,
+    original: A_TO_B,
+    reply: B_TO_A,
+};
+const TCP6: Case = Case {
+    name: "tcp6",
+    forms: TWO,
+    ways: BEST,
+    command: CURL6,
+    client: "fd00:10:244:1::2",
+    destination: "[fd00:10:96::81]:80",
+    backend: Some("[fd00:10:244:1::3]:8080"),
+    ..TCP
+};
+const UDP: Case = Case {
+    name: "udp",
+    forms: TWO,
+    ways: BEST,
+    command: LOOKUP,
+    destination: "10.96.0.10:53",
+    backend: Some("10.244.1.3:5353"),
+    outcome: Outcome::Resolved,
+    ..TCP
+};
+
+/// The paths.
+const CASES: &[Case] = &[
+    TCP,
+    TCP6,
+    UDP,
+    Case {
+        name: "hairpin",
+        forms: TWO,
+        ways: BEST,
+        netns: "pod-b",
+        client: "10.244.1.3",
+        translations: &[
+            (Kind::Dnat, Stage::Prerouting),
+            (Kind::Masquerade, Stage::Postrouting),
+        ],
+        original: "pod-b/eth0 [postrouting] queue transmit, node/vethb receive, \
+            node/cni0 bridge prerouting(dnat) forward postrouting(masquerade), \
+            node/vethb queue transmit, pod-b/eth0 receive socket",
+        reply: "pod-b/eth0 [postrouting] queue transmit, node/vethb receive, \
+            node/cni0 bridge prerouting(un-snat) forward postrouting(un-dnat), \
+            node/vethb queue transmit, pod-b/eth0 receive socket",
+        ..TCP
+    },
+    // The reply is the node's own: the bridge passes it up, to INPUT.
+    Case {
+        name: "node",
+        forms: &[Form::IptablesNft],
+        netns: "node",
+        client: "192.168.77.11",
+        translations: &[
+            (Kind::Dnat, Stage::Output),
+            (Kind::Masquerade, Stage::Postrouting),
+        ],
+        original: "node/eth0 output(dnat), node/cni0 postrouting(masquerade) queue bridge, \
+            node/vethb queue transmit, pod-b/eth0 receive socket",
+        reply: "pod-b/eth0 [postrouting] queue transmit, node/vethb receive, \
+            node/cni0 bridge prerouting(un-snat) bridge input(un-dnat) socket",
+        ..TCP
+    },
+    Case {
+        name: "pod",
+        forms: &[Form::IptablesNft],
+        ways: BEST,
+        command: "curl -sS -m 10 http://10.244.1.3:8080/",
+        destination: "10.244.1.3:8080",
+        translations: &[],
+        original: "pod-a/eth0 [postrouting] queue transmit, node/vetha receive, \
+            node/cni0 bridge prerouting forward postrouting, \
+            node/vethb queue transmit, pod-b/eth0 receive socket",
+        reply: "pod-b/eth0 [postrouting] queue transmit, node/vethb receive, \
+            node/cni0 bridge prerouting forward postrouting, \
+            node/vetha queue transmit, pod-a/eth0 receive socket",
+        ..TCP
+    },
+    // A Service without endpoints is not translated: on its way to the default route the packet
+    // is rejected. The ICMP error goes to a kernel socket's queue, not through a socket.
+    Case {
+        name: "refused",
+        forms: &[Form::IptablesNft],
+        command: "curl -sS -m 10 http://10.96.0.85/",
+        destination: "10.96.0.85:80",
+        backend: None,
+        translations: &[],
+        outcome: Outcome::Rejected,
+        original: "pod-a/eth0 [postrouting] queue transmit, node/vetha receive, \
+            node/cni0 bridge prerouting bridge forward drop",
+        reply: "node/cni0 output postrouting queue bridge, \
+            node/vetha queue transmit, pod-a/eth0 receive",
+        ..TCP
+    },
+    // The last of a lab: the rule stays.
+    Case {
+        name: "drop",
+        ways: BEST,
+        forbidden: true,
+        command: "curl -sS -m 2 http://10.96.0.81/",
+        outcome: Outcome::Dropped,
+        original: "pod-a/eth0 [postrouting] queue transmit, node/vetha receive, \
+            node/cni0 bridge prerouting(dnat) forward, node/vethb drop",
+        reply: "",
+        ..TCP
+    },
+    // The ClusterIP is the node's own address: IPVS takes the packet in INPUT and sends it on. The
+    // reply is bridged; IPVS translates it back in FORWARD.
+    IPVS,
+    Case {
+        name: "tcp6",
+        command: CURL6,
+        client: "fd00:10:244:1::2",
+        destination: "[fd00:10:96::81]:80",
+        backend: Some("[fd00:10:244:1::3]:8080"),
+        ..IPVS
+    },
+    Case {
+        name: "udp",
+        command: LOOKUP,
+        destination: "10.96.0.10:53",
+        backend: Some("10.244.1.3:5353"),
+        outcome: Outcome::Resolved,
+        ..IPVS
+    },
+];
+
+const IPVS: Case = Case {
+    forms: &[Form::Ipvs],
+    ways: BEST,
+    translations: &[(Kind::Dnat, Stage::Input)],
+    original: "pod-a/eth0 [postrouting] queue transmit, node/vetha receive, \
+        node/cni0 bridge prerouting bridge input(dnat) output postrouting queue bridge, \
+        node/vethb queue transmit, pod-b/eth0 receive socket",
+    reply: "pod-b/eth0 [postrouting] queue transmit, node/vethb receive, \
+        node/cni0 bridge prerouting forward(un-dnat) postrouting, \
+        node/vetha queue transmit, pod-a/eth0 receive socket",
+    ..TCP
+};
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_path_has_a_name_of_its_own() {
+        let all = all();
+        let names: HashSet<String> = all.iter().map(Traced::to_string).collect();
+        assert_eq!(names.len(), all.len());
+    }
+
+    #[test]
+    fn the_rule_that_drops_comes_last() {
+        for form in ALL {
+            let of_form = all().into_iter().filter(|traced| traced.form == *form);
+            let forbidden: Vec<bool> = of_form.map(|traced| traced.case.forbidden).collect();
+            assert!(forbidden.is_sorted(), "{form}");
+        }
+    }
+}
