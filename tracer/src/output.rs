@@ -31,6 +31,12 @@ pub trait Sink {
     /// The writer's.
     fn flow(&mut self, flow: &FlowReport) -> io::Result<()>;
 
+    /// Lets the reader have what was shown up to now.
+    ///
+    /// # Errors
+    /// The writer's.
+    fn flush(&mut self) -> io::Result<()>;
+
     /// Shows the counters as they stand: now and then while tracing goes on.
     ///
     /// # Errors

@@ -123,6 +123,14 @@ impl<K: Sink> Pipeline<K> {
         Ok(())
     }
 
+    /// Lets the reader have what was shown up to now.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+
     /// Nothing comes any more: ends everything, shows what was held, and the final statistics.
     ///
     /// # Errors

@@ -148,6 +148,10 @@ impl Sink for Output {
         self.sink().flow(flow)
     }
 
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink().flush()
+    }
+
     fn stats(&mut self, stats: &StatsReport) -> io::Result<()> {
         self.sink().stats(stats)
     }

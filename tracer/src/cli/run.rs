@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     arguments::{self, OutputArgs},
-    session::{self, Session, Step},
+    session::{Interrupts, Session, Step},
 };
 use crate::{
     command::{self, Prepared, Running},
@@ -70,12 +70,14 @@ async fn trace(
     let filter = arguments::resolve(filter, &node.watched().snapshot())?;
     let program = cgroup_program(prepared.cgroup_id());
     let mut session = Session::start(node, &program, filter, When::AtTheEnd, output)?;
+    // Before the command can be interrupted, for the interrupt comes here too.
+    let mut interrupts = Interrupts::new()?;
     let mut running = prepared.start()?;
     for note in running.notes() {
         eprintln!("tracer: {note}");
     }
-    let status = until_end(&mut session, &mut running).await?;
-    last_packets(&mut session).await?;
+    let status = until_end(&mut session, &mut running, &mut interrupts).await?;
+    last_packets(&mut session, &mut interrupts).await?;
     session.finish().await?;
     running.close()?;
     Ok(ExitCode::from(
@@ -88,8 +90,8 @@ async fn trace(
 async fn until_end(
     session: &mut Session,
     running: &mut Running,
+    interrupts: &mut Interrupts,
 ) -> anyhow::Result<Option<ExitStatus>> {
-    let mut interrupted = std::pin::pin!(tokio::signal::ctrl_c());
     let mut deadline: Option<tokio::time::Instant> = None;
     loop {
         let patience = async {
@@ -101,8 +103,7 @@ async fn until_end(
         tokio::select! {
             biased;
             status = running.wait() => return Ok(Some(status?)),
-            result = &mut interrupted, if deadline.is_none() => {
-                result?;
+            () = interrupts.next(), if deadline.is_none() => {
                 deadline = Some(tokio::time::Instant::now() + GRACE);
             }
             () = patience => return Ok(None),
@@ -112,14 +113,13 @@ async fn until_end(
 }
 
 /// The packets that come after the command's end: the last acknowledgements, answers to its FIN.
-async fn last_packets(session: &mut Session) -> anyhow::Result<()> {
+async fn last_packets(session: &mut Session, interrupts: &mut Interrupts) -> anyhow::Result<()> {
     let begin = Instant::now();
     let mut silent_since = begin;
-    let mut interrupted = std::pin::pin!(session::interrupted());
     while begin.elapsed() < LINGER {
         let step = tokio::select! {
             step = session.step() => step?,
-            () = &mut interrupted => return Ok(()),
+            () = interrupts.next() => return Ok(()),
         };
         match step {
             Step::Busy => silent_since = Instant::now(),

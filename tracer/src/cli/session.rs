@@ -1,6 +1,8 @@
 //! Tracing live, from the kernel to standard output.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::arguments::{Output, OutputArgs};
 use crate::{
@@ -109,6 +111,7 @@ impl Session {
         };
         self.pipeline.batch(&batch, &known)?;
         self.pipeline.advance(clock::now(), &known)?;
+        self.pipeline.flush()?;
         for netns in self.pipeline.take_unknown() {
             self.live.node().requests().request(netns);
         }
@@ -161,21 +164,34 @@ impl Session {
     }
 }
 
-/// Ends when the process is asked to end: SIGINT, SIGTERM or SIGHUP.
-pub(super) async fn interrupted() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let kinds = [
-        SignalKind::interrupt(),
-        SignalKind::terminate(),
-        SignalKind::hangup(),
-    ];
-    let [Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)] = kinds.map(signal) else {
-        // Without handlers the signals keep their default action, which ends the process.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        _ = hangup.recv() => {}
+/// The signals that ask the process to end: from the time that this is made on they are noticed,
+/// and do not end it by themselves.
+#[derive(Debug)]
+pub(super) struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Interrupts {
+    /// Takes over SIGINT, SIGTERM and SIGHUP.
+    ///
+    /// # Errors
+    /// What the system said.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next of them. May be dropped while it waits.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     arguments::{self, OutputArgs},
-    session::{Session, Step},
+    session::{Interrupts, Session, Step},
 };
 use crate::{
     kernel::{coverage::Node, live},
@@ -42,12 +42,12 @@ pub(super) fn run(args: &WatchArgs) -> anyhow::Result<()> {
             When::AsTheyEnd,
             &args.output,
         )?;
+        let mut interrupts = Interrupts::new()?;
         eprintln!("tracer: watching; Ctrl-C ends it");
-        let mut end = std::pin::pin!(super::session::interrupted());
         loop {
             tokio::select! {
                 step = session.step() => if step? == Step::Over { break },
-                () = &mut end => break,
+                () = interrupts.next() => break,
             }
         }
         session.finish().await

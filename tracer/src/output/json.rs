@@ -56,6 +56,10 @@ impl<W: Write> Sink for JsonSink<W> {
         self.line(&FlowObject::new(flow))
     }
 
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     fn stats(&mut self, stats: &StatsReport) -> io::Result<()> {
         self.line(&StatsObject::new(stats))?;
         self.out.flush()

@@ -130,6 +130,10 @@ impl<W: Write> Sink for TextSink<W> {
         self.write(Block::Flow, &lines)
     }
 
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
     fn stats(&mut self, stats: &StatsReport) -> io::Result<()> {
         self.loss(stats.total.lost)?;
         self.out.flush()
