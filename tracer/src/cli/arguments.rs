@@ -110,10 +110,11 @@ fn bytes(text: &str) -> Result<u32, String> {
         Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
         _ => (text, 1),
     };
-    let number: u32 = number
-        .parse()
-        .map_err(|_| "give a number, with K, M or G if you like".to_owned())?;
-    // What is too large for the type is out of range as well.
+    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
+        return Err("give a number, with K, M or G if you like".to_owned());
+    }
+    // The only error left is a number too large for the type, which is out of range as well.
+    let number: u32 = number.parse().unwrap_or(u32::MAX);
     let ring = number.saturating_mul(unit);
     let sizes = Sizes {
         ring,
@@ -206,6 +207,7 @@ mod tests {
         assert!(bytes("8G").is_err());
         assert!(bytes("8µ").is_err());
         assert!(bytes("1000").unwrap_err().contains("64 KiB"));
+        assert!(bytes("99999999999999999999").unwrap_err().contains("1 GiB"));
         assert!(bytes("3M").unwrap_err().contains("power of two"));
     }
 }
