@@ -15,9 +15,25 @@ macro_rules! needs_a_lab {
     };
 }
 
+#[path = "journeys/appearing.rs"]
+mod appearing;
 #[path = "journeys/connection.rs"]
 mod connection;
+#[path = "journeys/evidence.rs"]
+mod evidence;
+#[path = "journeys/hundred.rs"]
+mod hundred;
+#[path = "journeys/killed.rs"]
+mod killed;
+#[path = "journeys/noise.rs"]
+mod noise;
+#[path = "journeys/outcome.rs"]
+mod outcome;
 #[path = "journeys/paths.rs"]
 mod paths;
+#[path = "journeys/refusals.rs"]
+mod refusals;
+#[path = "journeys/selection.rs"]
+mod selection;
 #[path = "journeys/variants.rs"]
 mod variants;

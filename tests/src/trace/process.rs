@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -99,7 +100,8 @@ pub fn run<S: AsRef<std::ffi::OsStr>>(
 #[derive(Debug)]
 pub struct Running {
     child: Child,
-    stdout: Option<JoinHandle<String>>,
+    stdout: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
     messages: Receiver<String>,
     said: String,
 }
@@ -115,20 +117,20 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .context("cannot run the tracer")?;
-        let (Some(mut stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
+        let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
             bail!("the tracer has no output");
         };
         let (sender, messages) = mpsc::channel();
         thread::spawn(move || forward_lines(stderr, &sender));
-        let stdout = thread::spawn(move || {
-            let mut text = String::new();
-            // What is no text is no JSON either: the reader of the text will say so.
-            let _ = stdout.read_to_string(&mut text);
-            text
+        let output = Arc::new(Mutex::new(String::new()));
+        let reader = thread::spawn({
+            let output = Arc::clone(&output);
+            move || collect(stdout, &output)
         });
         Ok(Self {
             child,
-            stdout: Some(stdout),
+            stdout: output,
+            reader: Some(reader),
             messages,
             said: String::new(),
         })
@@ -165,6 +167,13 @@ impl Running {
                 return Ok(line);
             }
         }
+    }
+
+    /// What it has written on stdout so far, in whole lines.
+    #[must_use]
+    pub fn output(&self) -> String {
+        let output = self.stdout.lock().unwrap_or_else(PoisonError::into_inner);
+        output.clone()
     }
 
     /// Its process.
@@ -217,8 +226,9 @@ impl Running {
             thread::sleep(Duration::from_millis(5));
         };
         // Whoever inherited its output keeps the pipes open, so not until they are closed.
-        let reader = self.stdout.take().context("waited for already")?;
-        let stdout = reader.join().ok().context("the output's reader panicked")?;
+        let reader = self.reader.take().context("waited for already")?;
+        reader.join().ok().context("the output's reader panicked")?;
+        let stdout = self.output();
         let mut stderr = std::mem::take(&mut self.said);
         for line in &self.messages {
             stderr += &line;
@@ -236,6 +246,15 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+fn collect(from: impl Read, to: &Mutex<String>) {
+    // What is no text is no JSON either: then the rest is missing, and its end is no JSON.
+    for line in BufReader::new(from).lines().map_while(Result::ok) {
+        let mut output = to.lock().unwrap_or_else(PoisonError::into_inner);
+        output.push_str(&line);
+        output.push('\n');
     }
 }
 

@@ -2,9 +2,8 @@
 //! client that makes it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::process::Output;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use tracer_tests::lab::{HTTP_PORT, Lab};
 use tracer_tests::trace::path::Path;
 
@@ -64,14 +63,13 @@ impl<'a> Planned<'a> {
     /// # Errors
     /// When the client ends otherwise than the path has it.
     pub(crate) fn make(&self) -> anyhow::Result<()> {
-        let (output, expected) = match self.connection.outcome {
-            Outcome::Resolved => (self.dig()?, 0),
-            Outcome::Answered => (self.curl(PATIENT)?, 0),
-            Outcome::Rejected | Outcome::Refused => (self.curl(PATIENT)?, REFUSED),
-            Outcome::Dropped => (self.curl(IMPATIENT)?, TIMED_OUT),
+        let [program, arguments @ ..] = &self.client_line()[..] else {
+            bail!("no client");
         };
+        let mut client = self.lab.command(self.connection.from, program);
+        let output = client.args(arguments).output()?;
         ensure!(
-            output.status.code() == Some(expected),
+            output.status.code() == Some(self.expected_status()),
             "{}: the client ended with {}: {}",
             self.connection.name,
             output.status,
@@ -80,19 +78,34 @@ impl<'a> Planned<'a> {
         Ok(())
     }
 
-    fn curl(&self, seconds: &str) -> anyhow::Result<Output> {
-        let mut curl = self.lab.command(self.connection.from, "curl");
-        curl.args(["--silent", "--show-error", "--max-time", seconds]);
-        curl.args(["--local-port", &self.client.port().to_string()]);
-        Ok(curl.arg(format!("http://{}/", self.destination)).output()?)
+    /// The client's exit status.
+    pub(crate) fn expected_status(&self) -> i32 {
+        match self.connection.outcome {
+            Outcome::Resolved | Outcome::Answered => 0,
+            Outcome::Rejected | Outcome::Refused => REFUSED,
+            Outcome::Dropped => TIMED_OUT,
+        }
     }
 
-    fn dig(&self) -> anyhow::Result<Output> {
-        let mut dig = self.lab.command(self.connection.from, "dig");
-        let from = format!("{}#{}", self.client.ip(), self.client.port());
-        let server = format!("@{}", self.destination.ip());
-        dig.args(["-b", &from, &server, "web.default", "+short"]);
-        Ok(dig.output()?)
+    /// The command that makes the connection, to be run where it comes from.
+    pub(crate) fn client_line(&self) -> Vec<String> {
+        let (port, destination) = (self.client.port(), self.destination);
+        let line = match self.connection.outcome {
+            Outcome::Resolved => {
+                let from = format!("{}#{port}", self.client.ip());
+                format!("dig -b {from} @{} web.default +short", destination.ip())
+            }
+            outcome => {
+                let seconds = match outcome {
+                    Outcome::Dropped => IMPATIENT,
+                    _ => PATIENT,
+                };
+                format!(
+                    "curl --silent --show-error --max-time {seconds} --local-port {port} http://{destination}/"
+                )
+            }
+        };
+        line.split(' ').map(str::to_owned).collect()
     }
 }
 

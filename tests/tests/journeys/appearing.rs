@@ -1,0 +1,157 @@
+//! Rules and namespaces that come while the tracer runs are observed, and what passed before they
+//! were is marked.
+
+use anyhow::{Context as _, ensure};
+use rustix::time::{ClockId, clock_gettime};
+use tracer_tests::lab::{Config, Lab};
+use tracer_tests::trace::json::{Packet, Stage, State, Trace};
+use tracer_tests::trace::judge::{self, Case, Ends};
+use tracer_tests::trace::process::{Running, wait_until, whole_lab};
+
+use super::connection::Planned;
+use super::paths::{Connection, Outcome, Target};
+
+/// The client ports of the two tests begin here.
+const RULES_PORT: u16 = 24000;
+const LAB_PORT: u16 = 25000;
+
+const TO_POD: Connection = Connection {
+    name: "to a pod that gets rules",
+    from: "a1",
+    to: Target::Pod("b1"),
+    ipv6: false,
+    original: "a1 > node1 > b1",
+    reply: "b1 > node1 > a1",
+    outcome: Outcome::Answered,
+};
+const TO_SERVICE: Connection = Connection {
+    name: "in a lab that comes up while traced",
+    to: Target::Service("web-node2"),
+    original: "a1 > node1[prerouting dnat] > node2 > b2",
+    reply: "b2 > node2 > node1[postrouting un-dnat] > a1",
+    ..TO_POD
+};
+
+/// The clock of the trace's times.
+fn now() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    let part = |value: i64| u64::try_from(value).unwrap_or_default();
+    part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
+}
+
+/// Makes connections, each from a port of its own, until what was printed is enough.
+fn connect_until(
+    lab: &Lab,
+    (connection, mut port): (&Connection, u16),
+    watch: &Running,
+    enough: impl Fn(&Trace) -> bool,
+) -> anyhow::Result<u16> {
+    wait_until(|| {
+        port += 1;
+        Planned::new(lab, connection, port)?.make()?;
+        let trace = Trace::read(watch.output().lines())?;
+        Ok((!enough(&trace)).then(|| format!("not seen: {}", connection.name)))
+    })?;
+    Ok(port)
+}
+
+#[test]
+fn a_namespace_that_gets_rules_while_traced_is_observed() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let lab = Lab::up(&Config::default())?;
+    let netns = lab.netns("b1");
+    let watch = Running::watch(["--json", &whole_lab(&lab)])?;
+    Planned::new(&lab, &TO_POD, RULES_PORT)?.make()?;
+    // Pods have no rules; now one has.
+    let before = now();
+    let table = "table inet lab { chain input { type filter hook input priority 0; \
+                 ct state new tcp dport 8080 counter accept; }; }";
+    lab.run(lab.command("b1", "nft").arg(table))?;
+    let after = now();
+    let in_pod = |packet: &Packet, stage| {
+        let at = |hop: &&tracer_tests::trace::json::Hop| {
+            hop.stage == stage && hop.netns.as_ref() == Some(&netns)
+        };
+        packet.hops.iter().find(at).map(|hop| hop.t)
+    };
+    let observed = |packet: &Packet| in_pod(packet, Stage::Input).is_some();
+    connect_until(&lab, (&TO_POD, RULES_PORT), &watch, |trace| {
+        trace.packets.iter().any(observed)
+    })?;
+    let trace = watch.stop()?;
+
+    let first = trace
+        .packets
+        .iter()
+        .filter_map(|p| in_pod(p, Stage::Input))
+        .min();
+    let first = first.context("not observed")?;
+    ensure!(first > before, "observed before there were rules");
+    for packet in &trace.packets {
+        let Some(received) = in_pod(packet, Stage::Receive) else {
+            continue;
+        };
+        let marked = packet.hops.iter().filter_map(|hop| hop.hole.as_ref());
+        let marks: Vec<&str> = marked.map(|hole| hole.kind.as_str()).collect();
+        if packet.proto != "tcp" {
+            continue;
+        } else if received > first {
+            ensure!(
+                observed(packet) && marks.is_empty(),
+                "{}",
+                judge::ladder(packet)
+            );
+        } else if received > after && !observed(packet) {
+            ensure!(
+                marks == ["netfilter-unobserved"],
+                "{}",
+                judge::ladder(packet)
+            );
+        } else if received < before {
+            ensure!(
+                !observed(packet) && marks.is_empty(),
+                "{}",
+                judge::ladder(packet)
+            );
+        }
+    }
+    lab.down()
+}
+
+#[test]
+fn a_lab_that_comes_up_while_traced_is_observed() -> anyhow::Result<()> {
+    needs_a_lab!();
+    // Its namespaces have no names yet that a filter could ask for.
+    let ports = format!("portrange {LAB_PORT}-{}", LAB_PORT + 999);
+    let watch = Running::watch(["--json", &ports])?;
+    let lab = Lab::up(&Config::default())?;
+    let of_lab = |name: &Option<String>| name.as_ref().is_some_and(|n| n.starts_with(lab.id()));
+    let translated = |trace: &Trace| {
+        let mut flows = trace.flows.iter().filter(|flow| of_lab(&flow.client.netns));
+        flows.any(|flow| !flow.translations.is_empty())
+    };
+    let port = connect_until(&lab, (&TO_SERVICE, LAB_PORT), &watch, translated)?;
+    // From now on everything is there.
+    let planned = Planned::new(&lab, &TO_SERVICE, port + 1)?;
+    planned.make()?;
+    wait_until(|| {
+        let trace = Trace::read(watch.output().lines())?;
+        let over = trace.flow("tcp", planned.client).is_ok();
+        Ok((!over).then(|| "the flow does not end".to_owned()))
+    })?;
+    let trace = watch.stop()?;
+    let case = Case {
+        lab: &lab,
+        ends: Ends {
+            client: planned.client,
+            destination: planned.destination,
+            backend: planned.backend,
+            masquerade: None,
+        },
+        original: &planned.original,
+        reply: &planned.reply,
+        state: State::Closed,
+    };
+    judge::flow(&trace, trace.flow("tcp", planned.client)?, &case)?;
+    lab.down()
+}

@@ -1,0 +1,126 @@
+//! One hundred curls in a row: complete, told apart, and in bounded memory.
+
+use std::ops::Range;
+
+use anyhow::{Context as _, ensure};
+use rustix::process::Pid;
+use tracer_tests::lab::{Config, Lab};
+use tracer_tests::trace::json::State;
+use tracer_tests::trace::judge::{self, Case, Ends};
+use tracer_tests::trace::path::Path;
+use tracer_tests::trace::process::{Running, whole_lab};
+use tracer_tests::trace::witness::{self, Captures, Entry};
+
+/// The client ports of what is judged, and of what only makes memory grow if it can.
+const PORTS: Range<u16> = 22000..22100;
+const MORE_PORTS: Range<u16> = 22100..22200;
+/// What the tracer may take at its peak, in KiB. The peak is at the start, when the kernel's type
+/// information is read; the ring of 8 MiB, which is mapped twice in a row, counts too.
+const PEAK: u64 = 96 * 1024;
+/// What one hundred more connections may add, in KiB: flows that are over are let go.
+const GROWTH: u64 = 4 * 1024;
+
+/// The ways to the two endpoints of the Service `web`.
+const ENDPOINTS: [(&str, &str, &str); 2] = [
+    (
+        "b1",
+        "a1 > node1[prerouting dnat] > b1",
+        "b1 > node1[postrouting un-dnat] > a1",
+    ),
+    (
+        "b2",
+        "a1 > node1[prerouting dnat] > node2 > b2",
+        "b2 > node2 > node1[postrouting un-dnat] > a1",
+    ),
+];
+
+#[test]
+fn a_hundred_curls() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let lab = Lab::up(&Config::default())?;
+    let device = ("a1".to_owned(), "eth0".to_owned());
+    let captures = Captures::start(&lab, vec![device.clone()])?;
+    let watch = Running::watch(["--json", &whole_lab(&lab)])?;
+    curls(&lab, PORTS)?;
+    let before = memory(watch.pid(), "VmRSS")?;
+    curls(&lab, MORE_PORTS)?;
+    let seen = captures.stop(|_| PORTS.len() + MORE_PORTS.len())?;
+    let (after, peak) = (memory(watch.pid(), "VmRSS")?, memory(watch.pid(), "VmHWM")?);
+    let trace = watch.stop()?;
+    println!(
+        "memory: {before} KiB after 100 connections, {after} KiB after 200, at most {peak} KiB"
+    );
+    ensure!(peak < PEAK, "{peak} KiB at its peak");
+    ensure!(after < before + GROWTH, "{before} KiB, then {after} KiB");
+
+    let totals = trace.totals()?;
+    ensure!(
+        totals.lost == 0 && totals.emitted == totals.matched,
+        "{totals:?}"
+    );
+    let conntrack = Entry::parse_all(&lab.conntrack("node1")?);
+    let seen = seen.get(&device).context("no capture")?;
+    for port in PORTS.chain(MORE_PORTS) {
+        let client = (lab.pod("a1").ipv4, port).into();
+        let service = lab.service("web");
+        let destination = (service.cluster_ip, service.port).into();
+        let flow = trace.flow("tcp", client)?;
+        let (backend, _) = witness::entry(&conntrack, "tcp", (client, destination))?.reply;
+        let endpoint = ENDPOINTS
+            .iter()
+            .find(|(pod, ..)| lab.pod(pod).ipv4 == backend.ip())
+            .with_context(|| format!("{backend} is no endpoint"))?;
+        let (original, reply): (Path, Path) = (endpoint.1.parse()?, endpoint.2.parse()?);
+        let ends = Ends {
+            client,
+            destination,
+            backend,
+            masquerade: None,
+        };
+        // Every packet of the flow has the flow's tuple at each of its hops.
+        judge::flow(
+            &trace,
+            flow,
+            &Case {
+                lab: &lab,
+                ends,
+                original: &original,
+                reply: &reply,
+                state: State::Closed,
+            },
+        )?;
+        witness::agrees(seen, &device, (client, destination), flow.packets.original)?;
+        witness::agrees(seen, &device, (destination, client), flow.packets.reply)?;
+    }
+    let of_tcp = trace.flows.iter().filter(|flow| flow.proto == "tcp");
+    let count = of_tcp.count();
+    ensure!(count == 200, "{count} flows");
+    lab.down()
+}
+
+/// One after another, each from its own port.
+fn curls(lab: &Lab, ports: Range<u16>) -> anyhow::Result<()> {
+    let script = format!(
+        "port={}; while [ $port -lt {} ]; do \
+         curl --silent --show-error --max-time 30 --local-port $port http://{}/ || exit; \
+         port=$((port + 1)); done",
+        ports.start,
+        ports.end,
+        lab.service("web").cluster_ip
+    );
+    let answers = lab.run(lab.command("a1", "sh").args(["-c", &script]))?;
+    ensure!(
+        answers.matches("server: ").count() == ports.len(),
+        "{answers}"
+    );
+    Ok(())
+}
+
+/// A line of `/proc/PID/status`, in KiB.
+fn memory(pid: Pid, key: &str) -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", pid.as_raw_nonzero()))?;
+    let value = status.lines().find_map(|line| line.strip_prefix(key));
+    value
+        .and_then(|value| value.split_ascii_whitespace().nth(1)?.parse().ok())
+        .with_context(|| format!("no {key}"))
+}

@@ -1,0 +1,124 @@
+//! A filter on a ClusterIP shows whole flows and nothing else, whatever goes on beside them.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, ensure};
+use tracer_tests::lab::{Config, HTTP_PORT, Lab};
+use tracer_tests::trace::json::{Flow, State, Trace};
+use tracer_tests::trace::judge::{self, Case, Ends};
+use tracer_tests::trace::process::{Running, wait_until};
+
+use super::connection::address;
+use super::noise::Noise;
+
+/// The client ports of what is looked for.
+const PORTS: std::ops::Range<u16> = 23000..23010;
+
+#[test]
+fn a_filter_on_a_cluster_ip_shows_whole_flows_and_nothing_else() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let lab = Lab::up(&Config::default())?;
+    // Its endpoint is on the other node; others call the same endpoint otherwise.
+    let service = lab.service("local-only");
+    let watch = Running::watch(["--json", &format!("host {}", service.cluster_ip)])?;
+    let (b1, b2) = (address(&lab, "b1", false), address(&lab, "b2", false));
+    let web = lab.service("web").cluster_ip;
+    let node_port = service.node_port.context("no node port")?;
+    let noise = [
+        Noise::start(&lab, "a1", &format!("http://{b2}:8080/"))?,
+        Noise::start(&lab, "a2", &format!("http://{b1}:8080/"))?,
+        Noise::start(&lab, "b2", &format!("http://{web}/"))?,
+        Noise::start(
+            &lab,
+            "outside",
+            &format!("http://{}:{node_port}/", address(&lab, "node2", false)),
+        )?,
+    ];
+    for noise in &noise {
+        noise.wait_for_one()?;
+    }
+    for port in PORTS {
+        curl(&lab, port, service.cluster_ip)?;
+    }
+    for noise in &noise {
+        noise.wait_for_one()?;
+    }
+    closed(&lab)?;
+    let trace = watch.stop()?;
+    drop(noise);
+
+    let (original, reply) = (
+        "a1 > node1[prerouting dnat] > node2 > b2".parse()?,
+        "b2 > node2 > node1[postrouting un-dnat] > a1".parse()?,
+    );
+    for port in PORTS {
+        let ends = Ends {
+            client: (lab.pod("a1").ipv4, port).into(),
+            destination: (service.cluster_ip, service.port).into(),
+            backend: (b2, HTTP_PORT).into(),
+            masquerade: None,
+        };
+        let case = Case {
+            lab: &lab,
+            ends,
+            original: &original,
+            reply: &reply,
+            state: State::Closed,
+        };
+        judge::flow(&trace, trace.flow("tcp", ends.client)?, &case)?;
+    }
+    nothing_else(&lab, &trace)?;
+    lab.down()
+}
+
+/// Of this lab, only those flows and their packets were shown.
+fn nothing_else(lab: &Lab, trace: &Trace) -> anyhow::Result<()> {
+    let client = lab.pod("a1").ipv4;
+    let wanted = |flow: &&Flow| {
+        let addr = flow.client.addr;
+        addr.ip() == client && PORTS.contains(&addr.port())
+    };
+    let of_lab = |netns: Option<&str>| netns.is_some_and(|name| name.starts_with(lab.id()));
+    let ids: BTreeSet<u64> = trace
+        .flows
+        .iter()
+        .filter(wanted)
+        .map(|flow| flow.id)
+        .collect();
+    for packet in &trace.packets {
+        let here = packet.hops.iter().any(|hop| of_lab(hop.netns.as_deref()));
+        ensure!(!here || ids.contains(&packet.flow), "{packet:#?}");
+    }
+    for flow in &trace.flows {
+        let here = of_lab(flow.client.netns.as_deref());
+        ensure!(!here || ids.contains(&flow.id), "{flow:#?}");
+    }
+    let totals = trace.totals()?;
+    ensure!(totals.lost == 0, "{totals:?}");
+    Ok(())
+}
+
+fn curl(lab: &Lab, port: u16, to: Ipv4Addr) -> anyhow::Result<()> {
+    let mut curl = lab.command("a1", "curl");
+    curl.args(["--silent", "--show-error", "--max-time", "30"]);
+    curl.args(["--local-port", &port.to_string()]);
+    let answer = lab.run(curl.arg(format!("http://{to}/")))?;
+    ensure!(answer.starts_with("server: b2\n"), "{answer}");
+    Ok(())
+}
+
+/// Waits until the endpoint's node has seen the last acknowledgement of each connection.
+fn closed(lab: &Lab) -> anyhow::Result<()> {
+    wait_until(|| {
+        let table = lab.conntrack("node2")?;
+        let mut open = PORTS.filter(|port| {
+            let port = format!(" sport={port} ");
+            let entry = table.lines().find(|line| line.contains(&port));
+            !entry.is_some_and(|entry| entry.contains("TIME_WAIT"))
+        });
+        Ok(open
+            .next()
+            .map(|port| format!("port {port} is not closed: {table}")))
+    })
+}
