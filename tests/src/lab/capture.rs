@@ -49,6 +49,9 @@ impl Lab {
                 "-n",
                 "-l",
                 "--immediate-mode",
+                // KiB: a busy machine reads late, and a witness must not miss anything.
+                "-B",
+                "16384",
                 "-i",
                 device,
                 filter,
