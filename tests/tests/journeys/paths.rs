@@ -202,6 +202,44 @@ pub(crate) const CONNECTIONS: &[Connection] = &[
         "a1 > node1[prerouting dnat] > node2 > b2",
         "b2 > node2 > node1[postrouting un-dnat] > a1",
     )),
+    ipv6(answered(
+        "hairpin, IPv6",
+        "b1",
+        Target::Service("hairpin"),
+        "b1 > node1[prerouting dnat, postrouting masquerade] > b1",
+        "b1 > node1[prerouting un-snat, postrouting un-dnat] > b1",
+    )),
+    ipv6(answered(
+        "node to ClusterIP, the endpoint on the other node, IPv6",
+        "node1",
+        Target::Service("web-node2"),
+        "node1[output dnat, postrouting masquerade] > node2 > b2",
+        "b2 > node2 > node1[prerouting un-snat, input un-dnat]",
+    )),
+    ipv6(answered(
+        "outside to NodePort, on the node without endpoint, IPv6",
+        "outside",
+        Target::NodePort("node2", "web-nodeport"),
+        "outside > node2[prerouting dnat, postrouting masquerade] > node1 > b1",
+        "b1 > node1 > node2[prerouting un-snat, postrouting un-dnat] > outside",
+    )),
+    ipv6(answered(
+        "pod to outside, IPv6",
+        "a1",
+        Target::Outside,
+        "a1 > node1[postrouting masquerade] > outside",
+        "outside > node1[prerouting un-snat] > a1",
+    )),
+    ipv6(ending(
+        Outcome::Resolved,
+        answered(
+            "DNS over UDP through a Service, IPv6",
+            "a1",
+            Target::Service("kube-dns"),
+            "a1 > node1[prerouting dnat] > b1",
+            "b1 > node1[postrouting un-dnat] > a1",
+        ),
+    )),
     ending(
         Outcome::Resolved,
         answered(

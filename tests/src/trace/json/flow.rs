@@ -1,0 +1,97 @@
+//! A flow's object.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+
+use super::{Kind, Stage, State, present};
+
+/// A flow.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the members of the contract")]
+pub struct Flow {
+    pub schema: u32,
+    pub id: u64,
+    pub proto: String,
+    pub client: Client,
+    pub destination: Destination,
+    #[serde(deserialize_with = "present")]
+    pub backend: Option<Backend>,
+    pub translations: Vec<FlowTranslation>,
+    pub state: State,
+    pub packets: BothWays,
+    pub drops: u64,
+    pub holes: u64,
+    pub first_ns: u64,
+    pub last_ns: u64,
+    #[serde(deserialize_with = "present")]
+    pub diagnosis: Option<String>,
+    pub protocol: u8,
+    pub bytes: BothWays,
+    pub affected_by_loss: bool,
+}
+
+/// Who began.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the members of the contract")]
+pub struct Client {
+    pub addr: SocketAddr,
+    #[serde(deserialize_with = "present")]
+    pub netns: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub pod: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub process: Option<Process>,
+}
+
+/// A process.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the members of the contract")]
+pub struct Process {
+    pub pid: u32,
+    pub comm: String,
+}
+
+/// Whom the client called.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the members of the contract")]
+pub struct Destination {
+    pub addr: SocketAddr,
+    #[serde(deserialize_with = "present")]
+    pub service: Option<String>,
+}
+
+/// Who got the packets.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the members of the contract")]
+pub struct Backend {
+    pub addr: SocketAddr,
+    #[serde(deserialize_with = "present")]
+    pub netns: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub pod: Option<String>,
+}
+
+/// How the original direction is rewritten.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the members of the contract")]
+pub struct FlowTranslation {
+    pub kind: Kind,
+    #[serde(deserialize_with = "present")]
+    pub stage: Option<Stage>,
+    #[serde(deserialize_with = "present")]
+    pub netns: Option<String>,
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+    #[serde(deserialize_with = "present")]
+    pub rule: Option<Vec<String>>,
+    pub kind_inferred: bool,
+}
+
+/// A number for each direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the members of the contract")]
+pub struct BothWays {
+    pub original: u64,
+    pub reply: u64,
+}
