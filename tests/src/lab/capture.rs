@@ -19,6 +19,8 @@ use super::Lab;
 
 /// How long tcpdump may take for what it normally does at once.
 const LIMIT: Duration = Duration::from_secs(20);
+/// How long counts that should meet and do not must stand still to be final.
+const STEADY: Duration = Duration::from_secs(2);
 
 /// A running tcpdump. Dropping it ends it.
 #[derive(Debug)]
@@ -137,6 +139,8 @@ impl Capture {
     /// When the kernel dropped packets that tcpdump should have seen, or tcpdump has failed.
     pub fn stop(mut self) -> anyhow::Result<Vec<String>> {
         let limit = Instant::now() + LIMIT;
+        let mut before = (0, 0);
+        let mut steady_since = Instant::now();
         loop {
             self.signal(Signal::USR1)?;
             let counts = Counts::parse(&self.wait_for(" captured, ")?)
@@ -147,6 +151,14 @@ impl Capture {
             // On the loopback device the kernel counts each packet twice, out and in.
             let received = counts.received / if self.loopback { 2 } else { 1 };
             if counts.captured == received {
+                break;
+            }
+            // The kernel also counts what came before tcpdump's filter was in place, which tcpdump
+            // throws away: then the two never meet, and only stop growing.
+            let now = (counts.captured, counts.received);
+            if now != before {
+                (before, steady_since) = (now, Instant::now());
+            } else if steady_since.elapsed() > STEADY {
                 break;
             }
             if Instant::now() > limit {
