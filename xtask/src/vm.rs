@@ -144,12 +144,12 @@ fn install() -> anyhow::Result<()> {
 
 /// The kernels, each once, in the order asked for.
 fn kernels(series: &[Series], cache: &Path) -> anyhow::Result<Vec<Kernel>> {
-    let index = Index::open(cache.join("apt"))?;
+    let mut index = Index::open(cache.join("apt"))?;
     let defaults = Series::defaults();
     let series = if series.is_empty() { &defaults } else { series };
     let mut kernels: Vec<Kernel> = Vec::new();
     for series in series {
-        let kernel = Kernel::obtain(series, &index, &cache.join("kernels"))?;
+        let kernel = Kernel::obtain(series, &mut index, &cache.join("kernels"))?;
         println!("{series}: Debian's {} ({})", kernel.release, kernel.version);
         if kernels.iter().all(|known| known.release != kernel.release) {
             kernels.push(kernel);

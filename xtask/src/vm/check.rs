@@ -19,7 +19,7 @@ use super::results::Section;
 
 /// How a path came out on a kernel.
 #[derive(Debug)]
-pub(crate) enum Verdicted {
+pub(crate) enum Judgement {
     /// As it must be.
     Pass,
     /// As it must be but for what that kernel cannot show.
@@ -33,19 +33,19 @@ pub(crate) fn check(
     traced: &Traced,
     section: Option<&Section>,
     degradations: Vec<&'static Degradation>,
-) -> Verdicted {
+) -> Judgement {
     let Some(section) = section else {
-        return Verdicted::Fail("was not traced".to_owned());
+        return Judgement::Fail("was not traced".to_owned());
     };
     let strict = judge(traced.case, section, &[]);
     let Err(error) = strict else {
-        return Verdicted::Pass;
+        return Judgement::Pass;
     };
     let effects: Vec<Effect> = degradations.iter().map(|it| it.effect).collect();
     if effects.is_empty() || judge(traced.case, section, &effects).is_err() {
-        return Verdicted::Fail(format!("{error:#}{}", said(section)));
+        return Judgement::Fail(format!("{error:#}{}", said(section)));
     }
-    Verdicted::Degraded(degradations)
+    Judgement::Degraded(degradations)
 }
 
 /// What the tracer and the command said, for the one who looks for the cause.

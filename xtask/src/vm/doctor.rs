@@ -63,18 +63,19 @@ impl Choices {
     }
 }
 
-/// A choice in a word or two: "fentry and fexit of nf_hook_slow" is "fentry".
+/// A choice in a word or two, for the table: what is known of the sentence that doctor prints.
 fn short(choice: &str) -> String {
-    let words = [
-        "fentry",
-        "link",
-        "kprobe",
-        "with reason",
-        "cgroup_skb",
-        "none",
+    let known = [
+        ("fentry", "fentry"),
+        ("kprobe", "kprobe"),
+        ("netfilter links", "link"),
+        ("with reason", "reason"),
+        ("kfree_skb", "no reason"),
+        ("cgroup_skb", "cgroup_skb"),
+        ("read at netfilter hooks", "read"),
     ];
-    let known = words.iter().find(|word| choice.contains(**word));
-    known.map_or_else(|| choice.chars().take(16).collect(), |it| (*it).to_owned())
+    let word = known.iter().find(|(part, _)| choice.contains(part));
+    word.map_or(choice, |(_, word)| word).to_owned()
 }
 
 #[cfg(test)]
@@ -95,7 +96,7 @@ mod tests {
             {"kind":"drops","choice":"tp_btf kfree_skb"},{"kind":"socket","choice":null}]}}"#;
         let choices = Choices::read(Some(&section(line))).unwrap();
         assert_eq!(choices.of(0), "fentry");
-        assert_eq!(choices.of(1), "tp_btf kfree_skb");
+        assert_eq!(choices.of(1), "no reason");
         assert_eq!(choices.of(2), "none");
     }
 

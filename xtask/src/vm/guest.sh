@@ -154,7 +154,7 @@ forbid() {
 # Takes down the node and its pods.
 lower() {
     kill $server
-    wait $server
+    { wait $server; } 2>/dev/null
     ip netns del pod-a
     ip netns del pod-b
     ip netns del node
@@ -162,7 +162,7 @@ lower() {
 
 # Raises a lab whose Services have the form $1.
 lab() {
-    echo "lab $1"
+    echo "$(cut -d ' ' -f 1 /proc/uptime) lab $1"
     raise
     services "$1" || fail "the Services in the form $1"
 }
@@ -173,7 +173,7 @@ trace() {
     name=$1
     netns=$2
     shift 2
-    echo "trace $name"
+    echo "$(cut -d ' ' -f 1 /proc/uptime) trace $name"
     ip netns exec "$netns" "$@" >/tmp/untraced 2>&1
     begin "$name"
     # shellcheck disable=SC2086
@@ -183,7 +183,7 @@ trace() {
 
 # Asks the tracer what it can do here.
 doctor() {
-    echo doctor
+    echo "$(cut -d ' ' -f 1 /proc/uptime) doctor"
     begin doctor
     tracer doctor --json >$RESULTS 2>/tmp/messages
     end doctor $?

@@ -41,6 +41,7 @@ const FRESH: Duration = Duration::from_secs(20 * 60 * 60);
 /// The index.
 pub(crate) struct Index {
     directory: PathBuf,
+    kernels: Vec<Candidate>,
 }
 
 impl Index {
@@ -50,27 +51,47 @@ impl Index {
     /// When the machine's mirror is not known or there is no index to be had. An old index that
     /// cannot be refreshed is used as it is.
     pub(crate) fn open(directory: PathBuf) -> anyhow::Result<Self> {
-        let index = Self { directory };
-        let stamp = index.directory.join("updated");
-        let age = fs::metadata(&stamp)
+        let mut index = Self {
+            directory,
+            kernels: Vec::new(),
+        };
+        let age = fs::metadata(index.stamp())
             .and_then(|stamp| stamp.modified())
             .ok()
             .and_then(|time| SystemTime::now().duration_since(time).ok());
-        if age.is_some_and(|age| age < FRESH) {
-            return Ok(index);
+        if age.is_some() {
+            index.kernels = index.read()?;
         }
-        match index.update() {
-            Ok(()) => fs::write(stamp, "")?,
-            Err(error) if age.is_some() => {
-                println!("the kernels' index stays as it is: {error:#}");
-            }
-            Err(error) => return Err(error),
+        if index.kernels.is_empty() || age.is_none_or(|age| age > FRESH) {
+            index.update()?;
         }
         Ok(index)
     }
 
-    fn update(&self) -> anyhow::Result<()> {
+    /// The kernels that it lists.
+    pub(crate) fn kernels(&self) -> &[Candidate] {
+        &self.kernels
+    }
+
+    /// Fetches it anew.
+    ///
+    /// # Errors
+    /// When there is none to be had, and there was none before.
+    pub(crate) fn update(&mut self) -> anyhow::Result<()> {
         println!("fetching the index of Debian's kernels");
+        let fetched = self.fetch();
+        // One suite that has gone must not take the others with it, nor a mirror that cannot be
+        // reached what is known.
+        self.kernels = self.read()?;
+        match fetched {
+            Ok(()) => fs::write(self.stamp(), "")?,
+            Err(error) if self.kernels.is_empty() => return Err(error),
+            Err(error) => println!("not all of it could be fetched: {error:#}"),
+        }
+        Ok(())
+    }
+
+    fn fetch(&self) -> anyhow::Result<()> {
         for directory in ["lists/partial", "cache/archives/partial"] {
             let directory = self.directory.join(directory);
             fs::create_dir_all(&directory)
@@ -80,27 +101,16 @@ impl Index {
         fs::write(self.directory.join("status"), "")?;
         fs::write(self.directory.join("sources.list"), sources(&targets()?)?)?;
         fs::write(self.configuration(), configuration(&self.directory))?;
-        let updated = process::run_quietly(self.command("apt-get").args(["-q", "update"]));
-        if let Err(error) = updated {
-            // One suite that has gone must not take the others with it.
-            if self.kernels()?.is_empty() {
-                return Err(error).context("cannot fetch the index of Debian's kernels");
-            }
-            println!("not all of the index could be fetched: {error:#}");
-        }
-        Ok(())
+        process::run_quietly(self.command("apt-get").args(["-q", "update"]))
     }
 
-    /// The kernels that it lists.
-    ///
-    /// # Errors
-    /// When apt fails or says something else than expected.
-    pub(crate) fn kernels(&self) -> anyhow::Result<Vec<Candidate>> {
+    fn read(&self) -> anyhow::Result<Vec<Candidate>> {
+        if !self.configuration().exists() {
+            return Ok(Vec::new());
+        }
         let pattern = format!("^linux-image-[0-9].*[0-9a-z]{FLAVOUR}$");
-        let names = output(
-            self.command("apt-cache")
-                .args(["search", "--names-only", &pattern]),
-        )?;
+        let mut search = self.command("apt-cache");
+        let names = output(search.args(["search", "--names-only", &pattern]))?;
         let names = names.lines().filter_map(|line| line.split(' ').next());
         // `linux-image-6.1-cloud-amd64` only points to the newest; its like have no release.
         let names: Vec<&str> = names.filter(|name| name.matches('.').count() > 1).collect();
@@ -122,10 +132,9 @@ impl Index {
         process::run_quietly(download.current_dir(directory))
     }
 
-    /// Forgets when it was fetched, so that the next one to open it fetches it anew.
-    pub(crate) fn distrust(&self) {
-        // If it is not there, it is not trusted either.
-        let _ = fs::remove_file(self.directory.join("updated"));
+    /// When it was fetched last.
+    fn stamp(&self) -> PathBuf {
+        self.directory.join("updated")
     }
 
     fn configuration(&self) -> PathBuf {
@@ -153,6 +162,7 @@ fn configuration(directory: &Path) -> String {
          Acquire::IndexTargets::deb::DEP-11-icons::DefaultEnabled \"false\";\n\
          Acquire::IndexTargets::deb::DEP-11-icons-small::DefaultEnabled \"false\";\n\
          APT::Sandbox::User \"root\";\n\
+         APT::Update::Error-Mode \"any\";\n\
          #clear APT::Update::Post-Invoke;\n\
          #clear APT::Update::Post-Invoke-Success;\n"
     )

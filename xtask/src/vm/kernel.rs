@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 
 use super::decompress::{self, Format};
 use super::index::Index;
-use super::release::{Candidate, Series};
+use super::release::{self, Candidate, Series};
 use crate::process;
 
 /// A kernel ready to boot.
@@ -28,6 +28,8 @@ pub(crate) struct Kernel {
 /// The unpacked ELF kernel: qemu boots it directly (PVH), seconds sooner than the compressed one
 /// unpacks itself under emulation.
 const IMAGE: &str = "vmlinux";
+/// How many older kernels are tried when the newest cannot be had.
+const RETRIES: usize = 3;
 /// The unpacked packages.
 const TREE: &str = "tree";
 
@@ -35,17 +37,32 @@ impl Kernel {
     /// The newest kernel of the series, from the cache or downloaded into it.
     ///
     /// # Errors
-    /// When the index has none, or it cannot be downloaded or unpacked.
-    pub(crate) fn obtain(series: &Series, index: &Index, cache: &Path) -> anyhow::Result<Self> {
-        let kernels = index.kernels()?;
-        let Some(candidate) = series.choose(&kernels) else {
-            let mut known: Vec<String> = kernels.iter().map(Candidate::upstream).collect();
-            known.dedup();
+    /// When the index has none, or none can be downloaded and unpacked.
+    pub(crate) fn obtain(series: &Series, index: &mut Index, cache: &Path) -> anyhow::Result<Self> {
+        let Some(newest) = series.ranked(index.kernels()).first().copied().cloned() else {
             bail!(
                 "no kernel {series} on the mirror, which has {}",
-                known.join(", ")
+                known(index)
             );
         };
+        let first = Self::fetch(&newest, index, cache);
+        let Err(error) = first else {
+            return first;
+        };
+        // Point releases vanish from the mirror when there are newer ones, and not all packages of
+        // a new one appear at once.
+        println!("{error:#}");
+        index.update()?;
+        let ranked = series.ranked(index.kernels());
+        let mut others = ranked.into_iter().filter(|candidate| **candidate != newest);
+        let found = others.by_ref().take(RETRIES).find_map(|candidate| {
+            let fetched = Self::fetch(candidate, index, cache);
+            fetched.inspect_err(|error| println!("{error:#}")).ok()
+        });
+        found.ok_or(error)
+    }
+
+    fn fetch(candidate: &Candidate, index: &Index, cache: &Path) -> anyhow::Result<Self> {
         let name = format!("{}_{}", candidate.release, candidate.version);
         let kernel = Self {
             version: candidate.upstream(),
@@ -62,12 +79,7 @@ impl Kernel {
         remove(&partial)?;
         fs::create_dir_all(&partial)
             .with_context(|| format!("cannot make {}", partial.display()))?;
-        index
-            .download(&candidate.packages, &partial)
-            .inspect_err(|_| index.distrust())
-            .context(
-                "if the packages have gone from the mirror, the next run asks for newer ones",
-            )?;
+        index.download(&candidate.packages, &partial)?;
         unpack(&partial).with_context(|| format!("the kernel {name}"))?;
         remove(&kernel.directory)?;
         fs::rename(&partial, &kernel.directory)?;
@@ -83,6 +95,15 @@ impl Kernel {
     pub(crate) fn modules(&self) -> PathBuf {
         self.directory.join(TREE)
     }
+}
+
+/// The versions in the index, for a person.
+fn known(index: &Index) -> String {
+    let mut known: Vec<_> = index.kernels().iter().map(|it| &it.upstream).collect();
+    known.sort_unstable();
+    known.dedup();
+    let known: Vec<String> = known.into_iter().map(|it| release::dotted(it)).collect();
+    known.join(", ")
 }
 
 fn remove(directory: &Path) -> anyhow::Result<()> {

@@ -3,6 +3,7 @@
 //! What counts is the upstream version, which is in the package's version: names such as
 //! `linux-image-6.1.0-56-cloud-amd64` carry the ABI's number instead.
 
+use std::cmp::Reverse;
 use std::fmt;
 use std::str::FromStr;
 
@@ -33,19 +34,24 @@ impl Series {
         ]
     }
 
-    /// The newest release of the series. A point release that is not there any more gives the
-    /// newest of its series.
-    pub(crate) fn choose<'a>(&self, candidates: &'a [Candidate]) -> Option<&'a Candidate> {
-        let newest = |numbers: &[u32]| {
-            candidates
-                .iter()
-                .filter(|candidate| candidate.upstream.starts_with(numbers))
-                .max_by_key(|candidate| (&candidate.upstream, natural(&candidate.release)))
+    /// The releases of the series, newest first. A point release that is not there any more has
+    /// those of its series.
+    pub(crate) fn ranked<'a>(&self, candidates: &'a [Candidate]) -> Vec<&'a Candidate> {
+        let of = |numbers: &[u32]| {
+            let of = |candidate: &&Candidate| candidate.upstream.starts_with(numbers);
+            candidates.iter().filter(of).collect::<Vec<_>>()
         };
-        match self {
-            Self::Newest => newest(&[]),
-            Self::Of(numbers) => newest(numbers).or_else(|| newest(numbers.get(..2)?)),
+        let mut found = match self {
+            Self::Newest => of(&[]),
+            Self::Of(numbers) => of(numbers),
+        };
+        if let (true, Self::Of(numbers)) = (found.is_empty(), self) {
+            found = of(numbers.get(..2).unwrap_or_default());
         }
+        found.sort_by_cached_key(|candidate| {
+            Reverse((candidate.upstream.clone(), natural(&candidate.release)))
+        });
+        found
     }
 }
 
@@ -156,7 +162,8 @@ fn natural(name: &str) -> Vec<(u64, String)> {
     key
 }
 
-fn dotted(numbers: &[u32]) -> String {
+/// The numbers as one writes them: `6.1.192`.
+pub(crate) fn dotted(numbers: &[u32]) -> String {
     let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
     numbers.join(".")
 }
@@ -189,7 +196,7 @@ Version: 6.12.117-1
     fn chosen(series: &str) -> Option<String> {
         let series: Series = series.parse().unwrap();
         let candidates = candidates(STANZAS).unwrap();
-        Some(series.choose(&candidates)?.release.clone())
+        Some(series.ranked(&candidates).first()?.release.clone())
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::check::Verdicted;
+use super::check::Judgement;
 use super::degradations::Degradation;
 use super::doctor::Choices;
 use super::paths::Traced;
@@ -15,7 +15,7 @@ pub(crate) struct Outcome {
     /// What the tracer's doctor said.
     pub(crate) choices: anyhow::Result<Choices>,
     /// Each path's verdict, in the order of the paths.
-    pub(crate) verdicts: Vec<(Traced, Verdicted)>,
+    pub(crate) verdicts: Vec<(Traced, Judgement)>,
     /// What went wrong beside the paths.
     pub(crate) failures: Vec<String>,
 }
@@ -23,7 +23,7 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// Whether nothing failed.
     pub(crate) fn is_good(&self) -> bool {
-        let failed = |(_, verdict): &(Traced, Verdicted)| matches!(verdict, Verdicted::Fail(_));
+        let failed = |(_, verdict): &(Traced, Judgement)| matches!(verdict, Judgement::Fail(_));
         self.failures.is_empty() && self.choices.is_ok() && !self.verdicts.iter().any(failed)
     }
 }
@@ -62,18 +62,18 @@ pub(crate) fn table(outcomes: &[Outcome]) -> String {
 }
 
 fn row(text: &mut String, name: &str, cells: impl IntoIterator<Item = String>) {
-    let mut line = format!("{name:<24}");
+    let mut line = format!("{name:<26}");
     for cell in cells {
         let _ = write!(line, " {cell:<16}");
     }
     let _ = writeln!(text, "{}", line.trim_end());
 }
 
-fn word(verdict: &Verdicted, notes: &mut Vec<&'static str>) -> String {
+fn word(verdict: &Judgement, notes: &mut Vec<&'static str>) -> String {
     match verdict {
-        Verdicted::Pass => "pass".to_owned(),
-        Verdicted::Fail(_) => "FAIL".to_owned(),
-        Verdicted::Degraded(why) => {
+        Judgement::Pass => "pass".to_owned(),
+        Judgement::Fail(_) => "FAIL".to_owned(),
+        Judgement::Degraded(why) => {
             let numbers = why.iter().map(|degradation| note(degradation, notes));
             let numbers: Vec<String> = numbers.map(|number| number.to_string()).collect();
             format!("degraded [{}]", numbers.join(","))
@@ -99,7 +99,7 @@ fn failures(text: &mut String, outcome: &Outcome) {
         let _ = writeln!(text, "\n{version}: {failure}");
     }
     for (traced, verdict) in &outcome.verdicts {
-        if let Verdicted::Fail(why) = verdict {
+        if let Judgement::Fail(why) = verdict {
             let _ = writeln!(text, "\n{version} {traced}: {why}");
         }
     }
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn degradations_are_explained_once() {
-        let verdicts = |verdict: fn() -> Verdicted| {
+        let verdicts = |verdict: fn() -> Judgement| {
             let paths = paths::all().into_iter().take(2);
             paths.map(|traced| (traced, verdict())).collect()
         };
@@ -124,8 +124,8 @@ mod tests {
             failures: Vec::new(),
         };
         let outcomes = [
-            outcome("5.10", || Verdicted::Degraded(vec![&DEGRADATIONS[0]])),
-            outcome("6.1", || Verdicted::Fail("why".to_owned())),
+            outcome("5.10", || Judgement::Degraded(vec![&DEGRADATIONS[0]])),
+            outcome("6.1", || Judgement::Fail("why".to_owned())),
         ];
         let text = table(&outcomes);
         assert!(text.contains("degraded [1]     FAIL"), "{text}");

@@ -15,7 +15,7 @@ fn path(name: &str) -> Traced {
     *found.unwrap()
 }
 
-fn verdict(name: &str, version: &[u32], section: &Section) -> Verdicted {
+fn verdict(name: &str, version: &[u32], section: &Section) -> Judgement {
     let traced = path(name);
     check(&traced, Some(section), degradations::of(&traced, version))
 }
@@ -102,7 +102,7 @@ fn lookup(change: impl FnOnce(&mut Value, &mut Value)) -> Section {
 
 fn fails(section: &Section) -> String {
     match verdict("nftables/udp", NEW, section) {
-        Verdicted::Fail(why) => why,
+        Judgement::Fail(why) => why,
         other => panic!("{other:?}"),
     }
 }
@@ -112,11 +112,11 @@ fn a_trace_as_it_must_be_passes() {
     let good = lookup(|_, _| ());
     assert!(matches!(
         verdict("nftables/udp", NEW, &good),
-        Verdicted::Pass
+        Judgement::Pass
     ));
     assert!(matches!(
         verdict("nftables/udp", OLD, &good),
-        Verdicted::Pass
+        Judgement::Pass
     ));
 }
 
@@ -174,7 +174,7 @@ fn what_is_lost_or_absent_fails() {
     let traced = path("nftables/udp");
     assert!(matches!(
         check(&traced, None, Vec::new()),
-        Verdicted::Fail(_)
+        Judgement::Fail(_)
     ));
 }
 
@@ -213,20 +213,20 @@ fn only_old_kernels_may_give_no_reason() {
     let known = dropped("NETFILTER_DROP".into());
     let unknown = dropped(Value::Null);
     let judge = |version, section| verdict("nftables/drop", version, section);
-    assert!(matches!(judge(NEW, &known), Verdicted::Pass));
-    assert!(matches!(judge(NEW, &unknown), Verdicted::Fail(_)));
-    assert!(matches!(judge(OLD, &unknown), Verdicted::Degraded(_)));
+    assert!(matches!(judge(NEW, &known), Judgement::Pass));
+    assert!(matches!(judge(NEW, &unknown), Judgement::Fail(_)));
+    assert!(matches!(judge(OLD, &unknown), Judgement::Degraded(_)));
 }
 
 #[test]
 fn a_way_that_does_not_exist_must_be_refused_with_a_reason() {
     let refused = section(1, &[]);
     let judge = |version, section| verdict("nftables/tcp+link", version, section);
-    assert!(matches!(judge(OLD, &refused), Verdicted::Degraded(_)));
-    assert!(matches!(judge(NEW, &refused), Verdicted::Fail(_)));
+    assert!(matches!(judge(OLD, &refused), Judgement::Degraded(_)));
+    assert!(matches!(judge(NEW, &refused), Judgement::Fail(_)));
     let silent = Section {
         status: Some(1),
         ..Section::default()
     };
-    assert!(matches!(judge(OLD, &silent), Verdicted::Fail(_)));
+    assert!(matches!(judge(OLD, &silent), Judgement::Fail(_)));
 }
