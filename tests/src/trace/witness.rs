@@ -62,14 +62,15 @@ pub struct Captures(Vec<(Device, Capture)>);
 pub type Device = (String, String);
 
 impl Captures {
-    /// Starts tcpdump on each device, for TCP, UDP and ICMP errors.
+    /// Starts tcpdump on each device, without a filter: the kernel counts what comes before a filter
+    /// is installed too, and the counts must agree in the end.
     ///
     /// # Errors
     /// When one does not start.
     pub fn start(lab: &Lab, devices: Vec<Device>) -> anyhow::Result<Self> {
         let captures = side_by_side(devices, |device| {
             let (netns, name) = &device;
-            let capture = lab.capture(netns, name, "tcp or udp or icmp")?;
+            let capture = lab.capture(netns, name, "")?;
             Ok((device, capture))
         })?;
         Ok(Self(captures))
@@ -139,7 +140,7 @@ impl Seen {
         same.count()
     }
 
-    /// The packets without ports: ICMP.
+    /// The packets without ports, as tcpdump prints them: ICMP, ARP.
     #[must_use]
     pub fn without_ports(&self) -> &[String] {
         &self.others

@@ -232,6 +232,12 @@ fn captures(
             }
             witness::agrees(seen, device, (from, to), originals)?;
             witness::agrees(seen, device, (to, from), replies)?;
+            if planned.connection.outcome == Outcome::Rejected {
+                let unreachable = format!("ICMP {} tcp port {} unreachable", to.ip(), to.port());
+                let errors = seen.without_ports().iter();
+                let count = errors.filter(|line| line.contains(&unreachable)).count();
+                ensure!(count == 1, "{count} errors: {:#?}", seen.without_ports());
+            }
             asked += 1;
         }
     }
