@@ -194,17 +194,8 @@ fn meets_closed_socket(packet: &Packet, all: &[&Packet]) -> bool {
 fn judge(packet: &Packet, ways: &Ways, ends: &Ends, to_closed: bool) -> anyhow::Result<()> {
     timing(packet)?;
     ensure!(packet.holes == 0 && packet.hops_cut == 0, "{packet:#?}");
-    // No socket takes an ICMP error itself: ICMP looks up the socket that it is about.
     let error = packet.icmp.is_some();
-    let mut all = ways.all();
-    if error || to_closed {
-        let without: Vec<_> = all.iter().map(|way| without_socket(way)).collect();
-        if error {
-            all = without;
-        } else {
-            all.extend(without);
-        }
-    }
+    let all = ways_to_end(ways, error, to_closed);
     let first = match error {
         // Its own source, and what it quotes instead of a tuple of the flow.
         true => packet
@@ -234,6 +225,20 @@ fn judge(packet: &Packet, ways: &Ways, ends: &Ends, to_closed: bool) -> anyhow::
     let tunnels = all.iter().any(|way| same_tunnels(way, &packet.hops));
     ensure!(tunnels, "another tunnel: {packet:#?}");
     Ok(())
+}
+
+/// The ways with every end that they may have: no socket takes an ICMP error itself, for ICMP looks
+/// up the socket that it is about.
+fn ways_to_end(ways: &Ways, error: bool, to_closed: bool) -> Vec<Vec<Expected>> {
+    let mut all = ways.all();
+    let without: Vec<_> = all.iter().map(|way| without_socket(way)).collect();
+    if error {
+        return without;
+    }
+    if to_closed {
+        all.extend(without);
+    }
+    all
 }
 
 /// ICMP's type of a redirect.

@@ -4,7 +4,7 @@
 use anyhow::{Context as _, ensure};
 use rustix::time::{ClockId, clock_gettime};
 use tracer_tests::lab::{Config, Lab};
-use tracer_tests::trace::json::{Packet, Stage, State, Trace};
+use tracer_tests::trace::json::{Hop, Packet, Stage, State, Trace};
 use tracer_tests::trace::judge::{self, Case, Ends};
 use tracer_tests::trace::process::{Running, wait_until, whole_lab};
 
@@ -68,54 +68,40 @@ fn a_namespace_that_gets_rules_while_traced_is_observed() -> anyhow::Result<()> 
                  ct state new tcp dport 8080 counter accept; }; }";
     lab.run(lab.command("b1", "nft").arg(table))?;
     let after = now();
-    let in_pod = |packet: &Packet, stage| {
-        let at = |hop: &&tracer_tests::trace::json::Hop| {
-            hop.stage == stage && hop.netns.as_ref() == Some(&netns)
-        };
-        packet.hops.iter().find(at).map(|hop| hop.t)
-    };
-    let observed = |packet: &Packet| in_pod(packet, Stage::Input).is_some();
+    let observed = |packet: &Packet| when(packet, Stage::Input, &netns).is_some();
     connect_until(&lab, (&TO_POD, RULES_PORT), &watch, |trace| {
         trace.packets.iter().any(observed)
     })?;
     let trace = watch.stop()?;
 
-    let first = trace
+    let inputs = trace
         .packets
         .iter()
-        .filter_map(|p| in_pod(p, Stage::Input))
-        .min();
-    let first = first.context("not observed")?;
+        .filter_map(|p| when(p, Stage::Input, &netns));
+    let first = inputs.min().context("not observed")?;
     ensure!(first > before, "observed before there were rules");
-    for packet in &trace.packets {
-        let Some(received) = in_pod(packet, Stage::Receive) else {
+    for packet in trace.packets.iter().filter(|packet| packet.proto == "tcp") {
+        let Some(received) = when(packet, Stage::Receive, &netns) else {
             continue;
         };
-        let marked = packet.hops.iter().filter_map(|hop| hop.hole.as_ref());
-        let marks: Vec<&str> = marked.map(|hole| hole.kind.as_str()).collect();
-        if packet.proto != "tcp" {
-            continue;
-        } else if received > first {
-            ensure!(
-                observed(packet) && marks.is_empty(),
-                "{}",
-                judge::ladder(packet)
-            );
-        } else if received > after && !observed(packet) {
-            ensure!(
-                marks == ["netfilter-unobserved"],
-                "{}",
-                judge::ladder(packet)
-            );
+        let holes = packet.hops.iter().filter_map(|hop| hop.hole.as_ref());
+        let marks: Vec<&str> = holes.map(|hole| hole.kind.as_str()).collect();
+        let right = if observed(packet) {
+            received > before && marks.is_empty()
         } else if received < before {
-            ensure!(
-                !observed(packet) && marks.is_empty(),
-                "{}",
-                judge::ladder(packet)
-            );
-        }
+            marks.is_empty()
+        } else {
+            received < first && (received < after || marks == ["netfilter-unobserved"])
+        };
+        ensure!(right, "{}", judge::ladder(packet));
     }
     lab.down()
+}
+
+/// When the packet was at that stage in the namespace.
+fn when(packet: &Packet, stage: Stage, netns: &str) -> Option<u64> {
+    let at = |hop: &&Hop| hop.stage == stage && hop.netns.as_deref() == Some(netns);
+    packet.hops.iter().find(at).map(|hop| hop.t)
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What was said of connections, and whether it is what their paths make it.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 
 use anyhow::{Context as _, bail, ensure};
 use tracer_tests::lab::{Lab, Proxy};
@@ -99,29 +100,8 @@ fn ends(planned: &Planned<'_>, evidence: &Evidence) -> anyhow::Result<Ends> {
 
 /// The flow holds what such a connection consists of.
 fn complete(planned: &Planned<'_>, flow: &Flow, packets: &[&Packet]) -> anyhow::Result<()> {
-    let with = |direction, flag| {
-        let same = packets.iter().filter(|p| p.direction == direction);
-        same.filter(|p| p.has_flag(flag)).count()
-    };
     match planned.connection.outcome {
-        Outcome::Answered => {
-            for (direction, flag) in [
-                (Direction::Original, 'S'),
-                (Direction::Reply, 'S'),
-                (Direction::Original, 'F'),
-                (Direction::Reply, 'F'),
-            ] {
-                ensure!(
-                    with(direction, flag) >= 1,
-                    "no {flag} {direction:?}: {flow:#?}"
-                );
-            }
-            // Handshake, request, answer, end: SYN, ACK, request, FIN; SYN-ACK, answer, FIN.
-            ensure!(
-                flow.packets.original >= 4 && flow.packets.reply >= 3,
-                "{flow:#?}"
-            );
-        }
+        Outcome::Answered => whole(flow, packets)?,
         Outcome::Resolved => ensure!(packets.len() == 2, "{flow:#?}"),
         Outcome::Rejected => {
             ensure!(
@@ -136,7 +116,7 @@ fn complete(planned: &Planned<'_>, flow: &Flow, packets: &[&Packet]) -> anyhow::
                 flow.packets.original == 1 && flow.packets.reply == 1,
                 "{flow:#?}"
             );
-            ensure!(with(Direction::Reply, 'R') == 1, "{flow:#?}");
+            ensure!(has(packets, Direction::Reply, 'R'), "{flow:#?}");
             dropped(planned, packets, Stage::Receive, "NO_SOCKET")?;
         }
         Outcome::Dropped => {
@@ -148,6 +128,29 @@ fn complete(planned: &Planned<'_>, flow: &Flow, packets: &[&Packet]) -> anyhow::
         }
     }
     Ok(())
+}
+
+/// Handshake, request, answer, and an end from both sides: SYN, ACK, request, FIN; SYN-ACK, answer,
+/// FIN.
+fn whole(flow: &Flow, packets: &[&Packet]) -> anyhow::Result<()> {
+    for direction in [Direction::Original, Direction::Reply] {
+        for flag in ['S', 'F'] {
+            ensure!(
+                has(packets, direction, flag),
+                "no {flag} {direction:?}: {flow:#?}"
+            );
+        }
+    }
+    ensure!(
+        flow.packets.original >= 4 && flow.packets.reply >= 3,
+        "{flow:#?}"
+    );
+    Ok(())
+}
+
+fn has(packets: &[&Packet], direction: Direction, flag: char) -> bool {
+    let mut same = packets.iter().filter(|p| p.direction == direction);
+    same.any(|packet| packet.has_flag(flag))
 }
 
 /// The error quotes the packet that it is about.
@@ -220,29 +223,29 @@ fn captures(
     let (originals, replies) = (count(Direction::Original), count(Direction::Reply));
     let mut asked = 0;
     for (device, seen) in captured {
-        for (is_here, (from, to)) in [
-            (is_at(lab, device, first), (ends.client, ends.destination)),
-            (
-                is_at(lab, device, last) && gets_there,
-                (ends.masquerade.unwrap_or(ends.client), ends.backend),
-            ),
-        ] {
-            if !is_here {
-                continue;
-            }
+        let sent = is_at(lab, device, first).then_some((ends.client, ends.destination));
+        let seen_client = ends.masquerade.unwrap_or(ends.client);
+        let came = (gets_there && is_at(lab, device, last)).then_some((seen_client, ends.backend));
+        for (from, to) in sent.into_iter().chain(came) {
             witness::agrees(seen, device, (from, to), originals)?;
             witness::agrees(seen, device, (to, from), replies)?;
             if planned.connection.outcome == Outcome::Rejected {
-                let unreachable = format!("ICMP {} tcp port {} unreachable", to.ip(), to.port());
-                let errors = seen.without_ports().iter();
-                let count = errors.filter(|line| line.contains(&unreachable)).count();
-                ensure!(count == 1, "{count} errors: {:#?}", seen.without_ports());
+                one_error(seen, to)?;
             }
             asked += 1;
         }
     }
     let enough = if gets_there { 2 } else { 1 };
     ensure!(asked >= enough, "only {asked} devices were looked at");
+    Ok(())
+}
+
+/// tcpdump saw one ICMP error about that destination.
+fn one_error(seen: &Seen, to: SocketAddr) -> anyhow::Result<()> {
+    let unreachable = format!("ICMP {} tcp port {} unreachable", to.ip(), to.port());
+    let errors = seen.without_ports().iter();
+    let count = errors.filter(|line| line.contains(&unreachable)).count();
+    ensure!(count == 1, "{count} errors: {:#?}", seen.without_ports());
     Ok(())
 }
 

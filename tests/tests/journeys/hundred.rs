@@ -5,9 +5,8 @@ use std::ops::Range;
 use anyhow::{Context as _, ensure};
 use rustix::process::Pid;
 use tracer_tests::lab::{Config, Lab};
-use tracer_tests::trace::json::State;
+use tracer_tests::trace::json::{Flow, State, Trace};
 use tracer_tests::trace::judge::{self, Case, Ends};
-use tracer_tests::trace::path::Path;
 use tracer_tests::trace::process::{Running, whole_lab};
 use tracer_tests::trace::witness::{self, Captures, Entry};
 
@@ -45,19 +44,9 @@ fn a_hundred_curls() -> anyhow::Result<()> {
     let captures = Captures::start(&lab, vec![device.clone()])?;
     let watch = Running::watch(["--json", &whole_lab(&lab)])?;
     curls(&lab, PORTS)?;
-    let mut own = vec![memory(watch.pid(), "RssAnon")?];
-    for first in MORE_PORTS.step_by(BATCH) {
-        curls(&lab, first..first + u16::try_from(BATCH)?)?;
-        own.push(memory(watch.pid(), "RssAnon")?);
-    }
+    memory_is_bounded(&lab, &watch)?;
     let seen = captures.stop(|_| PORTS.len() + MORE_PORTS.len())?;
-    let peak = memory(watch.pid(), "VmHWM")?;
     let trace = watch.stop()?;
-    println!("own memory: {own:?} KiB; in all at most {peak} KiB");
-    ensure!(peak < PEAK, "{peak} KiB at its peak");
-    // Some things are read once, when they are first needed, and so make a single step.
-    let growth = own.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
-    ensure!(growth.min() < Some(GROWTH), "own memory, in KiB: {own:?}");
 
     let totals = trace.totals()?;
     ensure!(
@@ -67,34 +56,13 @@ fn a_hundred_curls() -> anyhow::Result<()> {
     let conntrack = Entry::parse_all(&lab.conntrack("node1")?);
     let seen = seen.get(&device).context("no capture")?;
     for port in PORTS.chain(MORE_PORTS) {
-        let client = (lab.pod("a1").ipv4, port).into();
-        let service = lab.service("web");
-        let destination = (service.cluster_ip, service.port).into();
-        let flow = trace.flow("tcp", client)?;
-        let (backend, _) = witness::entry(&conntrack, "tcp", (client, destination))?.reply;
-        let endpoint = ENDPOINTS
-            .iter()
-            .find(|(pod, ..)| lab.pod(pod).ipv4 == backend.ip())
-            .with_context(|| format!("{backend} is no endpoint"))?;
-        let (original, reply): (Path, Path) = (endpoint.1.parse()?, endpoint.2.parse()?);
-        let ends = Ends {
+        let ends = ends(&lab, &conntrack, port)?;
+        let flow = judge_flow(&lab, &trace, ends)?;
+        let Ends {
             client,
             destination,
-            backend,
-            masquerade: None,
-        };
-        // Every packet of the flow has the flow's tuple at each of its hops.
-        judge::flow(
-            &trace,
-            flow,
-            &Case {
-                lab: &lab,
-                ends,
-                original: &original,
-                reply: &reply,
-                state: State::Closed,
-            },
-        )?;
+            ..
+        } = ends;
         witness::agrees(seen, &device, (client, destination), flow.packets.original)?;
         witness::agrees(seen, &device, (destination, client), flow.packets.reply)?;
     }
@@ -102,6 +70,58 @@ fn a_hundred_curls() -> anyhow::Result<()> {
     let count = of_tcp.count();
     ensure!(count == PORTS.len() + MORE_PORTS.len(), "{count} flows");
     lab.down()
+}
+
+/// Makes more connections and looks at the tracer's memory meanwhile.
+fn memory_is_bounded(lab: &Lab, watch: &Running) -> anyhow::Result<()> {
+    let mut own = vec![memory(watch.pid(), "RssAnon")?];
+    for first in MORE_PORTS.step_by(BATCH) {
+        curls(lab, first..first + u16::try_from(BATCH)?)?;
+        own.push(memory(watch.pid(), "RssAnon")?);
+    }
+    let peak = memory(watch.pid(), "VmHWM")?;
+    println!("own memory: {own:?} KiB; in all at most {peak} KiB");
+    ensure!(peak < PEAK, "{peak} KiB at its peak");
+    // Some things are read once, when they are first needed, and so make a single step.
+    let growth = own
+        .windows(2)
+        .map(|pair| pair[1].saturating_sub(pair[0]))
+        .min();
+    ensure!(growth < Some(GROWTH), "own memory, in KiB: {own:?}");
+    Ok(())
+}
+
+/// The ends of the connection from that port: which endpoint it is, is conntrack's word.
+fn ends(lab: &Lab, conntrack: &[Entry], port: u16) -> anyhow::Result<Ends> {
+    let service = lab.service("web");
+    let client = (lab.pod("a1").ipv4, port).into();
+    let destination = (service.cluster_ip, service.port).into();
+    let entry = witness::entry(conntrack, "tcp", (client, destination))?;
+    Ok(Ends {
+        client,
+        destination,
+        backend: entry.reply.0,
+        masquerade: None,
+    })
+}
+
+/// Every packet of the flow has the flow's tuple at each of its hops.
+fn judge_flow<'a>(lab: &Lab, trace: &'a Trace, ends: Ends) -> anyhow::Result<&'a Flow> {
+    let is_backend = |(pod, ..): &&(&str, _, _)| lab.pod(pod).ipv4 == ends.backend.ip();
+    let (_, original, reply) = ENDPOINTS
+        .iter()
+        .find(is_backend)
+        .with_context(|| format!("{} is no endpoint", ends.backend))?;
+    let flow = trace.flow("tcp", ends.client)?;
+    let case = Case {
+        lab,
+        ends,
+        original: &original.parse()?,
+        reply: &reply.parse()?,
+        state: State::Closed,
+    };
+    judge::flow(trace, flow, &case)?;
+    Ok(flow)
 }
 
 /// One after another, each from its own port.

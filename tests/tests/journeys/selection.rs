@@ -22,19 +22,7 @@ fn a_filter_on_a_cluster_ip_shows_whole_flows_and_nothing_else() -> anyhow::Resu
     // Its endpoint is on the other node; others call the same endpoint otherwise.
     let service = lab.service("local-only");
     let watch = Running::watch(["--json", &format!("host {}", service.cluster_ip)])?;
-    let (b1, b2) = (address(&lab, "b1", false), address(&lab, "b2", false));
-    let web = lab.service("web").cluster_ip;
-    let node_port = service.node_port.context("no node port")?;
-    let noise = [
-        Noise::start(&lab, "a1", &format!("http://{b2}:8080/"))?,
-        Noise::start(&lab, "a2", &format!("http://{b1}:8080/"))?,
-        Noise::start(&lab, "b2", &format!("http://{web}/"))?,
-        Noise::start(
-            &lab,
-            "outside",
-            &format!("http://{}:{node_port}/", address(&lab, "node2", false)),
-        )?,
-    ];
+    let noise = noise(&lab)?;
     for noise in &noise {
         noise.wait_for_one()?;
     }
@@ -48,28 +36,47 @@ fn a_filter_on_a_cluster_ip_shows_whole_flows_and_nothing_else() -> anyhow::Resu
     let trace = watch.stop()?;
     drop(noise);
 
-    let (original, reply) = (
-        "a1 > node1[prerouting dnat] > node2 > b2".parse()?,
-        "b2 > node2 > node1[postrouting un-dnat] > a1".parse()?,
-    );
     for port in PORTS {
-        let ends = Ends {
-            client: (lab.pod("a1").ipv4, port).into(),
-            destination: (service.cluster_ip, service.port).into(),
-            backend: (b2, HTTP_PORT).into(),
-            masquerade: None,
-        };
-        let case = Case {
-            lab: &lab,
-            ends,
-            original: &original,
-            reply: &reply,
-            state: State::Closed,
-        };
-        judge::flow(&trace, trace.flow("tcp", ends.client)?, &case)?;
+        judge_flow(&lab, &trace, port)?;
     }
     nothing_else(&lab, &trace)?;
     lab.down()
+}
+
+/// Others that call the same endpoint, and the same client that calls it otherwise.
+fn noise(lab: &Lab) -> anyhow::Result<[Noise; 4]> {
+    let (b1, b2) = (address(lab, "b1", false), address(lab, "b2", false));
+    let web = lab.service("web").cluster_ip;
+    let service = lab.service("local-only");
+    let node_port = service.node_port.context("no node port")?;
+    Ok([
+        Noise::start(lab, "a1", &format!("http://{b2}:8080/"))?,
+        Noise::start(lab, "a2", &format!("http://{b1}:8080/"))?,
+        Noise::start(lab, "b2", &format!("http://{web}/"))?,
+        Noise::start(
+            lab,
+            "outside",
+            &format!("http://{}:{node_port}/", address(lab, "node2", false)),
+        )?,
+    ])
+}
+
+fn judge_flow(lab: &Lab, trace: &Trace, port: u16) -> anyhow::Result<()> {
+    let service = lab.service("local-only");
+    let ends = Ends {
+        client: (lab.pod("a1").ipv4, port).into(),
+        destination: (service.cluster_ip, service.port).into(),
+        backend: (lab.pod("b2").ipv4, HTTP_PORT).into(),
+        masquerade: None,
+    };
+    let case = Case {
+        lab,
+        ends,
+        original: &"a1 > node1[prerouting dnat] > node2 > b2".parse()?,
+        reply: &"b2 > node2 > node1[postrouting un-dnat] > a1".parse()?,
+        state: State::Closed,
+    };
+    judge::flow(trace, trace.flow("tcp", ends.client)?, &case)
 }
 
 /// Of this lab, only those flows and their packets were shown.
