@@ -12,7 +12,7 @@ use crate::{interrupt, packages, process};
 /// # Errors
 /// When a step before the traced command fails, or the lab cannot be taken down.
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
-    packages::install()?;
+    packages::install_for_lab()?;
     println!("building the tracer");
     let tracer = process::build_tracer(None)?;
     process::build_lab_server()?;

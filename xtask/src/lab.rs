@@ -77,7 +77,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
 }
 
 fn raise(up: &Up) -> anyhow::Result<()> {
-    packages::install()?;
+    packages::install_for_lab()?;
     process::build_lab_server()?;
     let config = Config {
         plugin: up.plugin,

@@ -1,28 +1,41 @@
-//! Installing what a fresh Debian lacks: the lab's programs, and the kernel module that makes
-//! bridged packets pass through iptables.
+//! Installing what a fresh Debian lacks: the programs of the lab and of the tests, and the kernel
+//! module that makes bridged packets pass through iptables.
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, bail};
-use tracer_tests::lab::requirement;
+use tracer_tests::lab::requirement::{self, Requirement};
 
 use crate::process;
 
 /// Present when br_netfilter is loaded or built in.
 const BRIDGE_SYSCTLS: &str = "/proc/sys/net/bridge";
 
-/// Installs what is missing and says so; does nothing, and needs no network, when all is there.
+/// Installs what the lab needs and this machine lacks, and says so; does nothing, and needs no
+/// network, when all is there.
 ///
 /// # Errors
 /// Without root, or when apt or modprobe fail.
-pub(crate) fn install() -> anyhow::Result<()> {
+pub(crate) fn install_for_lab() -> anyhow::Result<()> {
+    install(requirement::REQUIREMENTS)
+}
+
+/// As [`install_for_lab`], with what only the tests call.
+///
+/// # Errors
+/// As [`install_for_lab`].
+pub(crate) fn install_for_tests() -> anyhow::Result<()> {
+    install(&[requirement::REQUIREMENTS, requirement::OF_TESTS].concat())
+}
+
+fn install(needed: &[Requirement]) -> anyhow::Result<()> {
     if let Some(reason) = requirement::unavailable() {
         bail!("{reason}: run this with sudo");
     }
-    let missing = requirement::missing();
+    let missing = requirement::missing(needed);
     if !missing.is_empty() {
-        println!("installing what the lab needs and this machine lacks:");
+        println!("installing what is needed and this machine lacks:");
         for requirement in &missing {
             println!(
                 "  {} (package {}), which {}",
@@ -30,8 +43,7 @@ pub(crate) fn install() -> anyhow::Result<()> {
             );
         }
         apt(missing.iter().map(|requirement| requirement.package))?;
-        let missing = requirement::missing();
-        if let Some(requirement) = missing.first() {
+        if let Some(requirement) = requirement::missing(needed).first() {
             bail!(
                 "{} is still missing after installing {}",
                 requirement.program,

@@ -21,7 +21,7 @@ const STEPS: &[Step] = &[
     ("clippy", clippy),
     ("clippy of the BPF programs", clippy_ebpf),
     ("the BPF object is of these sources", ebpf::check_fresh),
-    ("packages", packages::install),
+    ("packages", packages::install_for_tests),
     ("unit and property tests", unit_tests),
     ("the lab and end-to-end tests", end_to_end_tests),
     (

@@ -1,4 +1,4 @@
-//! What the lab needs installed, and which Debian package has it.
+//! What the lab and the tests on it need installed, and which Debian package has it.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ pub struct Requirement {
     pub program: &'static str,
     /// The Debian package.
     pub package: &'static str,
-    /// What the lab does with it.
+    /// What it is for.
     pub purpose: &'static str,
 }
 
@@ -42,6 +42,13 @@ pub const REQUIREMENTS: &[Requirement] = &[
     requirement("dig", "bind9-dnsutils", "is the DNS client"),
 ];
 
+/// What the tests call beyond that.
+pub const OF_TESTS: &[Requirement] = &[requirement(
+    "bpftool",
+    "bpftool",
+    "witnesses what is left in the kernel",
+)];
+
 impl Requirement {
     /// Whether the program is there: in `PATH`, or in the directories of root's `PATH`.
     #[must_use]
@@ -58,9 +65,9 @@ impl Requirement {
 
 /// What is not there.
 #[must_use]
-pub fn missing() -> Vec<Requirement> {
+pub fn missing(of: &[Requirement]) -> Vec<Requirement> {
     let unmet = |requirement: &&Requirement| !requirement.is_met();
-    REQUIREMENTS.iter().filter(unmet).copied().collect()
+    of.iter().filter(unmet).copied().collect()
 }
 
 /// Why no lab can be raised here at all, which a test may skip for; missing programs are not such
@@ -76,7 +83,7 @@ pub(super) fn check() -> anyhow::Result<()> {
     if let Some(reason) = unavailable() {
         anyhow::bail!("{reason}: run this with sudo");
     }
-    let missing = missing();
+    let missing = missing(REQUIREMENTS);
     if missing.is_empty() {
         return Ok(());
     }
