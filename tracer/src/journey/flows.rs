@@ -6,25 +6,24 @@
 //! the reply, which starts with the translated tuple in the server's namespace, is found, because
 //! the request was seen arriving there.
 
+mod direction;
+mod translation;
+
 use std::collections::{HashMap, VecDeque};
 
-use tracer_common::{filter::Subject, flow::FlowKey, record::Conntrack};
+use tracer_common::{filter::Subject, flow::FlowKey};
 
 use super::{
-    model::{
-        Direction, Flow, FlowId, FlowTranslation, NetnsId, Stage, State, Translation,
-        TranslationKind, Transport,
-    },
+    model::{Direction, Flow, FlowId, NetnsId, State, Transport},
     state,
 };
 use crate::event::{Endpoint, Event, Tuple};
+use direction::tracked_direction;
 
 /// How many distinct places and tuples of a flow are kept for filters.
 const SUBJECTS: usize = 64;
 /// How many names a flow may be known by: more than any real path has.
 const ALIASES: usize = 64;
-/// How many translations of a flow are kept.
-const TRANSLATIONS: usize = 8;
 
 /// A tuple in a namespace, whichever way it points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -77,25 +76,6 @@ pub(super) struct Flows {
 pub(super) struct Membership {
     pub(super) flow: FlowId,
     pub(super) direction: Direction,
-}
-
-/// `IP_CT_ESTABLISHED_REPLY` and `IP_CT_RELATED_REPLY` (uapi): the low bits of `_nfct`.
-const CTINFO_REPLY: u64 = 3;
-const CTINFO_MASK: u64 = 7;
-
-/// What conntrack says of the packet's direction, where it has seen this packet.
-fn tracked_direction(event: &Event) -> Option<Direction> {
-    // Around a tunnel, the connection is the tunnel's.
-    if event.record.conntrack <= CTINFO_MASK || event.outer().is_some() || event.quoted().is_some()
-    {
-        return None;
-    }
-    let info = event.record.conntrack & CTINFO_MASK;
-    Some(if info >= CTINFO_REPLY {
-        Direction::Reply
-    } else {
-        Direction::Original
-    })
 }
 
 impl Flows {
@@ -296,146 +276,6 @@ impl Flows {
         }
     }
 
-    /// Turns the flow round where conntrack knows better than the order of appearance.
-    fn settle_direction(&mut self, member: &mut Membership, event: &Event) {
-        let Some(direction) = tracked_direction(event) else {
-            return;
-        };
-        let Some(entry) = self
-            .by_id
-            .get_mut(&member.flow)
-            .filter(|entry| !entry.certain)
-        else {
-            return;
-        };
-        entry.certain = true;
-        if direction == member.direction {
-            return;
-        }
-        member.direction = direction;
-        let flow = &mut entry.flow;
-        std::mem::swap(&mut flow.client, &mut flow.destination);
-        flow.packets.reverse();
-        flow.bytes.reverse();
-        (flow.client_netns, flow.backend, flow.backend_netns) = (None, None, None);
-        for alias in &entry.aliases {
-            if let Some(named) = self.by_alias.get_mut(alias) {
-                let (key, client) = (&alias.key, named.client);
-                let low = Endpoint {
-                    address: key.low,
-                    port: key.low_port,
-                };
-                named.client = if client == low {
-                    Endpoint {
-                        address: key.high,
-                        port: key.high_port,
-                    }
-                } else {
-                    low
-                };
-            }
-        }
-    }
-
-    /// Notes a translation that a hop made of a packet of the flow.
-    pub(super) fn translated(
-        &mut self,
-        member: Membership,
-        stage: Stage,
-        netns: NetnsId,
-        t: &Translation,
-    ) {
-        let Some(entry) = self.by_id.get_mut(&member.flow) else {
-            return;
-        };
-        let (kind, stage, from, to) = match t.kind {
-            TranslationKind::Dnat => (
-                TranslationKind::Dnat,
-                Some(stage),
-                t.from.destination,
-                t.to.destination,
-            ),
-            TranslationKind::Snat => (
-                TranslationKind::Snat,
-                Some(stage),
-                t.from.source,
-                t.to.source,
-            ),
-            // The reply is turned back: the request was translated the other way, unseen if not noted.
-            TranslationKind::UnDnat => (TranslationKind::Dnat, None, t.to.source, t.from.source),
-            TranslationKind::UnSnat => (
-                TranslationKind::Snat,
-                None,
-                t.to.destination,
-                t.from.destination,
-            ),
-        };
-        let noted = FlowTranslation {
-            kind,
-            stage,
-            netns,
-            from,
-            to,
-        };
-        entry.note(noted);
-        if kind == TranslationKind::Dnat {
-            entry.flow.backend = Some(to);
-        }
-    }
-
-    /// Joins what conntrack tells of a connection: both tuples name one flow.
-    pub(super) fn tracked(&mut self, record: &Conntrack) {
-        let netns = NetnsId(record.netns);
-        let original = tuple_of(
-            (record.original_source, record.original_source_port),
-            (
-                record.original_destination,
-                record.original_destination_port,
-            ),
-            record.protocol,
-        );
-        let reply = tuple_of(
-            (record.reply_source, record.reply_source_port),
-            (record.reply_destination, record.reply_destination_port),
-            record.protocol,
-        );
-        if !matches!(record.protocol, 6 | 17 | 132) {
-            return;
-        }
-        let found = [&original, &reply]
-            .into_iter()
-            .find_map(|tuple| self.by_alias.get(&Alias::new(tuple, netns)));
-        let Some(id) = found.map(|named| named.flow) else {
-            return;
-        };
-        self.name(id, &original, netns, original.source);
-        self.name(id, &reply, netns, reply.destination);
-        let Some(entry) = self.by_id.get_mut(&id) else {
-            return;
-        };
-        let tracked = |kind, from, to| FlowTranslation {
-            kind,
-            stage: None,
-            netns,
-            from,
-            to,
-        };
-        if original.destination != reply.source {
-            entry.note(tracked(
-                TranslationKind::Dnat,
-                original.destination,
-                reply.source,
-            ));
-        }
-        if original.source != reply.destination {
-            entry.note(tracked(
-                TranslationKind::Snat,
-                original.source,
-                reply.destination,
-            ));
-        }
-    }
-
     /// Forgets the flow that was touched least recently, about; gives it out.
     pub(super) fn evict(&mut self) -> Option<Flow> {
         // One round at most: a flow is passed over once for being touched.
@@ -481,38 +321,6 @@ impl Flows {
             .collect();
         ids.sort_unstable();
         ids
-    }
-}
-
-impl Entry {
-    /// Adds a translation, or the stage where it was made to one that was known without.
-    fn note(&mut self, noted: FlowTranslation) {
-        let same = |t: &&mut FlowTranslation| {
-            t.kind == noted.kind
-                && t.netns == noted.netns
-                && t.from == noted.from
-                && t.to == noted.to
-        };
-        let known = &mut self.flow.translations;
-        if let Some(known) = known.iter_mut().find(same) {
-            known.stage = known.stage.or(noted.stage);
-        } else if known.len() < TRANSLATIONS {
-            known.push(noted);
-        }
-    }
-}
-
-fn tuple_of(source: ([u64; 2], u16), destination: ([u64; 2], u16), protocol: u8) -> Tuple {
-    Tuple {
-        source: Endpoint {
-            address: source.0,
-            port: source.1,
-        },
-        destination: Endpoint {
-            address: destination.0,
-            port: destination.1,
-        },
-        protocol,
     }
 }
 

@@ -6,8 +6,10 @@ mod walk;
 
 use walk::{CLIENT, NODE, SERVER, Walk, endpoint};
 
+use tracer_common::record::FLAG_HAS_NETFILTER;
+
 use super::{
-    model::{Hole, TranslationKind},
+    model::{Direction, Hole, TranslationKind, Verdict},
     *,
 };
 use crate::event::Endpoint;

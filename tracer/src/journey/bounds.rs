@@ -1,0 +1,76 @@
+//! What the engine is given: how much it may keep, how long it waits, what this kernel's drop
+//! reasons mean; and what it had to let go.
+
+/// How much is kept at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Packets under way.
+    pub packets: usize,
+    /// Hops of one packet.
+    pub hops: usize,
+    /// Flows.
+    pub flows: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            packets: 1 << 12,
+            hops: 256,
+            flows: 1 << 14,
+        }
+    }
+}
+
+/// How long things are waited for, in nanoseconds of the events' clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// From a socket taking a packet to the packet being over: within it the protocol may drop it.
+    pub delivered: u64,
+    /// From a packet's last event to giving it up. A packet may wait that long for ARP.
+    pub packet: u64,
+    /// From a closed flow's last event to giving it out.
+    pub closed: u64,
+    /// From another flow's last event to giving it out.
+    pub silent: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            delivered: 2_000_000,
+            packet: 4_000_000_000,
+            closed: 1_000_000_000,
+            silent: 120_000_000_000,
+        }
+    }
+}
+
+/// Which of this kernel's drop reasons mean something to a journey's end. Numbers differ by kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reasons {
+    /// What is freed with these after a socket took it was not dropped: a closing socket empties
+    /// its queue.
+    pub after_delivery: Vec<u32>,
+}
+
+impl Reasons {
+    /// Those of a kernel, by the names of its `enum skb_drop_reason`.
+    #[must_use]
+    pub fn by_name(number: impl Fn(&str) -> Option<u32>) -> Self {
+        let numbers = |names: &[&str]| names.iter().filter_map(|name| number(name)).collect();
+        Self {
+            // A raw socket takes a copy, and no other socket wants the packet.
+            after_delivery: numbers(&["QUEUE_PURGE", "SOCKET_CLOSE", "NO_SOCKET"]),
+        }
+    }
+}
+
+/// What was let go because of [`Limits`], and what could not be placed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Overflow {
+    /// Packets given out before they were over.
+    pub packets: u64,
+    /// Flows given out before they were over.
+    pub flows: u64,
+}

@@ -1,0 +1,238 @@
+//! A packet passes a hook: which packet it is, what is missing before the hop, and what it shows of
+//! the packet's flow.
+
+use tracer_common::{
+    hook,
+    record::{FLAG_FRAGMENT, FLAG_HAS_NETFILTER},
+};
+
+use super::{
+    Journeys,
+    flight::{Fingerprint, InFlight},
+    flows::Membership,
+    hop::{add_hop, ip_length, transport_of},
+    model::{Direction, Hole, NetnsId, Packet, PacketId, Stage, Verdict},
+    path::{self, Step},
+};
+use crate::event::Event;
+
+/// How many hooks of namespaces are kept in mind.
+const HOOKS_SEEN: usize = 1 << 14;
+
+impl Journeys {
+    /// The packet at the event's address, when the event is of it; what else was there is over.
+    fn current(&mut self, event: &Event) -> Option<u64> {
+        let skb = event.record.skb;
+        let goes_on = self.flight.get_mut(skb)?.goes_on_with(event);
+        if goes_on {
+            return Some(skb);
+        }
+        if let Some(packet) = self.flight.remove(skb) {
+            self.complete(packet);
+        }
+        None
+    }
+
+    /// A copy or a segment of a packet under way, which goes on at an address of its own.
+    fn copied(&mut self, event: &Event) -> Option<u64> {
+        let skb = event.record.skb;
+        let id = PacketId(self.next_packet + 1);
+        let twin = self.flight.twin(&Fingerprint::of(event));
+        let copy = twin
+            .and_then(|(_, twin)| twin.branch(event, id))
+            .or_else(|| self.flight.segment(event, id))?;
+        self.next_packet += 1;
+        self.flight.insert_copy(skb, copy);
+        self.make_room(0);
+        Some(skb)
+    }
+
+    /// Another socket takes a packet that one has taken: raw and multicast sockets take copies.
+    fn is_taken_again(&mut self, event: &Event) -> bool {
+        let taken = |packet: &mut InFlight| {
+            packet.delivered.is_some() && packet.fingerprint == Fingerprint::of(event)
+        };
+        Step::of(event) == Step::Socket && self.flight.get_mut(event.record.skb).is_some_and(taken)
+    }
+
+    pub(super) fn passed(&mut self, event: &Event) {
+        if self.is_taken_again(event) {
+            return;
+        }
+        let observed = self.is_observed(event);
+        self.note_hook(event);
+        let known = self.current(event).or_else(|| self.copied(event));
+        let (skb, hole) = match known {
+            Some(skb) => {
+                let packet = self.flight.get_mut(skb);
+                if packet
+                    .as_ref()
+                    .is_some_and(|packet| packet.runs_prerouting_again(event))
+                {
+                    return;
+                }
+                let hole = packet.and_then(|packet| path::between(&packet.before, event));
+                (skb, hole)
+            }
+            None => {
+                self.begin(event, observed);
+                (event.record.skb, path::beginning(event))
+            }
+        };
+        let hole = hole.filter(|hole| self.is_hole(*hole, event));
+        let Some(packet) = self.flight.get_mut(skb) else {
+            return;
+        };
+        let mut member = Membership {
+            flow: packet.packet.flow,
+            direction: packet.packet.direction,
+        };
+        let translated = add_hop(&mut packet.packet, event, hole, self.limits.hops);
+        packet.came_through(event, observed);
+        self.flows.seen(&mut member, event);
+        if event.record.time <= self.lost_before {
+            self.flows.mark_lost(member.flow);
+        }
+        if member.direction != packet.packet.direction {
+            packet.packet.direction = member.direction;
+        }
+        let netns = NetnsId(event.record.netns);
+        if let Some((stage, translations)) = translated {
+            for translation in translations.into_iter().flatten() {
+                self.flows.translated(member, stage, netns, &translation);
+            }
+        }
+        self.place_ends(member, event, known.is_none());
+        if Step::of(event) == Step::Queue {
+            self.flight.queued(skb, event);
+        }
+        if Step::of(event) == Step::Socket {
+            self.flight.deliver(skb, event.record.time);
+        }
+    }
+
+    /// Whether netfilter's hooks, where there are any, would be seen at the event's place.
+    fn is_observed(&self, event: &Event) -> bool {
+        let since = self
+            .observed
+            .get(&NetnsId(event.record.netns))
+            .or(self.observed_everywhere.as_ref());
+        let seen = since.is_some_and(|since| *since <= event.record.time);
+        // Seen everywhere does not mean that there is anything to see.
+        let any = self.observed_everywhere.is_none()
+            || event.record.hook != hook::DEVICE_RECEIVE
+            || event.has(FLAG_HAS_NETFILTER);
+        seen && any
+    }
+
+    /// Gives the oldest packet out when there is no room for so many more.
+    pub(super) fn make_room(&mut self, more: usize) {
+        if self.flight.len() + more > self.limits.packets
+            && let Some(oldest) = self.flight.pop_oldest()
+        {
+            self.overflow.packets += 1;
+            self.complete(oldest);
+        }
+    }
+
+    fn note_hook(&mut self, event: &Event) {
+        if let Step::Enter(stage) | Step::Leave(stage) = Step::of(event)
+            && self.observed_everywhere.is_some()
+            && self.hooks_seen.len() < HOOKS_SEEN
+        {
+            self.hooks_seen.insert((NetnsId(event.record.netns), stage));
+        }
+    }
+
+    /// With everything observed, a hook that no function is registered at is not run and not seen:
+    /// only what was seen to be there can be missing.
+    fn is_hole(&self, hole: Hole, event: &Event) -> bool {
+        if self.observed_everywhere.is_none() {
+            return true;
+        }
+        match hole {
+            Hole::Missing(
+                stage @ (Stage::Prerouting
+                | Stage::Input
+                | Stage::Forward
+                | Stage::Output
+                | Stage::Postrouting),
+            ) => self
+                .hooks_seen
+                .contains(&(NetnsId(event.record.netns), stage)),
+            Hole::Beginning => Step::of(event) != Step::Enter(Stage::Postrouting),
+            _ => true,
+        }
+    }
+
+    fn begin(&mut self, event: &Event, observed: bool) {
+        self.make_room(1);
+        let packet = self.new_packet(event);
+        self.flight
+            .insert(event.record.skb, InFlight::new(packet, event, observed));
+    }
+
+    pub(super) fn new_packet(&mut self, event: &Event) -> Packet {
+        while self.flows.len() >= self.limits.flows {
+            let Some(flow) = self.flows.evict() else {
+                break;
+            };
+            self.overflow.flows += 1;
+            self.given_up.push_back(flow);
+            if self.given_up.len() > self.limits.flows {
+                self.given_up.pop_front();
+            }
+        }
+        self.next_packet += 1;
+        let transport = transport_of(event);
+        let member = self.flows.join(event, &transport);
+        Packet {
+            id: PacketId(self.next_packet),
+            flow: member.flow,
+            direction: member.direction,
+            protocol: event.record.protocol,
+            transport,
+            length: ip_length(event),
+            payload: event.record.payload,
+            hops: Vec::with_capacity(16),
+            verdict: Verdict::Unknown,
+            verdict_observed: false,
+            dropped: None,
+            hops_cut: 0,
+        }
+    }
+
+    /// Where the flow's two ends are.
+    fn place_ends(&mut self, member: Membership, event: &Event, first: bool) {
+        let Some(flow) = self.flows.get_mut(member.flow) else {
+            return;
+        };
+        let (tuple, netns, step) = (event.tuple(), NetnsId(event.record.netns), Step::of(event));
+        // A reset or an ICMP error may be somebody else's word for an end that is not there.
+        let own_word = event.quoted().is_none() && event.record.tcp_flags & 4 == 0;
+        // A later fragment has no ports, so its flow is that of all that such fragments belong to.
+        let first = first && !event.has(FLAG_FRAGMENT);
+        let starts_here = first
+            && matches!(
+                step,
+                Step::Queue | Step::Enter(Stage::Output | Stage::Postrouting)
+            );
+        match (member.direction, step) {
+            (Direction::Original, _) if starts_here => {
+                flow.client_netns = flow.client_netns.or(Some(netns));
+            }
+            (Direction::Reply, _) if starts_here && own_word && flow.backend_netns.is_none() => {
+                flow.backend = Some(tuple.source);
+                flow.backend_netns = Some(netns);
+            }
+            (Direction::Original, Step::Socket) if own_word => {
+                flow.backend = Some(tuple.destination);
+                flow.backend_netns = Some(netns);
+            }
+            (Direction::Reply, Step::Socket) if flow.client_netns.is_none() => {
+                flow.client_netns = Some(netns);
+            }
+            _ => {}
+        }
+    }
+}
