@@ -2,7 +2,8 @@
 //!
 //! [`snapshot::Snapshot`] is the value; [`read::read`] makes one, [`watch::Watch`] keeps one fresh
 //! while tracing. Below them: which namespaces there are ([`inventory`]), what each says of its
-//! devices (`links`), and how the two ends of a veth find each other (`tables`).
+//! devices (`links`), and how the two ends of a veth find each other (`tables`). What handles packets
+//! there: [`rules`], and the [`services`] that they make.
 
 pub mod find;
 pub mod inventory;
@@ -12,6 +13,8 @@ pub mod netlink;
 pub mod netns;
 pub mod read;
 pub mod reasons;
+pub mod rules;
+pub mod services;
 pub mod snapshot;
 mod tables;
 #[cfg(test)]

@@ -1,0 +1,22 @@
+//! The rules that handle packets: what a packet is to them, what they do with it, and why.
+//!
+//! Shared by all forms of rules. A form (iptables, nftables) parses its own text, and evaluates by
+//! walking its base chains with a [`walk::Walk`], which keeps the rules on the way, what could not be
+//! decided, and what a packet may have come to. What is common to the forms is here:
+//!
+//! - [`subject`]: a packet as rules see it at one hook, with what is not known of it;
+//! - [`decision`]: matching with three values, since guessing would accuse innocent rules;
+//! - [`path`]: rules as people know them, and the way through them;
+//! - [`outcome`]: what rules do with a packet;
+//! - [`walk`]: an evaluation of one base chain under way;
+//! - [`evaluate`]: all base chains of a hook, of all forms, in order. A form takes part by its
+//!   [`evaluate::RuleSet`].
+//!
+//! Pure: rules are values that were read elsewhere.
+
+pub mod decision;
+pub mod evaluate;
+pub mod outcome;
+pub mod path;
+pub mod subject;
+pub mod walk;
