@@ -30,8 +30,8 @@ pub enum Json {
     Text(Box<str>),
     /// An array.
     Array(Vec<Json>),
-    /// An object: its members in order.
-    Object(Vec<(Box<str>, Json)>),
+    /// An object.
+    Object(Members),
 }
 
 impl Json {
@@ -44,7 +44,7 @@ impl Json {
     /// An object of one member, as nft names expressions and statements.
     #[must_use]
     pub fn named(name: &str, value: Self) -> Self {
-        Self::Object(vec![(name.into(), value)])
+        Self::Object(Members(vec![(name.into(), value)]))
     }
 
     /// The string that it is.
@@ -69,9 +69,7 @@ impl Json {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Self> {
         match self {
-            Self::Object(members) => members
-                .iter()
-                .find_map(|(key, value)| (**key == *name).then_some(value)),
+            Self::Object(members) => members.get(name),
             _ => None,
         }
     }
@@ -80,7 +78,7 @@ impl Json {
     #[must_use]
     pub fn single(&self) -> Option<(&str, &Self)> {
         match self {
-            Self::Object(members) => match members.as_slice() {
+            Self::Object(members) => match members.0.as_slice() {
                 [(name, value)] => Some((name, value)),
                 _ => None,
             },
@@ -100,15 +98,35 @@ impl PartialEq for Json {
             (Self::Other(a), Self::Other(b)) => a.to_bits() == b.to_bits(),
             (Self::Text(a), Self::Text(b)) => a == b,
             (Self::Array(a), Self::Array(b)) => a == b,
-            (Self::Object(a), Self::Object(b)) => {
-                a.len() == b.len() && a.iter().all(|(name, value)| other.get(name) == Some(value))
-            }
+            (Self::Object(a), Self::Object(b)) => a == b,
             _ => false,
         }
     }
 }
 
 impl Eq for Json {}
+
+/// Members of an object. Their order does not count.
+#[derive(Clone, Debug, Default)]
+pub struct Members(pub Vec<(Box<str>, Json)>);
+
+impl Members {
+    /// The member with this name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Json> {
+        let found = self.0.iter().find(|(key, _)| **key == *name);
+        found.map(|(_, value)| value)
+    }
+}
+
+impl PartialEq for Members {
+    fn eq(&self, other: &Self) -> bool {
+        let found = |(name, value): &(Box<str>, Json)| other.get(name) == Some(value);
+        self.0.len() == other.0.len() && self.0.iter().all(found)
+    }
+}
+
+impl Eq for Members {}
 
 /// As one line of JSON.
 impl fmt::Display for Json {
@@ -133,7 +151,7 @@ impl Serialize for Json {
                 }
                 sequence.end()
             }
-            Self::Object(members) => {
+            Self::Object(Members(members)) => {
                 let mut map = serializer.serialize_map(Some(members.len()))?;
                 for (name, value) in members {
                     map.serialize_entry(name, value)?;
@@ -231,7 +249,7 @@ impl<'de> Visitor<'de> for Bounded<'_> {
             object.push((name, value));
         }
         object.shrink_to_fit();
-        Ok(Json::Object(object))
+        Ok(Json::Object(Members(object)))
     }
 }
 
@@ -256,7 +274,7 @@ mod tests {
         let text = r#"{"a":[1,-2,0.5,true,null,"x\n"],"b":{},"c":[]}"#;
         let value = read(text, 20).unwrap();
         assert_eq!(read(&value.to_string(), 20).unwrap(), value);
-        assert_eq!(value.get("b"), Some(&Json::Object(vec![])));
+        assert_eq!(value.get("b"), Some(&Json::Object(Members::default())));
     }
 
     #[test]

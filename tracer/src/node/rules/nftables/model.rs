@@ -4,10 +4,11 @@
 //! it was. Nothing is left out: printed, a rule set is the JSON that it was read from. Names are as
 //! the system has them.
 
-use super::json::Json;
+mod expression;
 
-/// Members that are known to exist and that nothing here asks for.
-pub type Rest = Vec<(Box<str>, Json)>;
+pub use expression::{BinaryOperator, Element, Elements, Expression, Verdict};
+
+use super::json::{Json, Members};
 
 /// All objects, in the order of the listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,7 +93,7 @@ pub struct Table {
     /// Its name.
     pub name: Box<str>,
     /// Its handle, comment, flags.
-    pub rest: Rest,
+    pub rest: Members,
 }
 
 /// A chain.
@@ -107,7 +108,7 @@ pub struct Chain {
     /// Where it begins, when it is a base chain.
     pub base: Option<Base>,
     /// Its handle, comment, device.
-    pub rest: Rest,
+    pub rest: Members,
 }
 
 /// Where a base chain is called from.
@@ -150,7 +151,7 @@ pub struct Set {
     /// Its elements; `None` where the listing has none.
     pub elements: Option<Elements>,
     /// Its handle, comment, size, timeout.
-    pub rest: Rest,
+    pub rest: Members,
 }
 
 /// A rule.
@@ -169,7 +170,7 @@ pub struct Rule {
     /// What it does, in order: a match that does not hold ends it.
     pub statements: Vec<Statement>,
     /// Anything else.
-    pub rest: Rest,
+    pub rest: Members,
 }
 
 /// A part of a rule.
@@ -266,23 +267,6 @@ impl Operator {
     ];
 }
 
-/// What becomes of a packet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// It has passed this base chain.
-    Accept,
-    /// It is dropped.
-    Drop,
-    /// The next rule.
-    Continue,
-    /// Back to where the chain was jumped to from.
-    Return,
-    /// A chain, and back.
-    Jump(Box<str>),
-    /// A chain, and back to where this chain would return to.
-    Goto(Box<str>),
-}
-
 /// A translation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Nat {
@@ -335,96 +319,6 @@ impl NatKind {
     }
 }
 
-/// A value, or where it comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expression {
-    /// A number.
-    Number(u64),
-    /// An address, a name, ...
-    Text(Box<str>),
-    /// Whether something is there.
-    Bool(bool),
-    /// `@name`: a set or map of the table.
-    Reference(Box<str>),
-    /// Flags, any of them.
-    List(Vec<Expression>),
-    /// Values one after the other.
-    Concat(Vec<Expression>),
-    /// A set, or the pairs of a map, without a name.
-    Set(Box<Elements>),
-    /// A value looked up by a key of the packet.
-    Map(Box<(Expression, Expression)>),
-    /// A network.
-    Prefix(Box<Expression>, u8),
-    /// From the first to the second.
-    Range(Box<(Expression, Expression)>),
-    /// A field of the packet.
-    Payload {
-        /// `ip`, `tcp`, `th`, ...
-        protocol: Box<str>,
-        /// `saddr`, `dport`, ...
-        field: Box<str>,
-    },
-    /// What the kernel knows of the packet.
-    Meta(Box<str>),
-    /// What the kernel knows of the connection.
-    Ct {
-        /// `state`, `mark`, `ip daddr`, ...
-        key: Box<str>,
-        /// `original` or `reply`.
-        direction: Option<Box<str>>,
-        /// `ip` or `ip6`.
-        family: Option<Box<str>>,
-    },
-    /// What the routing tables say.
-    Fib {
-        /// `type`, `oif`, `oifname`
-        result: Box<str>,
-        /// `saddr`, `daddr`, `iif`, ...: a list or one name.
-        flags: Option<Json>,
-    },
-    /// A number from a generator.
-    Numgen {
-        /// `random` or `inc`.
-        mode: Box<str>,
-        /// How many numbers.
-        modulus: u64,
-        /// The first; `None` where the listing has none.
-        offset: Option<u64>,
-    },
-    /// `&`, `|`, `^`, `<<`, `>>` of two numbers, or of more from left to right.
-    Binary(BinaryOperator, Vec<Expression>),
-    /// A verdict, in a map.
-    Verdict(Verdict),
-    /// Any other.
-    Unknown(Box<Json>),
-}
-
-/// An operation on two numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BinaryOperator {
-    /// `&`
-    And,
-    /// `|`
-    Or,
-    /// `^`
-    Xor,
-    /// `<<`
-    ShiftLeft,
-    /// `>>`
-    ShiftRight,
-}
-
-impl BinaryOperator {
-    pub(super) const NAMES: [(&'static str, Self); 5] = [
-        ("&", Self::And),
-        ("|", Self::Or),
-        ("^", Self::Xor),
-        ("<<", Self::ShiftLeft),
-        (">>", Self::ShiftRight),
-    ];
-}
-
 /// The name of a value in a list of all.
 pub(super) fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> &'static str {
     let found = names.iter().find(|(_, known)| known == value);
@@ -435,40 +329,4 @@ pub(super) fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> &
 pub(super) fn by_name<T: Copy>(names: &[(&'static str, T)], name: &str) -> Option<T> {
     let found = names.iter().find(|(known, _)| *known == name);
     found.map(|(_, value)| *value)
-}
-
-/// The elements of a set or map.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Elements {
-    /// In the order of the listing.
-    pub list: Vec<Element>,
-    /// The JSON had the one element itself, not a list of one.
-    pub single: bool,
-}
-
-/// An element of a set, or a pair of a map.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Element {
-    /// The key: a value, or a network, range or concatenation of such; `*` for any other.
-    pub key: Expression,
-    /// What the map has for it.
-    pub data: Option<Expression>,
-    /// Its comment, timeout, counter, ...; `None` where the listing has the bare key.
-    pub attributes: Option<Box<Rest>>,
-}
-
-impl Element {
-    /// What an attribute says.
-    #[must_use]
-    pub fn attribute(&self, name: &str) -> Option<&Json> {
-        let attributes = self.attributes.as_deref()?;
-        let found = attributes.iter().find(|(key, _)| **key == *name);
-        found.map(|(_, value)| value)
-    }
-
-    /// Its comment.
-    #[must_use]
-    pub fn comment(&self) -> Option<&str> {
-        self.attribute("comment")?.as_text()
-    }
 }

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::{
-    json::Json,
+    json::{Json, Members},
     model::{
-        BinaryOperator, Chain, Element, Elements, Expression, Nat, Object, Operator, Rest, Rule,
-        Ruleset, Set, Statement, Table, Verdict, name_of,
+        BinaryOperator, Chain, Element, Elements, Expression, Nat, Object, Operator, Rule, Ruleset,
+        Set, Statement, Table, Verdict, name_of,
     },
     read::{POLICIES, read},
 };
@@ -67,14 +67,14 @@ fn text(name: &'static str, value: &str) -> Member {
     Some((name, Json::text(value)))
 }
 
-fn members<const N: usize>(known: [Member; N], rest: &Rest) -> Json {
+fn members<const N: usize>(known: [Member; N], rest: &Members) -> Json {
     let known = known.into_iter().flatten();
     let known = known.map(|(name, value)| (name.into(), value));
-    Json::Object(known.chain(rest.iter().cloned()).collect())
+    Json::Object(Members(known.chain(rest.0.iter().cloned()).collect()))
 }
 
 fn only<const N: usize>(known: [Member; N]) -> Json {
-    members(known, &Rest::new())
+    members(known, &Members::default())
 }
 
 fn chain(chain: &Chain) -> Json {
@@ -119,7 +119,7 @@ fn rule(rule: &Rule) -> Json {
             text("family", rule.family.as_str()),
             text("table", &rule.table),
             text("chain", &rule.chain),
-            (rule.handle != 0).then(|| ("handle", Json::Number(rule.handle))),
+            (rule.handle != 0).then_some(("handle", Json::Number(rule.handle))),
             rule.comment.as_deref().and_then(|c| text("comment", c)),
             Some(("expr", Json::Array(statements))),
         ],

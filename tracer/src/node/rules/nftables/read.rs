@@ -18,10 +18,8 @@ use serde::de::{
 };
 
 use super::{
-    json::{Bounded, Json},
-    model::{
-        Base, Chain, Expression, Family, Object, Policy, Rest, Rule, Ruleset, Set, Table, by_name,
-    },
+    json::{Bounded, Json, Members},
+    model::{Base, Chain, Expression, Family, Object, Policy, Rule, Ruleset, Set, Table, by_name},
 };
 
 /// The longest text that is read: some 60,000 rules.
@@ -120,7 +118,7 @@ impl<'de> Visitor<'de> for Objects<'_> {
 }
 
 fn object(json: Json) -> Result<Object, String> {
-    let Json::Object(mut members) = json else {
+    let Json::Object(Members(mut members)) = json else {
         return Err("it is no JSON object".to_owned());
     };
     let (Some((kind, body)), true) = (members.pop(), members.is_empty()) else {
@@ -156,8 +154,7 @@ fn chain(mut fields: Fields<'_>) -> Result<Chain, String> {
 
 /// What makes a chain a base chain; what does not look like it stays where it is.
 fn base(fields: &mut Fields<'_>) -> Option<Base> {
-    let body = fields.members.as_slice();
-    let get = |name: &str| body.iter().find(|(key, _)| **key == *name).map(|(_, v)| v);
+    let get = |name| fields.members.get(name);
     let priority = match get("prio")? {
         Json::Number(number) => i32::try_from(*number).ok()?,
         Json::Negative(number) => i32::try_from(*number).ok()?,
@@ -199,9 +196,8 @@ fn set(mut fields: Fields<'_>, object: &str) -> Result<Set, String> {
 }
 
 fn rule(mut fields: Fields<'_>) -> Result<Rule, String> {
-    let statements = match fields.need("expr")? {
-        Json::Array(statements) => statements,
-        _ => return Err("\"expr\" of a rule is no array".to_owned()),
+    let Json::Array(statements) = fields.need("expr")? else {
+        return Err("\"expr\" of a rule is no array".to_owned());
     };
     Ok(Rule {
         family: fields.family()?,
@@ -217,7 +213,7 @@ fn rule(mut fields: Fields<'_>) -> Result<Rule, String> {
 /// The members of an object that have not been taken.
 struct Fields<'a> {
     object: &'a str,
-    members: Rest,
+    members: Members,
 }
 
 impl<'a> Fields<'a> {
@@ -229,8 +225,8 @@ impl<'a> Fields<'a> {
     }
 
     fn take(&mut self, name: &str) -> Option<Json> {
-        let place = self.members.iter().position(|(key, _)| **key == *name)?;
-        Some(self.members.remove(place).1)
+        let place = self.members.0.iter().position(|(key, _)| **key == *name)?;
+        Some(self.members.0.remove(place).1)
     }
 
     fn need(&mut self, name: &str) -> Result<Json, String> {
@@ -254,10 +250,10 @@ impl<'a> Fields<'a> {
 
     /// A number, taken only when it is one and not 0, which stands for none.
     fn number(&mut self, name: &str) -> u64 {
-        let place = self.members.iter().position(|(key, _)| **key == *name);
-        match place.map(|place| (place, &self.members[place].1)) {
+        let place = self.members.0.iter().position(|(key, _)| **key == *name);
+        match place.map(|place| (place, &self.members.0[place].1)) {
             Some((place, &Json::Number(number))) if number != 0 => {
-                self.members.remove(place);
+                self.members.0.remove(place);
                 number
             }
             _ => 0,
@@ -266,11 +262,11 @@ impl<'a> Fields<'a> {
 
     /// A string, taken only when it is one.
     fn optional_text(&mut self, name: &str) -> Option<Box<str>> {
-        let place = self.members.iter().position(|(key, _)| **key == *name)?;
-        match self.members.remove(place) {
+        let place = self.members.0.iter().position(|(key, _)| **key == *name)?;
+        match self.members.0.remove(place) {
             (_, Json::Text(text)) => Some(text),
             other => {
-                self.members.insert(place, other);
+                self.members.0.insert(place, other);
                 None
             }
         }
@@ -279,7 +275,7 @@ impl<'a> Fields<'a> {
 
 /// The members with these names; `None` when it is no object or has any other member.
 fn members<'j, const N: usize>(json: &'j Json, names: [&str; N]) -> Option<[Option<&'j Json>; N]> {
-    let Json::Object(members) = json else {
+    let Json::Object(Members(members)) = json else {
         return None;
     };
     let mut found = [None; N];

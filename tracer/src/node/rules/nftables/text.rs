@@ -182,6 +182,9 @@ fn named(f: &mut fmt::Formatter<'_>, name: &str, body: &Json) -> fmt::Result {
     let number = |name: &str| body.get(name).and_then(Json::as_number);
     match (name, body) {
         (_, Json::Null) => f.write_str(name),
+        ("counter" | "limit" | "quota", Json::Object(_)) if body.get("map").is_some() => {
+            write!(f, "{name} name {}", super::read::value(body))
+        }
         ("counter", Json::Object(_)) => {
             let (packets, bytes) = (number("packets"), number("bytes"));
             let (packets, bytes) = (packets.unwrap_or_default(), bytes.unwrap_or_default());
@@ -204,19 +207,7 @@ fn named(f: &mut fmt::Formatter<'_>, name: &str, body: &Json) -> fmt::Result {
             let over = if inverted(body) { "over " } else { "" };
             write!(f, "ct count {over}{}", number("val").unwrap_or_default())
         }
-        ("set", _) if body.get("stmt").is_none() => {
-            let part = |name| body.get(name).map(super::read::value);
-            match (
-                body.get("op").and_then(Json::as_text),
-                part("set"),
-                part("elem"),
-            ) {
-                (Some(operation), Some(set), Some(element)) => {
-                    write!(f, "{operation} {set} {{ {element} }}")
-                }
-                _ => write!(f, "set {body}"),
-            }
-        }
+        ("set", _) => set(f, body),
         ("log", _) => log(f, body),
         ("xt", _) => {
             let part = |name| body.get(name).and_then(Json::as_text).unwrap_or("?");
@@ -224,6 +215,23 @@ fn named(f: &mut fmt::Formatter<'_>, name: &str, body: &Json) -> fmt::Result {
         }
         _ => write!(f, "{name} {body}"),
     }
+}
+
+/// An element added to a set, with what it is to have.
+fn set(f: &mut fmt::Formatter<'_>, body: &Json) -> fmt::Result {
+    let part = |name| body.get(name).map(super::read::value);
+    let operation = body.get("op").and_then(Json::as_text);
+    let (Some(operation), Some(set), Some(element)) = (operation, part("set"), part("elem")) else {
+        return write!(f, "set {body}");
+    };
+    write!(f, "{operation} {set} {{ {element}")?;
+    if let Some(Json::Array(statements)) = body.get("stmt") {
+        for (name, body) in statements.iter().filter_map(Json::single) {
+            f.write_str(" ")?;
+            named(f, name, body)?;
+        }
+    }
+    f.write_str(" }")
 }
 
 fn inverted(body: &Json) -> bool {

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        json::Json,
+        json::{Json, Members},
         model::{BinaryOperator, Element, Elements, Expression, Verdict, by_name},
     },
     members,
@@ -152,7 +152,7 @@ fn key(json: &Json) -> Element {
         data: None,
         attributes: None,
     };
-    let Some(("elem", Json::Object(fields))) = json.single() else {
+    let Some(("elem", Json::Object(Members(fields)))) = json.single() else {
         return bare(json);
     };
     let mut attributes = fields.clone();
@@ -163,7 +163,7 @@ fn key(json: &Json) -> Element {
             Element {
                 key: read(&value),
                 data: None,
-                attributes: Some(Box::new(attributes)),
+                attributes: Some(Box::new(Members(attributes))),
             }
         }
     }

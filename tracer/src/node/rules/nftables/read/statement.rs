@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        json::Json,
+        json::{Json, Members},
         model::{Expression, Nat, NatKind, Operator, Statement, by_name},
     },
     expression, members,
@@ -29,13 +29,13 @@ pub(super) fn read(json: Json) -> Statement {
         if let Some(statement) = known(name, body) {
             return statement;
         }
-        let Json::Object(mut members) = json else {
+        let Json::Object(Members(mut members)) = json else {
             return Statement::Unknown(json);
         };
         return match members.pop() {
             Some((name, body)) if PASSING.contains(&&*name) => Statement::Passing { name, body },
             Some((name, body)) => Statement::Opaque { name, body },
-            None => Statement::Unknown(Json::Object(members)),
+            None => Statement::Unknown(Json::Object(Members(members))),
         };
     }
     Statement::Unknown(json)

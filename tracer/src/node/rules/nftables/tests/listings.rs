@@ -86,7 +86,7 @@ fn is_kept(text: &str) -> bool {
         "ipsec in",
         "rt ",
         "@nh",
-        "limit rate",
+        "counter name ip",
     ]
     .iter()
     .any(|word| text.starts_with(word) || text.contains(&format!(" {word}")))
@@ -121,7 +121,7 @@ fn rules_read_as_nft_prints_them() {
             }
         }
     }
-    assert!(compared > 350, "only {compared}");
+    assert!(compared > 340, "only {compared}");
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn members_of_later_versions_are_kept_and_not_taken_for_understood() {
     let text = r#"{"nftables":[{"rule":{"family":"ip","table":"t","chain":"c","handle":1,"new":{"a":1},
         "expr":[{"match":{"op":"==","left":{"meta":{"key":"mark"}},"right":1,"new":2}}]}}]}"#;
     let rule = rules(text).pop().unwrap();
-    assert_eq!(*rule.rest[0].0, *"new");
+    assert_eq!(*rule.rest.0[0].0, *"new");
     assert!(
         matches!(&rule.statements[0], Statement::Opaque { name, body: Json::Object(_) } if &**name == "match")
     );

@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::{
     super::{
-        json::Json,
+        json::{Json, Members},
         read::{MAX_BYTES, read},
     },
     EXPRESSIONS,
@@ -39,7 +39,7 @@ fn values() -> impl Strategy<Value = Json> {
             vec((texts(), inner), 0..4).prop_map(|mut members| {
                 members.sort_by(|(a, _), (b, _)| a.cmp(b));
                 members.dedup_by(|(a, _), (b, _)| a == b);
-                Json::Object(members)
+                Json::Object(Members(members))
             }),
         ]
     })
@@ -71,7 +71,7 @@ fn objects() -> impl Strategy<Value = Json> {
                 ("expr", statements),
             ];
             let members = members.map(|(name, value)| (name.into(), value));
-            Json::named(kind, Json::Object(members.into()))
+            Json::named(kind, Json::Object(Members(members.into())))
         })
 }
 

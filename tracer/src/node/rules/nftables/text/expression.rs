@@ -84,7 +84,7 @@ impl fmt::Display for Styled<'_> {
                 _ => write!(f, "{number}"),
             },
             Expression::Text(text) => match style {
-                Style::Quoted => write!(f, "{}", quoted(text)),
+                Style::Quoted if text.parse::<u64>().is_err() => write!(f, "{}", quoted(text)),
                 _ => f.write_str(text),
             },
             Expression::Bool(true) => f.write_str("exists"),
