@@ -22,6 +22,9 @@ pub struct Undecided {
     pub skb: u64,
     /// [`crate::flow::FOLLOW`] or [`crate::flow::IGNORE`].
     pub decision: u64,
+    /// What of the packet IPVS leaves alone, from its headers: a packet that a hook took is not
+    /// known to have left, and its `sk_buff` may be another's by now.
+    pub mark: u64,
 }
 
 /// How many packets may be inside netfilter hooks on one CPU at once and still be told apart:
@@ -59,6 +62,6 @@ pub struct CpuState {
 }
 
 const _: () = assert!(size_of::<HookCounters>() == 24);
-const _: () = assert!(size_of::<Undecided>() == 16);
+const _: () = assert!(size_of::<Undecided>() == 24);
 const _: () = assert!(size_of::<Receiving>() == 40);
-const _: () = assert!(size_of::<CpuState>() == 24 * hook::COUNT + 8 + 16 * UNDECIDED + 40);
+const _: () = assert!(size_of::<CpuState>() == 24 * hook::COUNT + 8 + 24 * UNDECIDED + 40);

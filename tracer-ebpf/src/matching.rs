@@ -10,6 +10,7 @@ use tracer_common::{
     cpu::{CpuState, UNDECIDED, Undecided},
     filter::{Program, Subject},
     flow::{FOLLOW, Followed, IGNORE},
+    hook::netfilter,
 };
 
 use crate::{
@@ -126,6 +127,45 @@ fn slot<'a>(cpu: &'a mut CpuState, packet: &Packet, hook: u8) -> &'a mut Undecid
     &mut cpu.undecided[usize::from(id.wrapping_mul(8) ^ hook) & (UNDECIDED - 1)]
 }
 
+/// What of a packet the translation of its destination leaves alone: length, IP id or flow label,
+/// protocol and the source.
+#[inline(always)]
+fn mark(packet: &Packet) -> u64 {
+    let (ip, tuple) = (&packet.header.ip, &packet.header.tuple);
+    let length_and_id = u64::from(u32::from_ne_bytes([ip[2], ip[3], ip[4], ip[5]]));
+    let protocol_and_port = tuple.protocol() << 16 | u64::from(tuple.source_port());
+    length_and_id << 32 ^ protocol_and_port ^ tuple.source[0] ^ tuple.source[1]
+}
+
+/// What was decided of a packet that IPVS took inside a hook, translated and sends through OUTPUT
+/// from there (`ip_vs_nat_send_or_cont`): the hook that it was taken in never ends with it.
+#[inline(always)]
+pub(crate) fn taken(cpu: &mut CpuState, skb: u64, packet: &Packet) -> Decision {
+    let mark = mark(packet);
+    let mut decision = UNKNOWN;
+    for hook in [netfilter::INPUT, netfilter::OUTPUT, netfilter::FORWARD] {
+        let slot = slot(cpu, packet, hook);
+        if slot.skb == skb && slot.mark == mark {
+            slot.skb = 0;
+            decision = slot.decision;
+        }
+    }
+    if decision == UNKNOWN {
+        return UNKNOWN;
+    }
+    carry(packet, decision)
+}
+
+/// Carries the decision over to the translated tuple.
+#[inline(always)]
+fn carry(packet: &Packet, decision: Decision) -> Decision {
+    let tuple = flow_tuple(packet);
+    if !packet.icmp_error() && recall(tuple) != decision {
+        remember(tuple, decision);
+    }
+    decision
+}
+
 /// Where a netfilter hook begins: leaves the decision for the hook's end.
 #[inline(always)]
 pub(crate) fn enter(cpu: &mut CpuState, skb: u64, packet: &Packet, hook: u8, decision: Decision) {
@@ -141,6 +181,7 @@ pub(crate) fn enter(cpu: &mut CpuState, skb: u64, packet: &Packet, hook: u8, dec
     let slot = slot(cpu, packet, hook);
     slot.skb = skb;
     slot.decision = carried;
+    slot.mark = mark(packet);
 }
 
 /// Where a netfilter hook ends: carries the decision over to the translated tuple.
@@ -158,11 +199,7 @@ pub(crate) fn leave(
     }
     let decision = slot.decision;
     slot.skb = 0;
-    let tuple = flow_tuple(packet);
-    if !packet.icmp_error() && recall(tuple) != decision {
-        remember(tuple, decision);
-    }
-    decision
+    carry(packet, decision)
 }
 
 /// Whether the connection's tuples are still to be emitted for this tuple; notes that they are.

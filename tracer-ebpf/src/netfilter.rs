@@ -124,7 +124,13 @@ fn observe(state: u64, skb: Skb, hook: u8) {
         socket: skb.socket(),
     };
     let decision = if hook == hook::NETFILTER_ENTER {
-        let decision = matching::decide(packet, &place);
+        let mut decision = matching::UNKNOWN;
+        if number == netfilter::OUTPUT {
+            decision = matching::taken(cpu, skb.0, packet);
+        }
+        if decision == matching::UNKNOWN {
+            decision = matching::decide(packet, &place);
+        }
         matching::enter(cpu, skb.0, packet, number, decision);
         decision
     } else {

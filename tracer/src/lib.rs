@@ -14,4 +14,3 @@ pub mod output;
 pub mod pipeline;
 pub mod report;
 pub mod source;
-pub mod trace;

@@ -3,10 +3,11 @@
 //! [`snapshot::Snapshot`] is the value; [`read::read`] makes one, [`watch::Watch`] keeps one fresh
 //! while tracing. Below them: which namespaces there are ([`inventory`]), what each says of its
 //! devices (`links`), and how the two ends of a veth find each other (`tables`). What handles packets
-//! there: [`rules`], and the [`services`] that they make.
+//! there: [`rules`] and IPVS's table ([`ipvs`]), and the [`services`] that they make.
 
 pub mod find;
 pub mod inventory;
+pub mod ipvs;
 pub mod link;
 mod links;
 pub mod netlink;

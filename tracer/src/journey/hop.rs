@@ -10,7 +10,7 @@ use super::{
         Device, Direction, Dropped, Encapsulation, Hole, Hop, NetnsId, Packet, Stage, Translation,
         TranslationKind, Transport, Verdict,
     },
-    path::Step,
+    path::{self, Step},
 };
 use crate::event::{Event, Tuple};
 
@@ -102,7 +102,8 @@ fn push_hop(packet: &mut Packet, hop: Hop, limit: usize) {
 }
 
 /// Adds the event to the packet's hops. A netfilter hook's end completes the hop that its
-/// beginning made, and gives what was translated between.
+/// beginning made, and gives what was translated between; where IPVS took the packet inside the
+/// hook, the beginning of the next one does.
 pub(super) fn add_hop(
     packet: &mut Packet,
     event: &Event,
@@ -124,9 +125,17 @@ pub(super) fn add_hop(
                 push_hop(packet, hop, limit);
                 return None;
             };
-            hop.left = Some(event.record.time);
-            hop.translations = translations(&hop.tuple, event, direction);
-            return Some((stage, hop.translations));
+            return Some(complete(hop, event, direction));
+        }
+        Step::Enter(Stage::Output) => {
+            let direction = packet.direction;
+            let taken = |hop: &&mut Hop| {
+                hop.left.is_none() && hop.netns == netns && path::is_sent_on(hop.stage, event)
+            };
+            let made = packet.hops.last_mut().filter(taken);
+            let made = made.map(|hop| complete(hop, event, direction));
+            push_hop(packet, hop_of(event, stage, hole), limit);
+            return made;
         }
         Step::Enter(Stage::Prerouting) if event.has(FLAG_BRIDGE) => {
             // br_netfilter: the port's packet is in the bridge, and the bridge runs the IP hooks.
@@ -143,6 +152,17 @@ pub(super) fn add_hop(
     }
     push_hop(packet, hop_of(event, stage, hole), limit);
     None
+}
+
+/// Completes the hop of a netfilter hook by the event behind it.
+fn complete(
+    hop: &mut Hop,
+    event: &Event,
+    direction: Direction,
+) -> (Stage, [Option<Translation>; 2]) {
+    hop.left = Some(event.record.time);
+    hop.translations = translations(&hop.tuple, event, direction);
+    (hop.stage, hop.translations)
 }
 
 fn translations(before: &Tuple, event: &Event, direction: Direction) -> [Option<Translation>; 2] {

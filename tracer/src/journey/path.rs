@@ -117,12 +117,21 @@ pub(super) fn between(before: &Before, next: &Event) -> Option<Hole> {
         Step::Receive => return after_receive(before, next, step),
         Step::Enter(stage) => match step {
             Step::Leave(_) | Step::Freed => None,
+            _ if is_sent_on(stage, next) && before.netns.0 == next.record.netns => None,
             _ => Some(stage),
         },
         Step::Leave(stage) => after_hook(before, stage, next, step),
         Step::Socket | Step::Freed => None,
     };
     missing.map(Hole::Missing)
+}
+
+/// Whether the event is of a packet that IPVS took inside the hook at `entered`: it translates the
+/// packet and sends it through OUTPUT from there (`ip_vs_nat_send_or_cont`, `ip_vs_send_or_cont`; its
+/// functions are in INPUT, FORWARD and OUTPUT), so that the hook is entered and never left.
+pub(super) fn is_sent_on(entered: Stage, event: &Event) -> bool {
+    matches!(entered, Stage::Input | Stage::Forward | Stage::Output)
+        && Step::of(event) == Step::Enter(Stage::Output)
 }
 
 /// Whether a copy that the event is of may have been made after `before`: a bridge that floods
@@ -174,6 +183,10 @@ fn after_transmit(before: &Before, step: Step) -> Option<Stage> {
 fn after_receive(before: &Before, next: &Event, step: Step) -> Option<Hole> {
     if matches!(step, Step::Enter(Stage::Prerouting) | Step::Freed) {
         return None;
+    }
+    // What was received comes to OUTPUT by IPVS alone, out of another hook.
+    if step == Step::Enter(Stage::Output) && before.netns.0 == next.record.netns {
+        return Some(Hole::Missing(Stage::Input));
     }
     // A bridge's port hands to the bridge; what a bridge passes up has run prerouting inside it.
     let by_bridge = before.has(FLAG_BRIDGE_PORT) || before.has(FLAG_BRIDGE);

@@ -1,6 +1,7 @@
 //! The engine on packets walked through a small node: two pods on a bridge, one Service.
 
 mod identity;
+mod ipvs;
 mod limits;
 mod walk;
 

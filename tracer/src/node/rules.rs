@@ -16,7 +16,6 @@
 
 pub mod decision;
 pub mod evaluate;
-pub mod nftables;
 pub mod outcome;
 pub mod path;
 pub mod subject;

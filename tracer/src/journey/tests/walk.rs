@@ -216,10 +216,19 @@ impl Walk {
     }
 
     fn netfilter(&mut self, kind: u8, number: u8) {
-        self.note(kind, NODE, CNI0, FLAG_BRIDGE);
+        self.netfilter_at(kind, number, CNI0, FLAG_BRIDGE);
+    }
+
+    fn netfilter_at(&mut self, kind: u8, number: u8, device: (&str, u32), flags: u16) {
+        self.note(kind, NODE, device, flags);
         if let Some(Record::Event(event)) = self.records.last_mut() {
             event.record.netfilter_hook = number;
         }
+    }
+
+    /// Enters a hook of the node with another device than the bridge.
+    pub(super) fn enter_at(&mut self, number: u8, device: (&str, u32), flags: u16) {
+        self.netfilter_at(hook::NETFILTER_ENTER, number, device, flags);
     }
 
     pub(super) fn enter(&mut self, number: u8) {
