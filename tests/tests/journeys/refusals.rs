@@ -155,3 +155,23 @@ fn a_ring_of_an_impossible_size_is_refused_with_the_possible_ones() -> anyhow::R
     let ended = process::run(["watch", "--ring-size=big"])?;
     refused(&ended, USAGE, &["big", "number"])
 }
+
+/// Which ways work is the kernel's to say. One that does not is not silently replaced: the command
+/// does not run.
+#[test]
+fn a_way_to_see_netfilter_that_does_not_work_is_refused() -> anyhow::Result<()> {
+    needs_a_lab!();
+    for way in ["fentry", "link"] {
+        let arguments = ["run", "--json", "--netfilter", way, "--", "echo", "it ran"];
+        let ended = process::run(arguments)?;
+        if ended.status.success() {
+            ensure!(ended.stderr.contains("it ran"), "{ended:#?}");
+            continue;
+        }
+        let said = format!("--netfilter {way} does not work here: ");
+        refused(&ended, FAILURE, &[&said, "without the option"])?;
+        ensure!(!ended.stderr.contains("it ran"), "{ended:#?}");
+    }
+    let ended = process::run(["watch", "--netfilter", "magic"])?;
+    refused(&ended, USAGE, &["magic", "fentry", "link"])
+}

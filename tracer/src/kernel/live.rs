@@ -97,9 +97,15 @@ pub enum StartError {
     Devices(String),
     /// The way of seeing netfilter's hooks that was asked for does not work here.
     #[error(
-        "netfilter's hooks cannot be seen by {0:?}: {1}; without --netfilter the best way is taken"
+        "--netfilter {way} does not work here: {reason}; without the option the best way that \
+         works is taken"
     )]
-    Netfilter(NetfilterWay, String),
+    Netfilter {
+        /// What was asked for.
+        way: NetfilterWay,
+        /// Why not.
+        reason: String,
+    },
     /// The system lacks something.
     #[error("cannot start reading events: {0}")]
     System(#[from] io::Error),
@@ -188,6 +194,7 @@ impl Live {
         let (kernel, btf) = read_btf()?;
         let offsets = kernel.offsets()?;
         let mut plan = Plan::new(&facts::gather(&kernel, &offsets), options.netfilter);
+        refuse(&plan, options.netfilter)?;
         let reasons = kernel.drop_reasons();
         drop(kernel);
         limits::lift_locked_memory(version(&plan.release));
@@ -198,11 +205,11 @@ impl Live {
             netfilter,
         } = attached;
         if plan.readiness() == Readiness::Impossible {
-            return Err(StartError::Devices(impossible(&plan)));
+            return Err(StartError::Devices(
+                plan.lack(Kind::Devices).unwrap_or_default(),
+            ));
         }
-        if let Some((way, (_, reason))) = options.netfilter.zip(plan.failure(Kind::Netfilter)) {
-            return Err(StartError::Netfilter(way, reason.to_owned()));
-        }
+        refuse(&plan, options.netfilter)?;
         let now = Instant::now();
         let everywhere = plan.sees_netfilter_everywhere();
         Ok(Self {
@@ -362,11 +369,11 @@ fn read_btf() -> Result<(KernelBtf, Btf), StartError> {
     })
 }
 
-fn impossible(plan: &Plan) -> String {
-    match plan.failure(Kind::Devices) {
-        Some((step, reason)) => format!("{}: {reason}", step.program),
-        None => plan
-            .family(Kind::Devices)
-            .map_or_else(String::new, |family| family.why.clone()),
+/// Who asks for a way of seeing netfilter's hooks gets it or an error: tracing without hooks would
+/// show no translation and look as if there were none.
+fn refuse(plan: &Plan, way: Option<NetfilterWay>) -> Result<(), StartError> {
+    match way.zip(plan.lack(Kind::Netfilter)) {
+        Some((way, reason)) => Err(StartError::Netfilter { way, reason }),
+        None => Ok(()),
     }
 }

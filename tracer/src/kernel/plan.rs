@@ -117,6 +117,15 @@ pub enum NetfilterWay {
     Link,
 }
 
+impl fmt::Display for NetfilterWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Fentry => "fentry",
+            Self::Link => "link",
+        })
+    }
+}
+
 /// Something is not as good as it could be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Degraded {
@@ -310,6 +319,16 @@ impl Plan {
         steps.find_map(|step| match &step.outcome {
             Outcome::Failed { reason } => Some((step, reason.as_str())),
             _ => None,
+        })
+    }
+
+    /// Why nothing was chosen for a family, or what was chosen failed.
+    #[must_use]
+    pub fn lack(&self, kind: Kind) -> Option<String> {
+        let family = self.family(kind).filter(|family| family.choice.is_none())?;
+        Some(match self.failure(kind) {
+            Some((step, reason)) => format!("{} was refused: {reason}", step.program),
+            None => family.why.clone(),
         })
     }
 }

@@ -16,6 +16,7 @@
 
 pub mod decision;
 pub mod evaluate;
+pub mod nftables;
 pub mod outcome;
 pub mod path;
 pub mod subject;

@@ -265,3 +265,26 @@ fn a_way_that_is_forced_has_no_alternative() {
     let plan = Plan::new(&facts, Some(NetfilterWay::Link));
     assert!(!plan.sees_netfilter_everywhere());
 }
+
+#[test]
+fn a_way_that_a_kernel_lacks_is_not_replaced_by_another() {
+    let old = Facts {
+        netfilter_function: true,
+        netfilter_links: false,
+        ..kernel("6.1.0")
+    };
+    let lack = |way| Plan::new(&old, way).lack(Kind::Netfilter);
+    assert_eq!(
+        lack(Some(NetfilterWay::Link)).as_deref(),
+        Some("this kernel does not take BPF programs as netfilter functions")
+    );
+    assert_eq!(lack(Some(NetfilterWay::Fentry)), None);
+    assert_eq!(lack(None), None);
+    let mut plan = Plan::new(&old, Some(NetfilterWay::Fentry));
+    let reason = "no trampolines".to_owned();
+    plan.note("netfilter_begin", Outcome::Failed { reason });
+    assert_eq!(
+        plan.lack(Kind::Netfilter).as_deref(),
+        Some("netfilter_begin was refused: no trampolines")
+    );
+}

@@ -1,0 +1,444 @@
+//! Reading a recording.
+//!
+//! One chunk at a time is in memory, whatever the file's size. What cannot be read is given as
+//! [`Entry::Damage`] at its place, with a notice of the loss, and reading goes on behind it.
+
+use std::{
+    io::{self, Read, Seek, SeekFrom},
+    sync::Arc,
+};
+
+use super::{
+    About, Damage, Entry, IndexEntry,
+    chunk::{self, ChunkError, ChunkKind, HEADER, Header, PREAMBLE, SIGNATURE, VERSION},
+    events::{self, Item},
+    index::{self, TRAILER},
+};
+use crate::source::{Loss, Notice};
+
+/// Why a file cannot be read at all.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It is something else.
+    #[error("this is not a recording of the tracer: it does not begin as one")]
+    Signature,
+    /// It is of another version.
+    #[error(
+        "this recording has format {major}.{minor}, which this tracer ({}.{}) cannot read; use a newer one",
+        VERSION[0],
+        VERSION[1]
+    )]
+    Version {
+        /// Incompatible with others.
+        major: u16,
+        /// Compatible with smaller ones.
+        minor: u16,
+    },
+    /// It ends before anything was recorded.
+    #[error("this recording ends before anything was recorded")]
+    Empty,
+    /// The system's error.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+/// Why reading cannot go on. Damage is no error: it is an entry.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the recording at byte {offset}: {source}")]
+pub struct ReadError {
+    offset: u64,
+    source: io::Error,
+}
+
+/// How much is looked through at once for the next chunk.
+const SEARCH: usize = 1 << 16;
+
+/// Reads a recording.
+#[derive(Debug)]
+pub struct Reader<R> {
+    file: R,
+    length: u64,
+    about: About,
+    entries: Vec<IndexEntry>,
+    /// What is wrong with it that no chunk stands for, told when reaching it.
+    damages: Vec<Damage>,
+    /// The next chunk.
+    next: usize,
+    /// Whether the index was there.
+    ended_well: bool,
+    /// The time up to which something was read.
+    time: u64,
+}
+
+impl<R: Read + Seek> Reader<R> {
+    /// Opens a recording: reads its beginning and its index, or makes the index.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(mut file: R) -> Result<Self, OpenError> {
+        let length = file.seek(SeekFrom::End(0))?;
+        check_preamble(&mut file)?;
+        let mut reader = Self {
+            file,
+            length,
+            about: About::default(),
+            entries: Vec::new(),
+            damages: Vec::new(),
+            next: 0,
+            ended_well: true,
+            time: 0,
+        };
+        match reader.index()? {
+            Some(entries) => reader.entries = entries,
+            None => {
+                reader.ended_well = false;
+                reader.scan()?;
+            }
+        }
+        if reader.entries.is_empty() {
+            return Err(OpenError::Empty);
+        }
+        reader.read_about()?;
+        reader.time = reader.about.clock.monotonic;
+        Ok(reader)
+    }
+
+    /// What the recording is.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// Where its chunks are.
+    pub fn entries(&self) -> &[IndexEntry] {
+        &self.entries
+    }
+
+    /// Whether it was ended, and not broken off by a crash.
+    pub fn ended_well(&self) -> bool {
+        self.ended_well
+    }
+
+    /// The first and the last time covered by records and the clock; `None` without any.
+    pub fn times(&self) -> Option<(u64, u64)> {
+        let events = || self.entries.iter().filter(|e| e.kind == ChunkKind::EVENTS);
+        let first = events().map(|entry| entry.first).min()?;
+        let last = events().map(|entry| entry.last).max()?;
+        Some((first, last))
+    }
+
+    /// How many records it holds, by its index.
+    pub fn records(&self) -> u64 {
+        self.entries.iter().map(|e| u64::from(e.records)).sum()
+    }
+
+    /// Where reading stands and where it ends, in bytes.
+    pub fn progress(&self) -> (u64, u64) {
+        let at = self.entries.get(self.next).map(|entry| entry.offset);
+        (at.unwrap_or(self.length), self.length)
+    }
+
+    /// Goes on with the first chunk that covers a time or a later one, after giving what the node
+    /// knew then.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn seek(&mut self, time: u64) -> Result<Vec<Entry>, ReadError> {
+        let covers = |entry: &IndexEntry| entry.kind == ChunkKind::EVENTS && entry.last >= time;
+        let at = self.entries.iter().position(covers);
+        self.next = at.unwrap_or(self.entries.len());
+        let before = &self.entries[..self.next];
+        let node = before.iter().rposition(|e| e.kind == ChunkKind::NODE);
+        match node {
+            Some(node) => self.chunk(node),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// The next chunk's entries; `None` at the end. Empty for chunks that hold none.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn next_chunk(&mut self) -> Result<Option<Vec<Entry>>, ReadError> {
+        let offset = self.entries.get(self.next).map(|entry| entry.offset);
+        let due = |damage: &Damage| offset.is_none_or(|offset| damage.offset < offset);
+        if let Some(at) = self.damages.iter().position(due) {
+            let damage = self.damages.remove(at);
+            return Ok(Some(self.damaged(damage)));
+        }
+        if offset.is_none() {
+            return Ok(None);
+        }
+        self.next += 1;
+        self.chunk(self.next - 1).map(Some)
+    }
+
+    /// A chunk's entries, or the damage.
+    fn chunk(&mut self, at: usize) -> Result<Vec<Entry>, ReadError> {
+        let entry = self.entries[at];
+        if !matches!(entry.kind, ChunkKind::NODE | ChunkKind::EVENTS) {
+            return Ok(Vec::new());
+        }
+        let read = self.payload(entry.offset);
+        let content = match read {
+            Ok(Ok((_, content))) => content,
+            Ok(Err(error)) => return Ok(self.unreadable(&entry, &error.to_string())),
+            Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
+                return Ok(self.unreadable(&entry, "the file ends within it"));
+            }
+            Err(source) => {
+                let offset = entry.offset;
+                return Err(ReadError { offset, source });
+            }
+        };
+        let mut entries = Vec::new();
+        let decoded = if entry.kind == ChunkKind::NODE {
+            serde_json::from_slice(&content)
+                .map(|snapshot| entries.push(Entry::Node(Arc::new(snapshot))))
+                .map_err(|error| error.to_string())
+        } else {
+            decode(content, &mut entries)
+        };
+        if let Err(what) = decoded {
+            entries.extend(self.unreadable(&entry, &what));
+        }
+        self.time = self.time.max(entry.last);
+        Ok(entries)
+    }
+
+    /// A chunk's header and content.
+    fn payload(&mut self, offset: u64) -> io::Result<Result<(Header, bytes::Bytes), ChunkError>> {
+        let header = match self.header(offset)? {
+            Ok(header) => header,
+            Err(error) => return Ok(Err(error)),
+        };
+        let room = self.length.saturating_sub(offset + HEADER as u64);
+        if u64::from(header.stored) > room {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let mut payload = vec![0; header.stored as usize];
+        self.file.read_exact(&mut payload)?;
+        Ok(chunk::content(&header, &payload).map(|content| (header, content)))
+    }
+
+    fn header(&mut self, offset: u64) -> io::Result<Result<Header, ChunkError>> {
+        self.file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = [0; HEADER];
+        self.file.read_exact(&mut bytes)?;
+        Ok(chunk::header(&bytes))
+    }
+
+    fn unreadable(&mut self, entry: &IndexEntry, what: &str) -> Vec<Entry> {
+        let name = match entry.kind {
+            ChunkKind::NODE => "what the node knew cannot be read",
+            _ => "a chunk of events cannot be read",
+        };
+        let events = entry.kind == ChunkKind::EVENTS;
+        self.damaged(Damage {
+            offset: entry.offset,
+            what: format!("{name}: {what}"),
+            records: events.then_some(entry.records),
+            times: events.then_some((entry.first, entry.last)),
+        })
+    }
+
+    /// The damage, with the loss that it means.
+    fn damaged(&mut self, damage: Damage) -> Vec<Entry> {
+        let following = self.entries.get(self.next..).unwrap_or_default();
+        let next = following.iter().find(|e| e.kind == ChunkKind::EVENTS);
+        let (after, before) = damage.times.unwrap_or_else(|| {
+            let before = next.map_or(u64::MAX, |entry| entry.first);
+            (self.time.min(before), before)
+        });
+        let loss = Loss {
+            cpu: 0,
+            records: u64::from(damage.records.unwrap_or(0)),
+            after,
+            before,
+        };
+        // Nothing is missing where only a name was to be read.
+        let about_records = damage.records.is_some() || damage.times.is_none();
+        let mut entries = vec![Entry::Damage(damage)];
+        if about_records && before != u64::MAX {
+            entries.push(Entry::Notice(Notice::Loss(loss)));
+        }
+        entries
+    }
+
+    fn read_about(&mut self) -> io::Result<()> {
+        let first = self.entries[0];
+        let about = match self.payload(first.offset)? {
+            Ok((header, content)) if header.kind == ChunkKind::ABOUT => {
+                serde_json::from_slice(&content).map_err(|error| error.to_string())
+            }
+            Ok(_) => Err("it is not where it should be".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        match about {
+            Ok(about) => self.about = about,
+            Err(error) => self.damages.insert(
+                0,
+                Damage {
+                    offset: 0,
+                    what: format!("what the recording is cannot be read: {error}"),
+                    records: Some(0),
+                    times: Some((0, 0)),
+                },
+            ),
+        }
+        Ok(())
+    }
+
+    /// The index; `None` where it is not there or not right.
+    fn index(&mut self) -> io::Result<Option<Vec<IndexEntry>>> {
+        let Some(at) = self.length.checked_sub(TRAILER as u64) else {
+            return Ok(None);
+        };
+        self.file.seek(SeekFrom::Start(at))?;
+        let mut trailer = [0; TRAILER];
+        self.file.read_exact(&mut trailer)?;
+        let Some(offset) = index::find(&trailer).filter(|offset| *offset < at) else {
+            return Ok(None);
+        };
+        let (header, content) = match self.payload(offset) {
+            Ok(Ok(read)) => read,
+            Ok(Err(_)) => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let whole = |entries: &Vec<IndexEntry>| {
+            entries.last().is_some_and(|last| last.offset < offset)
+                && entries[0].offset == PREAMBLE as u64
+        };
+        Ok(Some(header.kind)
+            .filter(|kind| *kind == ChunkKind::INDEX)
+            .and_then(|_| index::decode(content))
+            .filter(whole))
+    }
+
+    /// Makes the index by going from header to header.
+    fn scan(&mut self) -> io::Result<()> {
+        let mut offset = PREAMBLE as u64;
+        while offset < self.length {
+            let header = match self.header(offset) {
+                Ok(header) => header,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                    self.torn(offset);
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            let Ok(header) = header else {
+                let next = self.search(offset + 1)?;
+                self.skipped(offset, next);
+                offset = next.unwrap_or(self.length);
+                continue;
+            };
+            let end = offset + (HEADER as u64) + u64::from(header.stored);
+            if end > self.length {
+                self.torn(offset);
+                break;
+            }
+            if header.kind != ChunkKind::INDEX {
+                self.entries.push(IndexEntry::new(offset, &header));
+            }
+            offset = end;
+        }
+        Ok(())
+    }
+
+    /// The next place where a header is, from an offset on.
+    fn search(&mut self, mut offset: u64) -> io::Result<Option<u64>> {
+        let mut window = vec![0; SEARCH];
+        while offset < self.length {
+            self.file.seek(SeekFrom::Start(offset))?;
+            let mut part = (&mut self.file).take(SEARCH as u64);
+            let mut filled = 0;
+            loop {
+                match part.read(&mut window[filled..])? {
+                    0 => break,
+                    read => filled += read,
+                }
+            }
+            let Some(at) = chunk::find_marker(&window[..filled]) else {
+                offset += filled.max(1) as u64;
+                continue;
+            };
+            offset += at as u64;
+            match self.header(offset) {
+                Ok(Ok(_)) => return Ok(Some(offset)),
+                Ok(Err(_)) => offset += 1,
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => offset += 1,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    fn skipped(&mut self, offset: u64, next: Option<u64>) {
+        let bytes = next.unwrap_or(self.length) - offset;
+        // The trailer of an index that is not to be used.
+        if next.is_none() && bytes == TRAILER as u64 {
+            return;
+        }
+        self.damages.push(Damage {
+            offset,
+            what: format!("{bytes} bytes are not a chunk"),
+            records: None,
+            times: None,
+        });
+    }
+
+    fn torn(&mut self, offset: u64) {
+        let bytes = self.length - offset;
+        self.damages.push(Damage {
+            offset,
+            what: format!(
+                "the recording was broken off: {bytes} bytes at its end are not a whole chunk"
+            ),
+            records: None,
+            times: None,
+        });
+    }
+}
+
+fn check_preamble(file: &mut (impl Read + Seek)) -> Result<(), OpenError> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut preamble = [0; PREAMBLE];
+    file.read_exact(&mut preamble).map_err(|error| {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            OpenError::Signature
+        } else {
+            error.into()
+        }
+    })?;
+    if !preamble.starts_with(&SIGNATURE) {
+        return Err(OpenError::Signature);
+    }
+    let number = |at: usize| u16::from_le_bytes([preamble[at], preamble[at + 1]]);
+    let (major, minor) = (number(SIGNATURE.len()), number(SIGNATURE.len() + 2));
+    if major == VERSION[0] {
+        Ok(())
+    } else {
+        Err(OpenError::Version { major, minor })
+    }
+}
+
+fn decode(content: bytes::Bytes, entries: &mut Vec<Entry>) -> Result<(), String> {
+    let mut wrong = None;
+    let decoded = events::decode(content, |item| {
+        entries.push(match item {
+            Item::Records(records) => Entry::Records(records),
+            Item::Clock(now) => Entry::Clock(now),
+            Item::Location(address, function) => Entry::Location { address, function },
+            Item::Notice(json) => match serde_json::from_slice(&json) {
+                Ok(notice) => Entry::Notice(notice),
+                Err(error) => {
+                    wrong.get_or_insert(format!("a notice: {error}"));
+                    return;
+                }
+            },
+        });
+    });
+    decoded.map_err(|error| error.to_string())?;
+    wrong.map_or(Ok(()), Err)
+}
