@@ -4,7 +4,11 @@
 
 mod arguments;
 pub mod doctor;
+mod moment;
 pub mod names;
+mod record;
+mod recording;
+mod replay;
 mod run;
 mod session;
 mod watch;
@@ -28,6 +32,10 @@ enum Command {
     Run(run::RunArgs),
     /// Stream journeys as they complete
     Watch(watch::WatchArgs),
+    /// Record what is traced into a file, for `tracer replay`
+    Record(record::RecordArgs),
+    /// Show a recording as if it happened now
+    Replay(replay::ReplayArgs),
     /// Show what this node knows: network namespaces, devices and addresses, and from where
     Names(names::NamesArgs),
     /// Say whether tracing can work here, how, what is degraded and how to fix it
@@ -47,6 +55,8 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Watch(args) => watch::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Record(args) => record::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Replay(args) => replay::run(&args),
         Command::Names(args) => names::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args),
     };

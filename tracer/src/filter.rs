@@ -94,6 +94,16 @@ impl Filter {
         self.expression.is_none()
     }
 
+    /// The filter of what both let through.
+    #[must_use]
+    pub fn and(self, other: &Self) -> Self {
+        let expression = match (self.expression, other.expression.clone()) {
+            (Some(one), Some(other)) => Some(one.and(other)),
+            (one, other) => one.or(other),
+        };
+        Self { expression }
+    }
+
     /// Looks up the names of namespaces.
     ///
     /// # Errors

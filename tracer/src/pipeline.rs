@@ -36,11 +36,41 @@ pub enum When {
     AtTheEnd,
 }
 
+/// The time that is of interest, nanoseconds of the records' clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// From this time on.
+    pub from: u64,
+    /// Up to this time.
+    pub to: u64,
+}
+
+impl Window {
+    /// All times.
+    pub const ALWAYS: Self = Self {
+        from: 0,
+        to: u64::MAX,
+    };
+    /// How long what began in it is waited for, in nanoseconds.
+    const PATIENCE: u64 = 5_000_000_000;
+
+    fn meets(&self, first: u64, last: u64) -> bool {
+        first <= self.to && last >= self.from
+    }
+
+    /// Whether nothing that comes at that time is of interest any more.
+    #[must_use]
+    pub fn is_over(&self, now: u64) -> bool {
+        now > self.to.saturating_add(Self::PATIENCE)
+    }
+}
+
 /// The pipeline.
 #[derive(Debug)]
 pub struct Pipeline<K> {
     journeys: Journeys,
     filter: ResolvedFilter,
+    window: Window,
     when: When,
     sink: K,
     /// For the end: packets by flow, and flows that were over before.
@@ -60,6 +90,7 @@ impl<K: Sink> Pipeline<K> {
         Self {
             journeys,
             filter,
+            window: Window::ALWAYS,
             when,
             sink,
             held: BTreeMap::new(),
@@ -70,6 +101,12 @@ impl<K: Sink> Pipeline<K> {
             unknown: BTreeSet::new(),
             problems: Vec::new(),
         }
+    }
+
+    /// Shows only what was under way at some time.
+    #[must_use]
+    pub fn within(self, window: Window) -> Self {
+        Self { window, ..self }
     }
 
     /// Takes a batch.
@@ -181,6 +218,22 @@ impl<K: Sink> Pipeline<K> {
         self.journeys.in_flight() == 0 && !self.journeys.flows().iter().any(waiting)
     }
 
+    /// How many flows are known now.
+    #[must_use]
+    pub fn open_flows(&self) -> usize {
+        self.journeys.flows().len()
+    }
+
+    /// Where everything was shown.
+    pub fn into_sink(self) -> K {
+        self.sink
+    }
+
+    /// Where everything is shown.
+    pub fn sink(&self) -> &K {
+        &self.sink
+    }
+
     /// Namespaces that had no name when they were to be shown; each once.
     pub fn take_unknown(&mut self) -> BTreeSet<u32> {
         mem::take(&mut self.unknown)
@@ -193,7 +246,7 @@ impl<K: Sink> Pipeline<K> {
 
     /// Whether the filter lets the flow through, by all that is known of it.
     fn wanted(&self, flow: &Flow) -> bool {
-        self.filter.matches_flow(&flow.subjects)
+        self.window.meets(flow.first, flow.last) && self.filter.matches_flow(&flow.subjects)
     }
 
     fn packets_over(&mut self, known: &Knowledge<'_>) -> io::Result<()> {
@@ -227,6 +280,13 @@ impl<K: Sink> Pipeline<K> {
     }
 
     fn show(&mut self, packet: &Packet, known: &Knowledge<'_>) -> io::Result<()> {
+        let (first, last) = match (packet.hops.first(), packet.hops.last()) {
+            (Some(first), Some(last)) => (first.time, last.time),
+            _ => (0, u64::MAX),
+        };
+        if !self.window.meets(first, last) {
+            return Ok(());
+        }
         self.sink.packet(&known.packet(packet))
     }
 

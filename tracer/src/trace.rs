@@ -13,6 +13,8 @@ mod column;
 mod events;
 mod index;
 mod reader;
+pub mod recorder;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod writer;
@@ -25,6 +27,7 @@ pub use chunk::{ChunkKind, VERSION};
 pub use column::ColumnError;
 pub use index::IndexEntry;
 pub use reader::{OpenError, ReadError, Reader};
+pub use steps::{Step, Steps};
 pub use writer::{Storage, Writer};
 
 use crate::{

@@ -1,6 +1,9 @@
-//! What `run` and `watch` have in common: the filter, what is printed and how.
+//! What several subcommands have in common: the filter, what is printed and how, how is traced.
 
-use std::io::{self, BufWriter};
+use std::{
+    io::{self, BufWriter},
+    path::PathBuf,
+};
 
 use anyhow::Context as _;
 
@@ -17,6 +20,7 @@ use crate::{
         text::{Detail, TextSink},
     },
     report::{FlowReport, PacketReport, StatsReport},
+    trace::recorder,
 };
 
 /// What is printed and how.
@@ -34,41 +38,17 @@ pub(super) struct OutputArgs {
     /// Print only what went wrong, and the flows
     #[arg(short, long, conflicts_with_all = ["packets", "summary", "json"])]
     quiet: bool,
-    /// Say on stderr what is attached and what the kernel was asked for
-    #[arg(short, long)]
-    verbose: bool,
     /// When to use colours
     #[arg(long, value_enum, default_value_t)]
     color: Color,
     /// Show namespaces by number, and ask the node for no names
     #[arg(long)]
     no_names: bool,
-    /// How to see netfilter's hooks, instead of the best way that works
-    #[arg(long, value_enum)]
-    netfilter: Option<NetfilterWay>,
-    /// The ring buffer between kernel and tracer, in bytes or with K, M or G: a power of two
-    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = bytes)]
-    ring_size: u32,
 }
 
 impl OutputArgs {
-    pub(super) fn sizes(&self) -> Sizes {
-        Sizes {
-            ring: self.ring_size,
-            ..Sizes::default()
-        }
-    }
-
-    pub(super) fn netfilter(&self) -> Option<NetfilterWay> {
-        self.netfilter
-    }
-
     pub(super) fn json(&self) -> bool {
         self.json
-    }
-
-    pub(super) fn verbose(&self) -> bool {
-        self.verbose
     }
 
     pub(super) fn names(&self) -> bool {
@@ -103,7 +83,62 @@ impl OutputArgs {
     }
 }
 
-fn bytes(text: &str) -> Result<u32, String> {
+/// How the running kernel is traced.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct LiveArgs {
+    /// Say on stderr what is attached and what the kernel was asked for
+    #[arg(short, long)]
+    verbose: bool,
+    /// How to see netfilter's hooks, instead of the best way that works
+    #[arg(long, value_enum)]
+    netfilter: Option<NetfilterWay>,
+    /// The ring buffer between kernel and tracer, in bytes or with K, M or G: a power of two
+    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = ring_size)]
+    ring_size: u32,
+}
+
+/// Recording beside showing.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct AlsoRecordArgs {
+    /// Record everything into this file as well, for `tracer replay`
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Replace the recording's file if it exists
+    #[arg(long, requires = "record")]
+    overwrite: bool,
+}
+
+impl AlsoRecordArgs {
+    /// Whether and where everything is recorded.
+    pub(super) fn options(&self) -> Option<recorder::Options> {
+        self.record.clone().map(|path| recorder::Options {
+            path,
+            overwrite: self.overwrite,
+            max_size: None,
+            rotation: None,
+        })
+    }
+}
+
+impl LiveArgs {
+    pub(super) fn sizes(&self) -> Sizes {
+        Sizes {
+            ring: self.ring_size,
+            ..Sizes::default()
+        }
+    }
+
+    pub(super) fn netfilter(&self) -> Option<NetfilterWay> {
+        self.netfilter
+    }
+
+    pub(super) fn verbose(&self) -> bool {
+        self.verbose
+    }
+}
+
+/// A number of bytes, with K, M or G: 1024 and its powers.
+pub(super) fn quantity(text: &str) -> Result<u64, String> {
     let (number, unit) = match text.char_indices().next_back() {
         Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
         Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
@@ -113,9 +148,14 @@ fn bytes(text: &str) -> Result<u32, String> {
     if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
         return Err("give a number, with K, M or G if you like".to_owned());
     }
-    // The only error left is a number too large for the type, which is out of range as well.
-    let number: u32 = number.parse().unwrap_or(u32::MAX);
-    let ring = number.saturating_mul(unit);
+    // The only error left is a number too large for the type.
+    let number: u64 = number.parse().unwrap_or(u64::MAX);
+    Ok(number.saturating_mul(unit))
+}
+
+fn ring_size(text: &str) -> Result<u32, String> {
+    // One too large for the type is out of range as well.
+    let ring = u32::try_from(quantity(text)?).unwrap_or(u32::MAX);
     let sizes = Sizes {
         ring,
         ..Sizes::default()
@@ -195,7 +235,7 @@ impl Namespaces for Names<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::bytes;
+    use super::{quantity, ring_size as bytes};
 
     #[test]
     fn sizes_have_units() {
@@ -204,6 +244,7 @@ mod tests {
         assert_eq!(bytes("8M"), Ok(8 << 20));
         assert!(bytes("").is_err());
         assert!(bytes("M").is_err());
+        assert_eq!(quantity("8G"), Ok(8 << 30));
         assert!(bytes("8G").is_err());
         assert!(bytes("8µ").is_err());
         assert!(bytes("1000").unwrap_err().contains("64 KiB"));

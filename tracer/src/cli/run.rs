@@ -7,8 +7,8 @@ use std::{
 };
 
 use super::{
-    arguments::{self, OutputArgs},
-    session::{Interrupts, Session, Step},
+    arguments::{self, AlsoRecordArgs, LiveArgs, Output, OutputArgs},
+    session::{Interrupts, Session, Step, Subject, Target},
 };
 use crate::{
     command::{self, Prepared, Running},
@@ -32,6 +32,10 @@ const INTERRUPTED: u8 = 130;
 pub(super) struct RunArgs {
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    live: LiveArgs,
+    #[command(flatten)]
+    record: AlsoRecordArgs,
     /// The network namespace to run it in: a name, a path, or the id of a process in it
     #[arg(long, value_name = "NAME|PATH|PID")]
     netns: Option<String>,
@@ -49,7 +53,7 @@ pub(super) struct RunArgs {
 /// output cannot be written.
 pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let filter = arguments::filter(&args.filter)?;
-    live::check(args.output.sizes())?;
+    live::check(args.live.sizes())?;
     let prepared = Prepared::new(command::Options {
         command: args.command,
         netns: args.netns,
@@ -58,18 +62,26 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(trace(prepared, &filter, &args.output))
+    let subject = (&filter, args.filter.join(" "));
+    let how = (&args.output, &args.live, &args.record);
+    runtime.block_on(trace(prepared, subject, how))
 }
 
 async fn trace(
     prepared: Prepared,
-    filter: &Filter,
-    output: &OutputArgs,
+    (filter, text): (&Filter, String),
+    (output, live, record): (&OutputArgs, &LiveArgs, &AlsoRecordArgs),
 ) -> anyhow::Result<ExitCode> {
     let node = Node::watch()?;
     let filter = arguments::resolve(filter, &node.watched().snapshot())?;
     let program = cgroup_program(prepared.cgroup_id());
-    let mut session = Session::start(node, &program, filter, When::AtTheEnd, output)?;
+    let subject = Subject {
+        text: &text,
+        program: &program,
+        filter,
+    };
+    let target = Target::output(output, record, When::AtTheEnd);
+    let mut session = Session::start(node, subject, live, target)?;
     // Before the command can be interrupted, for the interrupt comes here too.
     let mut interrupts = Interrupts::new()?;
     let mut running = prepared.start()?;
@@ -88,7 +100,7 @@ async fn trace(
 /// Until the command ends. An interrupt reaches the command too, which may take a moment to end,
 /// or not: `None` then.
 async fn until_end(
-    session: &mut Session,
+    session: &mut Session<Output>,
     running: &mut Running,
     interrupts: &mut Interrupts,
 ) -> anyhow::Result<Option<ExitStatus>> {
@@ -113,7 +125,10 @@ async fn until_end(
 }
 
 /// The packets that come after the command's end: the last acknowledgements, answers to its FIN.
-async fn last_packets(session: &mut Session, interrupts: &mut Interrupts) -> anyhow::Result<()> {
+async fn last_packets(
+    session: &mut Session<Output>,
+    interrupts: &mut Interrupts,
+) -> anyhow::Result<()> {
     let begin = Instant::now();
     let mut silent_since = begin;
     while begin.elapsed() < LINGER {

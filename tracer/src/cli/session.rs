@@ -4,7 +4,10 @@ use std::{io, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::arguments::{Output, OutputArgs};
+use super::{
+    arguments::{AlsoRecordArgs, LiveArgs, Output, OutputArgs},
+    recording,
+};
 use crate::{
     filter::ResolvedFilter,
     journey::{Journeys, Limits, Patience, Reasons},
@@ -15,10 +18,11 @@ use crate::{
         symbols::LazySymbols,
     },
     node::{reasons::DropReasons, snapshot::Snapshot},
-    output::pipe::Closed,
+    output::{Sink, pipe::Closed},
     pipeline::{Pipeline, When},
     report::Knowledge,
-    source::Source as _,
+    source::{Batch, Source as _},
+    trace::recorder::{self, Recorder, Room, Taken},
 };
 use tracer_common::filter::Program;
 
@@ -26,10 +30,11 @@ use tracer_common::filter::Program;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// A live source with the pipeline behind it.
-pub(super) struct Session {
+pub(super) struct Session<K> {
     live: Live,
-    pipeline: Pipeline<Output>,
+    pipeline: Pipeline<K>,
     closed: Closed,
+    recorder: Option<Recorder>,
     reasons: DropReasons,
     symbols: LazySymbols,
     /// With `--no-names`: nothing is known.
@@ -47,21 +52,58 @@ pub(super) enum Step {
     Over,
 }
 
-impl Session {
+/// What a session traces.
+#[derive(Debug)]
+pub(super) struct Subject<'a> {
+    /// The filter's text.
+    pub(super) text: &'a str,
+    /// What the kernel is asked for.
+    pub(super) program: &'a Program,
+    /// What is shown.
+    pub(super) filter: ResolvedFilter,
+}
+
+/// Where a session's findings go.
+#[derive(Debug)]
+pub(super) struct Target<K> {
+    pub(super) sink: K,
+    /// Whether the sink's reader went away.
+    pub(super) closed: Closed,
+    pub(super) when: When,
+    /// Whether names are asked for.
+    pub(super) names: bool,
+    /// Whether and how all is recorded as well.
+    pub(super) record: Option<recorder::Options>,
+}
+
+impl Target<Output> {
+    /// Standard output.
+    pub(super) fn output(output: &OutputArgs, record: &AlsoRecordArgs, when: When) -> Self {
+        let (sink, closed) = output.sink();
+        Self {
+            sink,
+            closed,
+            when,
+            names: output.names(),
+            record: record.options(),
+        }
+    }
+}
+
+impl<K: Sink> Session<K> {
     /// Attaches; what happens from its return on is seen.
     ///
     /// # Errors
-    /// Why tracing cannot start.
+    /// Why tracing cannot start, or that a recording's file cannot be made.
     pub(super) fn start(
         node: Node,
-        program: &Program,
-        filter: ResolvedFilter,
-        when: When,
-        args: &OutputArgs,
+        subject: Subject<'_>,
+        args: &LiveArgs,
+        target: Target<K>,
     ) -> anyhow::Result<Self> {
         let live = Live::start(
             Options {
-                filter: program,
+                filter: subject.program,
                 sizes: args.sizes(),
                 netfilter: args.netfilter(),
             },
@@ -71,18 +113,23 @@ impl Session {
             eprintln!("{:#?}", live.plan());
         }
         let reasons = live.reasons().clone();
+        let about = || recording::about(subject.text, live.plan(), &reasons);
+        let recorder = target
+            .record
+            .map(|options| Recorder::create(options, about()?).map_err(anyhow::Error::from))
+            .transpose()?;
         let journeys = Journeys::new(
             Limits::default(),
             Patience::default(),
             Reasons::by_name(|name| reasons.number(name)),
         );
-        let (sink, closed) = args.sink();
-        let nameless = (!args.names()).then(|| Arc::new(Snapshot::default()));
-        let pipeline = Pipeline::new(journeys, filter, when, sink);
+        let nameless = (!target.names).then(|| Arc::new(Snapshot::default()));
+        let pipeline = Pipeline::new(journeys, subject.filter, target.when, target.sink);
         Ok(Self {
             live,
             pipeline,
-            closed,
+            closed: target.closed,
+            recorder,
             reasons,
             symbols: LazySymbols::new(),
             nameless,
@@ -96,9 +143,15 @@ impl Session {
     pub(super) async fn step(&mut self) -> anyhow::Result<Step> {
         let batch = match tokio::time::timeout(LOOK, self.live.next()).await {
             Ok(batch) => batch?,
-            Err(_) => Some(crate::source::Batch::default()),
+            Err(_) => Some(Batch::default()),
         };
-        let node = self.snapshot();
+        let Some(batch) = batch else {
+            return Ok(Step::Over);
+        };
+        let real = self.live.node().snapshot();
+        let now = clock::now();
+        let room = self.record(&batch, &real, now)?;
+        let node = self.nameless.clone().unwrap_or(real);
         let symbols = &self.symbols;
         let function_at = |address| symbols.locate(address).map(|location| location.to_string());
         let known = Knowledge {
@@ -106,17 +159,14 @@ impl Session {
             reasons: &self.reasons,
             function_at: &function_at,
         };
-        let Some(batch) = batch else {
-            return Ok(Step::Over);
-        };
         self.pipeline.batch(&batch, &known)?;
-        self.pipeline.advance(clock::now(), &known)?;
+        self.pipeline.advance(now, &known)?;
         self.pipeline.flush()?;
         for netns in self.pipeline.take_unknown() {
             self.live.node().requests().request(netns);
         }
         self.say_problems();
-        if self.closed.get() {
+        if self.closed.get() || room == Room::Full {
             return Ok(Step::Over);
         }
         Ok(if batch.records.is_empty() {
@@ -130,10 +180,14 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::step`].
-    pub(super) async fn finish(mut self) -> anyhow::Result<()> {
+    pub(super) async fn finish(mut self) -> anyhow::Result<K> {
         self.live.finish();
         while self.step().await? != Step::Over {}
-        let node = self.snapshot();
+        let real = self.live.node().snapshot();
+        if let Some(recorder) = self.recorder.take() {
+            recorder.finish(&real)?;
+        }
+        let node = self.nameless.clone().unwrap_or(real);
         let symbols = &self.symbols;
         let function_at = |address| symbols.locate(address).map(|location| location.to_string());
         let known = Knowledge {
@@ -143,18 +197,33 @@ impl Session {
         };
         self.pipeline.finish(&known)?;
         self.say_problems();
-        Ok(())
+        Ok(self.pipeline.into_sink())
+    }
+
+    /// Records what is about to be shown.
+    fn record(&mut self, batch: &Batch, node: &Arc<Snapshot>, now: u64) -> anyhow::Result<Room> {
+        let Some(recorder) = &mut self.recorder else {
+            return Ok(Room::Left);
+        };
+        let symbols = &self.symbols;
+        let function_at = |address| symbols.locate(address).map(|location| location.to_string());
+        let taken = Taken { batch, node, now };
+        Ok(recorder.step(taken, &function_at)?)
+    }
+
+    /// The recording, while there is one.
+    pub(super) fn recorder(&self) -> Option<&Recorder> {
+        self.recorder.as_ref()
+    }
+
+    /// What came of the packets so far.
+    pub(super) fn pipeline(&self) -> &Pipeline<K> {
+        &self.pipeline
     }
 
     /// Whether no more packets are to be expected soon.
     pub(super) fn is_quiet(&self) -> bool {
         self.pipeline.is_quiet()
-    }
-
-    fn snapshot(&self) -> Arc<Snapshot> {
-        self.nameless
-            .clone()
-            .unwrap_or_else(|| self.live.node().snapshot())
     }
 
     fn say_problems(&mut self) {

@@ -1,8 +1,8 @@
 //! `tracer watch`: journeys as they complete.
 
 use super::{
-    arguments::{self, OutputArgs},
-    session::{Interrupts, Session, Step},
+    arguments::{self, AlsoRecordArgs, LiveArgs, OutputArgs},
+    session::{Interrupts, Session, Step, Subject, Target},
 };
 use crate::{
     kernel::{coverage::Node, live},
@@ -14,6 +14,10 @@ use crate::{
 pub(super) struct WatchArgs {
     #[command(flatten)]
     output: OutputArgs,
+    #[command(flatten)]
+    live: LiveArgs,
+    #[command(flatten)]
+    record: AlsoRecordArgs,
     /// Which flows, in the words of docs/filter.md; without, all
     filter: Vec<String>,
 }
@@ -24,7 +28,7 @@ pub(super) struct WatchArgs {
 /// A wrong filter, why tracing cannot start, or that output cannot be written.
 pub(super) fn run(args: &WatchArgs) -> anyhow::Result<()> {
     let filter = arguments::filter(&args.filter)?;
-    live::check(args.output.sizes())?;
+    live::check(args.live.sizes())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -32,16 +36,16 @@ pub(super) fn run(args: &WatchArgs) -> anyhow::Result<()> {
         let node = Node::watch()?;
         let filter = arguments::resolve(&filter, &node.watched().snapshot())?;
         let compiled = filter.compile();
-        if args.output.verbose() {
+        if args.live.verbose() {
             eprintln!("{compiled}");
         }
-        let mut session = Session::start(
-            node,
-            &compiled.program,
+        let subject = Subject {
+            text: &args.filter.join(" "),
+            program: &compiled.program,
             filter,
-            When::AsTheyEnd,
-            &args.output,
-        )?;
+        };
+        let target = Target::output(&args.output, &args.record, When::AsTheyEnd);
+        let mut session = Session::start(node, subject, &args.live, target)?;
         let mut interrupts = Interrupts::new()?;
         eprintln!("tracer: watching; Ctrl-C ends it");
         loop {
@@ -50,6 +54,6 @@ pub(super) fn run(args: &WatchArgs) -> anyhow::Result<()> {
                 () = interrupts.next() => break,
             }
         }
-        session.finish().await
+        session.finish().await.map(drop)
     })
 }

@@ -14,7 +14,10 @@ use super::{
     events::{self, Item},
     index::{self, TRAILER},
 };
-use crate::source::{Loss, Notice};
+use crate::{
+    node::snapshot::Snapshot,
+    source::{Loss, Notice},
+};
 
 /// Why a file cannot be read at all.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +155,16 @@ impl<R: Read + Seek> Reader<R> {
             Some(node) => self.chunk(node),
             None => Ok(Vec::new()),
         }
+    }
+
+    /// Everything that the node knew, one state after the other; what cannot be read is left out.
+    pub fn into_nodes(mut self) -> impl Iterator<Item = Arc<Snapshot>> {
+        let chunks = std::mem::take(&mut self.entries);
+        let nodes = chunks.into_iter().filter(|e| e.kind == ChunkKind::NODE);
+        nodes.filter_map(move |entry| {
+            let (_, content) = self.payload(entry.offset).ok()?.ok()?;
+            serde_json::from_slice(&content).ok().map(Arc::new)
+        })
     }
 
     /// The next chunk's entries; `None` at the end. Empty for chunks that hold none.
