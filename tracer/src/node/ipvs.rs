@@ -9,6 +9,7 @@
 //! the next look. The numbers of connections are not kept: they change with each one. How long
 //! affinity lasts is not told, since the file has it in the kernel's ticks.
 
+mod evaluate;
 mod parse;
 #[cfg(test)]
 mod tests;
@@ -17,10 +18,15 @@ use std::{
     fmt,
     fs::File,
     io::{self, Read as _},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use serde::{Deserialize, Serialize};
+
+use super::{
+    rules::path::Source,
+    services::{self, Frontend, Refusal},
+};
 
 /// The calling thread's namespace's table.
 const TABLE: &str = "/proc/thread-self/net/ip_vs";
@@ -100,15 +106,6 @@ pub enum Forwarding {
     Route,
 }
 
-/// What the table has of a translation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry<'a> {
-    /// The virtual server that the packet was for.
-    pub server: &'a VirtualServer,
-    /// The real server that it was sent to; `None` when it is no longer one of them.
-    pub real: Option<&'a RealServer>,
-}
-
 impl Table {
     /// What the calling thread's namespace has; nothing where IPVS is not in the kernel.
     ///
@@ -136,35 +133,30 @@ impl Table {
         self.servers.is_empty()
     }
 
-    /// The entry by which a packet of the IP protocol number for `called` came to be for `given`.
-    ///
-    /// A virtual server of the address is the one; without any, one of a mark that has the real
-    /// server. `None` when the table has neither.
+    /// The virtual server that is called at an address by a packet of the IP protocol number.
     #[must_use]
-    pub fn entry(&self, protocol: u8, called: SocketAddr, given: SocketAddr) -> Option<Entry<'_>> {
+    pub fn called_at(&self, protocol: u8, called: SocketAddr) -> Option<&VirtualServer> {
         let protocol = Protocol::from_number(protocol)?;
         let any_port = SocketAddr::new(called.ip(), 0);
-        let of_address = [called, any_port]
-            .into_iter()
-            .find_map(|address| self.server(Service::Address(protocol, address)));
-        if let Some(server) = of_address {
-            let real = server.real_server(called, given);
-            return Some(Entry { server, real });
-        }
-        let marks = self.servers.iter().rev();
-        let mut marks = marks.take_while(|server| matches!(server.service, Service::Mark(_)));
-        marks.find_map(|server| {
-            let real = server.real_server(called, given)?;
-            let real = Some(real);
-            Some(Entry { server, real })
+        [called, any_port].into_iter().find_map(|address| {
+            let service = Service::Address(protocol, address);
+            let at = self.servers.binary_search_by_key(&service, |it| it.service);
+            self.servers.get(at.ok()?)
         })
     }
 
-    fn server(&self, service: Service) -> Option<&VirtualServer> {
-        let at = self
-            .servers
-            .binary_search_by_key(&service, |server| server.service);
-        self.servers.get(at.ok()?)
+    /// The Services that the table makes, in its order; those of marks are none that can be called.
+    /// `own` says whether an address is one of the node's, which serve NodePorts; all others are
+    /// taken for ClusterIPs. How long affinity lasts is not known.
+    #[must_use]
+    pub fn services(&self, own: impl Fn(IpAddr) -> bool) -> Vec<services::Service> {
+        let services = self.servers.iter().filter_map(|server| {
+            let Service::Address(protocol, address) = server.service else {
+                return None;
+            };
+            Some(server.service(protocol, address, own(address.ip())))
+        });
+        services.collect()
     }
 }
 
@@ -189,21 +181,46 @@ impl From<Table> for Vec<VirtualServer> {
 }
 
 impl VirtualServer {
-    /// The real server at an address that a packet for `called` was given.
-    fn real_server(&self, called: SocketAddr, given: SocketAddr) -> Option<&RealServer> {
-        let find = |address| {
-            let at = self
-                .real
-                .binary_search_by_key(&address, |real| real.address);
-            self.real.get(at.ok()?)
+    fn service(&self, protocol: Protocol, address: SocketAddr, own: bool) -> services::Service {
+        let frontend = if own {
+            Frontend::NodePort(Some(address.ip()), address.port())
+        } else {
+            Frontend::ClusterIp(address)
         };
-        let any_port =
-            || (given.port() == called.port()).then(|| find(SocketAddr::new(given.ip(), 0)))?;
-        find(given).or_else(any_port)
+        let endpoints = self.real.iter().map(|real| services::Endpoint {
+            address: real.address,
+            local: None,
+        });
+        let refused = self.real.is_empty().then_some(Refusal::NoEndpoints);
+        services::Service {
+            name: None,
+            protocol: protocol.number(),
+            frontends: vec![frontend],
+            endpoints: endpoints.collect(),
+            local_endpoints: None,
+            affinity: None,
+            external_policy: None,
+            internal_policy: None,
+            refusals: refused
+                .map(|refusal| (frontend, refusal))
+                .into_iter()
+                .collect(),
+            source: Source::Ipvs,
+        }
     }
 }
 
 impl Protocol {
+    /// Its IP protocol number.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+
     /// That of an IP protocol number.
     #[must_use]
     pub const fn from_number(number: u8) -> Option<Self> {
