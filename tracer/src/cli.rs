@@ -36,7 +36,7 @@ enum Command {
     Record(record::RecordArgs),
     /// Show a recording as if it happened now
     Replay(replay::ReplayArgs),
-    /// Show what this node knows: network namespaces, devices and addresses, and from where
+    /// Show what this node knows: network namespaces, devices, addresses and pods, and from where
     Names(names::NamesArgs),
     /// Say whether tracing can work here, how, what is degraded and how to fix it
     Doctor(doctor::DoctorArgs),

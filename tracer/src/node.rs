@@ -2,16 +2,18 @@
 //!
 //! [`snapshot::Snapshot`] is the value; [`read::read`] makes one, [`watch::Watch`] keeps one fresh
 //! while tracing. Below them: which namespaces there are ([`inventory`]), what each says of its
-//! devices (`links`), and how the two ends of a veth find each other (`tables`). What handles packets
-//! there: [`rules`] and IPVS's table ([`ipvs`]), and the [`services`] that they make.
+//! devices (`links`), how the two ends of a veth find each other (`tables`), which pods they belong
+//! to ([`pods`]), and who had a number before (`lives`). What handles packets there: [`rules`] and IPVS's table ([`ipvs`]), and the [`services`] that they make.
 
 pub mod find;
 pub mod inventory;
 pub mod ipvs;
 pub mod link;
 mod links;
+mod lives;
 pub mod netlink;
 pub mod netns;
+pub mod pods;
 pub mod read;
 pub mod reasons;
 pub mod rules;

@@ -11,7 +11,7 @@ use super::Usage;
 use crate::{
     filter::{Filter, Namespaces, ResolvedFilter},
     kernel::{load::Sizes, plan::NetfilterWay},
-    node::snapshot::Snapshot,
+    node::{pods::HostRoot, snapshot::Snapshot},
     output::{
         Sink,
         json::JsonSink,
@@ -95,6 +95,34 @@ pub(super) struct LiveArgs {
     /// The ring buffer between kernel and tracer, in bytes or with K, M or G: a power of two
     #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = ring_size)]
     ring_size: u32,
+    #[command(flatten)]
+    host: HostArgs,
+}
+
+/// Where the node's files are.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct HostArgs {
+    /// The directory that the node's root is at, for a tracer in a container
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "TRACER_HOST_ROOT",
+        default_value = "/",
+        hide_default_value = true
+    )]
+    host_root: PathBuf,
+}
+
+impl HostArgs {
+    /// The node's root.
+    ///
+    /// # Errors
+    /// [`Usage`], when there is no such directory.
+    pub(super) fn root(&self) -> anyhow::Result<HostRoot> {
+        HostRoot::at(&self.host_root)
+            .with_context(|| format!("--host-root: cannot open {}", self.host_root.display()))
+            .map_err(|error| Usage(error).into())
+    }
 }
 
 /// Recording beside showing.
@@ -121,6 +149,10 @@ impl AlsoRecordArgs {
 }
 
 impl LiveArgs {
+    pub(super) fn host_root(&self) -> anyhow::Result<HostRoot> {
+        self.host.root()
+    }
+
     pub(super) fn sizes(&self) -> Sizes {
         Sizes {
             ring: self.ring_size,

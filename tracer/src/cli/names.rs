@@ -1,5 +1,7 @@
 //! `tracer names`: what this node knows, and from where.
 
+mod pods;
+
 use std::io::{self, Write};
 
 use serde::Serialize;
@@ -13,12 +15,16 @@ use crate::{
     output::sanitize,
 };
 
-/// Show what this node knows: network namespaces, devices and addresses, and from where
-#[derive(Clone, Debug, Default, clap::Args)]
+use super::arguments::HostArgs;
+
+/// Show what this node knows: network namespaces, devices, addresses and pods, and from where
+#[derive(Clone, Debug, clap::Args)]
 pub struct NamesArgs {
     /// Print one JSON object a line
     #[arg(long)]
-    pub json: bool,
+    json: bool,
+    #[command(flatten)]
+    host: HostArgs,
 }
 
 /// Reads the node and prints what it knows.
@@ -26,7 +32,7 @@ pub struct NamesArgs {
 /// # Errors
 /// When nothing can be read, or the output cannot be written.
 pub fn run(args: &NamesArgs) -> anyhow::Result<()> {
-    let snapshot = read::read()?;
+    let snapshot = read::read(args.host.root()?)?;
     let shown = if args.json {
         json(&snapshot)?
     } else {
@@ -39,7 +45,7 @@ pub fn run(args: &NamesArgs) -> anyhow::Result<()> {
     }
 }
 
-/// For people: a line for each namespace, below it one for each device.
+/// For people: a line for each namespace, below it one for each device; then the pods.
 fn text(snapshot: &Snapshot) -> String {
     let mut lines = Vec::new();
     for netns in snapshot.namespaces() {
@@ -50,6 +56,7 @@ fn text(snapshot: &Snapshot) -> String {
         let widths = (name_width.unwrap_or(0), kind_width.unwrap_or(0));
         lines.extend(links.iter().map(|link| row(snapshot, netns, link, widths)));
     }
+    lines.extend(pods::text(snapshot));
     lines.extend(snapshot.notes().iter().map(|note| format!("note: {note}")));
     lines
         .iter()
@@ -59,6 +66,7 @@ fn text(snapshot: &Snapshot) -> String {
 
 fn heading(netns: &Namespace) -> String {
     let mut facts = vec![format!("net:{}", netns.inode)];
+    facts.extend(netns.pod.as_ref().map(|pod| format!("pod {pod}")));
     if netns.own {
         facts.push("this process's own".to_owned());
     }
@@ -126,6 +134,7 @@ struct NamespaceLine<'a> {
     names: &'a [String],
     initial: bool,
     own: bool,
+    pod: Option<String>,
     process: Option<&'a Process>,
     mounts: &'a [String],
     links: Vec<LinkObject<'a>>,
@@ -167,6 +176,7 @@ fn json(snapshot: &Snapshot) -> serde_json::Result<String> {
             names: &netns.names,
             initial: netns.initial,
             own: netns.own,
+            pod: netns.pod.as_ref().map(ToString::to_string),
             process: netns.process.as_ref(),
             mounts: &netns.mounts,
             links: netns
@@ -177,6 +187,7 @@ fn json(snapshot: &Snapshot) -> serde_json::Result<String> {
         };
         push_line(&mut lines, "namespace", content)?;
     }
+    pods::json(snapshot, &mut lines)?;
     for text in snapshot.notes() {
         push_line(&mut lines, "note", NoteLine { text })?;
     }
@@ -223,6 +234,7 @@ fn link_object<'a>(snapshot: &Snapshot, link: &'a Link) -> LinkObject<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::pods::HostRoot;
 
     /// A node with a bridge, a pod on it, and a name that tries to write on the terminal.
     fn snapshot() -> Snapshot {
@@ -242,11 +254,22 @@ mod tests {
                     "6": {"index": 6, "name": "veth1", "kind": "veth", "up": true, "mtu": 1450,
                           "master": 9, "peer": {"netns": 4026532009, "index": 2}}}},
                 {"inode": 4026532001, "names": ["cni-1"], "mounts": ["/run/netns/cni-1"],
+                 "pod": "default/web-0",
                  "links": {
                     "2": {"index": 2, "name": "eth0", "kind": "veth", "up": true, "mtu": 1450,
                           "peer": {"netns": 4026531840, "index": 5},
                           "addresses": [{"address": "10.244.0.2", "length": 24}]}}},
                 {"inode": 4026532002, "process": {"pid": 9, "comm": "a\u001b[2Jb"}}],
+            "pods": [
+                {"name": "default/web-0", "uid": "4990d984-10d7", "sandbox": "be5f",
+                 "network": {"own": 4026532001}, "addresses": ["10.244.0.2"],
+                 "containers": [{"id": "93", "name": "web", "pid": 17}, {"id": "94"}],
+                 "evidence": [
+                    {"source": "cni-result", "place": "/var/lib/cni/results/cbr0-be5f-eth0",
+                     "facts": ["name", "uid", "network", "address"]},
+                    {"source": "cgroup", "place": "/proc/17/cgroup", "facts": ["process"]},
+                    {"source": "pod-logs", "place": "/var/log/pods/x", "facts": []}]},
+                {"name": "kube-system/kube-proxy-x", "network": "host"}],
             "notes": ["the namespaces of 2 processes cannot be read"]}"#;
         serde_json::from_str(text).unwrap()
     }
@@ -260,9 +283,13 @@ mod tests {
              4 flannel.1  vxlan     down  mtu  1450  vni 1 port 8472
              5 veth0      veth      up    mtu  1450  to eth0 in cni-1, port of cni0
              6 veth1      veth      up    mtu  1450  to device 2 in net:4026532009, port of device 9
-        cni-1  net:4026532001, /run/netns/cni-1
+        cni-1  net:4026532001, pod default/web-0, /run/netns/cni-1
              2 eth0  veth  up    mtu  1450  to veth0 in host, 10.244.0.2/24
         pid:9(a[2Jb)  net:4026532002
+        pod default/web-0  uid 4990d984-10d7, in cni-1, 10.244.0.2, web (process 17)
+              name, uid, network, address  cni-result  /var/lib/cni/results/cbr0-be5f-eth0
+              process                      cgroup      /proc/17/cgroup
+        pod kube-system/kube-proxy-x  in the node's network
         note: the namespaces of 2 processes cannot be read
         ");
     }
@@ -275,7 +302,7 @@ mod tests {
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
-        assert_eq!(lines.len(), 4);
+        assert_eq!(lines.len(), 6);
         assert!(lines.iter().all(|line| line["schema"] == 1));
         let links = &lines[0]["links"];
         assert_eq!(links[3]["peer"]["name"], "eth0");
@@ -284,12 +311,26 @@ mod tests {
         assert_eq!(links[0]["peer"], serde_json::Value::Null);
         assert_eq!(links[2]["tunnel"]["vni"], 1);
         assert_eq!(lines[2]["name"], "pid:9(a\u{1b}[2Jb)");
-        assert_eq!(lines[3]["type"], "note");
+        assert_eq!(
+            (&lines[1]["pod"], &lines[0]["pod"]),
+            (&"default/web-0".into(), &None::<&str>.into())
+        );
+        let pod = &lines[3];
+        assert_eq!(
+            (&pod["type"], &pod["pod"]),
+            (&"pod".into(), &"default/web-0".into())
+        );
+        assert_eq!(pod["netns"]["name"], "cni-1");
+        assert_eq!(pod["containers"][1]["pid"], serde_json::Value::Null);
+        assert_eq!(pod["sources"][0]["facts"][3], "address");
+        assert_eq!(lines[4]["host_network"], true);
+        assert_eq!(lines[4]["netns"], serde_json::Value::Null);
+        assert_eq!(lines[5]["type"], "note");
     }
 
     #[test]
     fn this_node_can_be_shown() {
-        let node = read::read().unwrap();
+        let node = read::read(HostRoot::default()).unwrap();
         assert!(text(&node).contains("this process's own"));
         assert!(json(&node).unwrap().contains("\"own\":true"));
     }

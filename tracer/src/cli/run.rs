@@ -72,7 +72,7 @@ async fn trace(
     (filter, text): (&Filter, String),
     (output, live, record): (&OutputArgs, &LiveArgs, &AlsoRecordArgs),
 ) -> anyhow::Result<ExitCode> {
-    let node = Node::watch()?;
+    let node = Node::watch(live.host_root()?)?;
     let filter = arguments::resolve(filter, &node.watched().snapshot())?;
     let program = cgroup_program(prepared.cgroup_id());
     let subject = Subject {

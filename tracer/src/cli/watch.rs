@@ -33,7 +33,7 @@ pub(super) fn run(args: &WatchArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let node = Node::watch()?;
+        let node = Node::watch(args.live.host_root()?)?;
         let filter = arguments::resolve(&filter, &node.watched().snapshot())?;
         let compiled = filter.compile();
         if args.live.verbose() {

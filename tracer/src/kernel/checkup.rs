@@ -31,6 +31,7 @@ use crate::{
     node::{
         inventory::{Entry, Inventory},
         netns,
+        pods::HostRoot,
     },
     source::Source as _,
 };
@@ -333,7 +334,7 @@ fn attach() -> Result<(Plan, Timing), Failure> {
 }
 
 async fn attach_and_detach() -> Result<(Plan, Timing), Failure> {
-    let node = Node::watch()?;
+    let node = Node::watch(HostRoot::default())?;
     let start = Instant::now();
     let options = Options {
         filter: &nothing(),

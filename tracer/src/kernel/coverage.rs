@@ -31,6 +31,7 @@ use crate::{
     node::{
         inventory::Entry,
         netns,
+        pods::HostRoot,
         watch::{Change, Requests, Watch, WatchError},
     },
     source::Notice,
@@ -60,15 +61,17 @@ enum Message {
 }
 
 impl Node {
-    /// Reads the node and begins to watch it.
+    /// Reads the node and begins to watch it; what runtimes keep of pods is below `root`.
     ///
     /// # Errors
     /// When nothing can be read.
-    pub fn watch() -> Result<Self, WatchError> {
+    pub fn watch(root: HostRoot) -> Result<Self, WatchError> {
         let (sender, messages) = mpsc::channel();
         let changes = sender.clone();
         // Once nobody listens, nobody needs to know.
-        let watch = Watch::start(move |change| drop(changes.send(Message::Change(change))))?;
+        let watch = Watch::start(root, move |change| {
+            drop(changes.send(Message::Change(change)));
+        })?;
         Ok(Self {
             watch,
             sender,

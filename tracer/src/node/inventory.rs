@@ -157,6 +157,12 @@ impl Inventory {
         entry.names.insert(0, HOST.to_owned());
     }
 
+    /// All processes, each with its network namespace.
+    pub(super) fn processes(&self) -> impl Iterator<Item = (u32, u32)> {
+        let entries = self.entries.values();
+        entries.flat_map(|entry| entry.pids.iter().map(|pid| (*pid, entry.inode)))
+    }
+
     /// The namespaces with a name.
     pub fn named(&self, name: &str) -> impl Iterator<Item = &Entry> {
         self.entries

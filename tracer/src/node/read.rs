@@ -3,21 +3,31 @@
 //! One thread of its own goes from namespace to namespace, since a thread cannot be in two and the
 //! caller's must stay where it is. In each it asks for the links and leaves again; nothing stays
 //! open behind it. What cannot be read becomes a note, and the rest is read all the same.
+//!
+//! With each look at the inventory goes one at the pods (`super::pods`), since what the runtimes
+//! keep names namespaces by their mounts.
 
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, BorrowedFd},
     thread,
 };
+
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     inventory::{Entry, Inventory},
     links::Route,
+    lives::Lives,
     netns::{self, NetnsError},
+    pods::{
+        HostRoot, Pod, PodReader, Processes,
+        combine::{Combined, Surroundings, combine},
+    },
     snapshot::Snapshot,
     tables::{self, Table, Tables},
 };
@@ -50,38 +60,120 @@ pub struct Difference {
 }
 
 /// What is known of the node, kept to be brought up to date piece by piece.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Reader {
     inventory: Inventory,
     tables: Tables,
     notes: BTreeMap<u32, String>,
+    lives: Lives,
+    files: PodReader,
+    processes: Processes,
+    pods: Combined,
+    /// When the inventory was read.
+    looked: u64,
 }
 
-/// Reads the node once.
+impl Default for Reader {
+    fn default() -> Self {
+        Self::new(HostRoot::default())
+    }
+}
+
+/// Reads the node once. What runtimes keep of pods is below `root`.
 ///
 /// # Errors
 /// When not even the list of namespaces can be read.
-pub fn read() -> Result<Snapshot, ReadError> {
-    let mut reader = Reader::default();
-    let found = reader.look()?;
+pub fn read(root: HostRoot) -> Result<Snapshot, ReadError> {
+    let mut reader = Reader::new(root);
+    let found = reader.look(true)?;
     reader.read(&found.appeared)?;
     Ok(reader.snapshot())
 }
 
 impl Reader {
-    /// Looks which namespaces there are, without entering any.
+    /// One that knows nothing yet.
+    #[must_use]
+    pub fn new(root: HostRoot) -> Self {
+        Self {
+            inventory: Inventory::default(),
+            tables: Tables::new(),
+            notes: BTreeMap::new(),
+            lives: Lives::default(),
+            files: PodReader::new(root),
+            processes: Processes::new(),
+            pods: Combined::default(),
+            looked: 0,
+        }
+    }
+
+    /// Looks which namespaces and pods there are, without entering any. In a `round`, once a
+    /// second, all that is known of pods is looked at; else only what is new or was told.
     ///
     /// # Errors
     /// When the list cannot be read.
-    pub fn look(&mut self) -> Result<Difference, ReadError> {
+    pub fn look(&mut self, round: bool) -> Result<Difference, ReadError> {
         let now = Inventory::read().map_err(ReadError::Inventory)?;
-        Ok(self.take(now))
+        let time = clock();
+        let difference = self.take(now, time);
+        let changed = !difference.appeared.is_empty() || !difference.vanished.is_empty();
+        self.look_at_pods(round, changed, time);
+        self.looked = time;
+        Ok(difference)
     }
 
-    fn take(&mut self, now: Inventory) -> Difference {
+    /// Becomes readable when a look would find something new about pods.
+    #[must_use]
+    pub fn pod_changes(&self) -> Option<BorrowedFd<'_>> {
+        self.files.changes()
+    }
+
+    fn look_at_pods(&mut self, round: bool, changed: bool, time: u64) {
+        let files = self.files.refresh(round);
+        let processes = self.processes.refresh(self.inventory.processes(), round);
+        // In a round also what only a mount changes: a name for a namespace that is known.
+        if round || changed || files || processes {
+            self.pods = self.find_pods();
+        }
+        for (inode, _) in self.lives.replaced(&self.pods.pods) {
+            if let Some(entry) = self.inventory.entries.get(&inode) {
+                let before = tables::namespace(entry, &self.tables, &self.lives);
+                self.lives.replace(before, time);
+            }
+        }
+        self.lives.belong_to(&self.pods.pods);
+    }
+
+    fn find_pods(&self) -> Combined {
+        let root = self.files.root();
+        let entries = self.inventory.entries.values();
+        let mounts: HashMap<String, u32> = entries
+            .flat_map(|entry| {
+                let paths = entry.mounts.iter().filter_map(|path| path.to_str());
+                paths.map(|path| (root.on_node(path), entry.inode))
+            })
+            .collect();
+        let initial = self.inventory.entries.values().find(|entry| entry.initial);
+        let surroundings = Surroundings {
+            netns_at: &|path| mounts.get(&root.on_node(path)).copied(),
+            initial: initial.map_or(0, |entry| entry.inode),
+            processes: &self.processes.of_pods(),
+        };
+        combine(&self.files.files(), &surroundings)
+    }
+
+    fn take(&mut self, now: Inventory, time: u64) -> Difference {
         let before = std::mem::replace(&mut self.inventory, now);
         let appeared = missing(&self.inventory, &before);
         let vanished = missing(&before, &self.inventory);
+        for inode in &vanished {
+            if let Some(entry) = before.entries.get(inode) {
+                let namespace = tables::namespace(entry, &self.tables, &self.lives);
+                self.lives.ended(namespace, self.looked, time);
+            }
+        }
+        for inode in &appeared {
+            self.lives.began(*inode, time);
+        }
         let names = |table: &Table| table.ids.values().any(|inode| vanished.contains(inode));
         let affected = self.tables.iter().filter(|(_, table)| names(table));
         let affected = affected.map(|(&inode, _)| inode).collect();
@@ -126,7 +218,10 @@ impl Reader {
                 "and {more} more network namespaces could not be read"
             ));
         }
-        tables::snapshot(&self.inventory, &self.tables, &notes)
+        notes.extend(self.files.notes().iter().cloned());
+        notes.extend(notes_on(&self.pods));
+        let pods: &[Pod] = &self.pods.pods;
+        tables::snapshot(&self.inventory, &self.tables, (&self.lives, pods), &notes)
     }
 
     /// The namespaces that exist.
@@ -248,6 +343,32 @@ impl Reader {
             .into_iter()
             .collect()
     }
+}
+
+/// What is to be said of pods that could not be listed.
+fn notes_on(pods: &Combined) -> Vec<String> {
+    let mut notes = Vec::new();
+    if pods.nameless > 0 {
+        notes.push(format!(
+            "pods: {} run whose names are not known: only their cgroups are seen, which have no \
+             names; in a container, mount the node's root and set TRACER_HOST_ROOT",
+            pods.nameless
+        ));
+    }
+    if pods.absent > 0 {
+        notes.push(format!(
+            "pods: {} that the runtime or libcni keeps a record of are not seen to run",
+            pods.absent
+        ));
+    }
+    notes
+}
+
+/// Nanoseconds of `CLOCK_MONOTONIC`, as in the kernel's records.
+fn clock() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let part = |value: i64| u64::try_from(value).unwrap_or(0);
+    part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)
 }
 
 /// The namespaces in `these` that are not in `others`.

@@ -4,6 +4,9 @@
 //! back trusts nothing: the indexes for look-ups are rebuilt. What belongs to a namespace hangs
 //! below it; what belongs to the node stands beside them.
 //!
+//! Numbers are used again: a look-up for a packet goes by its time as well ([`Snapshot::at`]), and
+//! finds namespaces that have ended since.
+//!
 //! Names are as the system has them: strip control characters before printing.
 
 use std::{
@@ -14,7 +17,10 @@ use std::{
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::link::{Link, LinkId};
+use super::{
+    link::{Link, LinkId},
+    pods::{Pod, PodName},
+};
 
 /// The name of the namespace that the node itself runs in.
 pub const HOST: &str = "host";
@@ -26,6 +32,8 @@ pub struct Snapshot {
     contents: Contents,
     by_address: HashMap<IpAddr, Vec<LinkId>>,
     by_name: BTreeMap<String, Vec<u32>>,
+    by_pod: BTreeMap<PodName, Vec<usize>>,
+    past: HashMap<u32, Vec<usize>>,
 }
 
 /// What is saved of a snapshot.
@@ -34,6 +42,12 @@ pub struct Contents {
     /// The network namespaces.
     #[serde(default)]
     pub namespaces: Vec<Namespace>,
+    /// Namespaces that have ended, the last ones.
+    #[serde(default)]
+    pub past: Vec<Past>,
+    /// The pods that run.
+    #[serde(default)]
+    pub pods: Vec<Pod>,
     /// What could not be read, and why, for people.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -60,9 +74,27 @@ pub struct Namespace {
     /// A process in it.
     #[serde(default)]
     pub process: Option<Process>,
+    /// The pod whose it is.
+    #[serde(default)]
+    pub pod: Option<PodName>,
+    /// Since when it is known, in nanoseconds of `CLOCK_MONOTONIC`. It began before that, but after
+    /// the end of another with its number.
+    #[serde(default)]
+    pub since: u64,
     /// Its devices, by index; empty when they could not be read, which a note says.
     #[serde(default)]
     pub links: BTreeMap<u32, Link>,
+}
+
+/// A network namespace that has ended, as it was. Times are nanoseconds of `CLOCK_MONOTONIC`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past {
+    /// What was known of it.
+    pub namespace: Namespace,
+    /// When it was there for the last time.
+    pub last: u64,
+    /// When it was seen to be gone.
+    pub until: u64,
 }
 
 /// A process.
@@ -94,6 +126,15 @@ impl From<Contents> for Snapshot {
     fn from(mut contents: Contents) -> Self {
         contents.namespaces.sort_by_key(|netns| netns.inode);
         contents.namespaces.dedup_by_key(|netns| netns.inode);
+        contents.past.sort_by_key(|past| past.until);
+        let mut past: HashMap<u32, Vec<usize>> = HashMap::new();
+        for (index, ended) in contents.past.iter().enumerate() {
+            past.entry(ended.namespace.inode).or_default().push(index);
+        }
+        let mut by_pod: BTreeMap<PodName, Vec<usize>> = BTreeMap::new();
+        for (index, pod) in contents.pods.iter().enumerate() {
+            by_pod.entry(pod.name.clone()).or_default().push(index);
+        }
         let mut by_address: HashMap<IpAddr, Vec<LinkId>> = HashMap::new();
         let mut by_name: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         for netns in &contents.namespaces {
@@ -114,6 +155,8 @@ impl From<Contents> for Snapshot {
             contents,
             by_address,
             by_name,
+            by_pod,
+            past,
         }
     }
 }
@@ -149,6 +192,57 @@ impl Snapshot {
         let namespaces = &self.contents.namespaces;
         let place = namespaces.binary_search_by_key(&inode, |netns| netns.inode);
         namespaces.get(place.ok()?)
+    }
+
+    /// The namespace that had this inode number at a time (nanoseconds of `CLOCK_MONOTONIC`).
+    ///
+    /// `None` also where that cannot be told: one ended and another with its number began between
+    /// two looks, and the time lies between these.
+    #[must_use]
+    pub fn at(&self, inode: u32, time: u64) -> Option<&Namespace> {
+        let mut next = self.namespace(inode);
+        if next.is_some_and(|netns| netns.since <= time) {
+            return next;
+        }
+        let ended = self.past.get(&inode).map_or(&[][..], Vec::as_slice);
+        for past in ended.iter().rev().map(|&index| &self.contents.past[index]) {
+            let Past {
+                namespace,
+                last,
+                until,
+            } = past;
+            if namespace.since > time {
+                next = Some(namespace);
+                continue;
+            }
+            return match next {
+                // Before it was seen first, the next one was there already.
+                Some(_) if time > *until => next,
+                Some(next) if time > *last && next.since <= *until => None,
+                _ => Some(namespace),
+            };
+        }
+        next
+    }
+
+    /// The pods that run.
+    #[must_use]
+    pub fn pods(&self) -> &[Pod] {
+        &self.contents.pods
+    }
+
+    /// The pods of a name: usually one, several while one replaces another.
+    pub fn pods_named(&self, name: &PodName) -> impl Iterator<Item = &Pod> {
+        let indexes = self.by_pod.get(name).map_or(&[][..], Vec::as_slice);
+        indexes
+            .iter()
+            .filter_map(|&index| self.contents.pods.get(index))
+    }
+
+    /// Namespaces that have ended, the last ones, in order of their end.
+    #[must_use]
+    pub fn past(&self) -> &[Past] {
+        &self.contents.past
     }
 
     /// What to call a namespace, also one that is not known: `net:4026532001`.
@@ -227,7 +321,65 @@ mod tests {
                 netns(8, &[], vec![]),
             ],
             notes: vec!["a note".to_owned()],
+            ..Contents::default()
         })
+    }
+
+    fn life(since: u64, pod: &str) -> Namespace {
+        Namespace {
+            since,
+            pod: PodName::parse(pod).ok(),
+            ..netns(5, &[], vec![])
+        }
+    }
+
+    fn ended(since: u64, last: u64, until: u64, pod: &str) -> Past {
+        let namespace = life(since, pod);
+        Past {
+            namespace,
+            last,
+            until,
+        }
+    }
+
+    fn names_at(node: &Snapshot, times: &[u64]) -> Vec<Option<String>> {
+        let name = |time: &u64| Some(node.at(5, *time)?.pod.as_ref()?.name().to_owned());
+        times.iter().map(name).collect()
+    }
+
+    #[test]
+    fn a_number_means_who_had_it_at_the_time() {
+        let node = Snapshot::from(Contents {
+            namespaces: vec![life(70, "c")],
+            past: vec![ended(30, 40, 45, "b"), ended(10, 20, 25, "a")],
+            ..Contents::default()
+        });
+        let names = names_at(&node, &[5, 10, 22, 27, 30, 45, 46, 70, 99]);
+        let expected = ["a", "a", "a", "b", "b", "b", "c", "c", "c"];
+        assert_eq!(names, expected.map(|name| Some(name.to_owned())));
+        assert!(node.at(6, 10).is_none());
+    }
+
+    #[test]
+    fn what_ended_is_known_while_nothing_else_has_its_number() {
+        let node = Snapshot::from(Contents {
+            past: vec![ended(10, 20, 25, "a")],
+            ..Contents::default()
+        });
+        let a = Some("a".to_owned());
+        assert_eq!(names_at(&node, &[5, 15, 99]), [a.clone(), a.clone(), a]);
+        assert_eq!(node.display_name(5), "net:5", "it is not there now");
+    }
+
+    #[test]
+    fn between_two_looks_that_show_two_it_cannot_be_told() {
+        let node = Snapshot::from(Contents {
+            namespaces: vec![life(30, "b")],
+            past: vec![ended(10, 20, 30, "a")],
+            ..Contents::default()
+        });
+        let (a, b) = (Some("a".to_owned()), Some("b".to_owned()));
+        assert_eq!(names_at(&node, &[20, 21, 29, 30]), [a, None, None, b]);
     }
 
     #[test]
@@ -267,7 +419,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_of_another_version_is_read() {
-        let text = r#"{"namespaces":[{"inode":5,"future":1},{"inode":5}],"pods":[]}"#;
+        let text = r#"{"namespaces":[{"inode":5,"future":1},{"inode":5}],"later":[]}"#;
         let read: Snapshot = serde_json::from_str(text).unwrap();
         assert_eq!(read.namespaces().len(), 1);
         assert_eq!(read.display_name(5), "net:5");

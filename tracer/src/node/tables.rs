@@ -8,9 +8,11 @@
 use std::collections::BTreeMap;
 
 use super::{
-    inventory::Inventory,
+    inventory::{Entry, Inventory},
     link::{LinkId, LinkKind},
     links::RawLink,
+    lives::Lives,
+    pods::Pod,
     snapshot::{Contents, Namespace, Snapshot},
 };
 
@@ -97,28 +99,43 @@ pub(super) fn largest_first(tables: &Tables) -> Vec<u32> {
     inodes
 }
 
-/// The snapshot that the inventory and the tables make together.
-pub(super) fn snapshot(inventory: &Inventory, tables: &Tables, notes: &[String]) -> Snapshot {
-    let namespaces = inventory.entries.values().map(|entry| Namespace {
+/// The snapshot that all of it makes together.
+pub(super) fn snapshot(
+    inventory: &Inventory,
+    tables: &Tables,
+    (lives, pods): (&Lives, &[Pod]),
+    notes: &[String],
+) -> Snapshot {
+    let entries = inventory.entries.values();
+    let namespaces = entries.map(|entry| namespace(entry, tables, lives));
+    Snapshot::from(Contents {
+        namespaces: namespaces.collect(),
+        past: lives.past().cloned().collect(),
+        pods: pods.to_vec(),
+        notes: inventory.notes.iter().chain(notes).cloned().collect(),
+    })
+}
+
+/// What is known of one namespace.
+pub(super) fn namespace(entry: &Entry, tables: &Tables, lives: &Lives) -> Namespace {
+    let life = lives.of(entry.inode);
+    let mounts = entry.mounts.iter();
+    Namespace {
         inode: entry.inode,
         names: entry.names.clone(),
-        mounts: entry
-            .mounts
-            .iter()
+        mounts: mounts
             .map(|path| path.to_string_lossy().into_owned())
             .collect(),
         initial: entry.initial,
         own: entry.own,
         process: entry.process.clone(),
+        pod: life.and_then(|life| Some(life.pod.as_ref()?.name.clone())),
+        since: life.map_or(0, |life| life.since),
         links: tables
             .get(&entry.inode)
             .map(|table| links_of(entry.inode, table))
             .unwrap_or_default(),
-    });
-    Snapshot::from(Contents {
-        namespaces: namespaces.collect(),
-        notes: inventory.notes.iter().chain(notes).cloned().collect(),
-    })
+    }
 }
 
 fn links_of(own: u32, table: &Table) -> BTreeMap<u32, super::link::Link> {
@@ -134,7 +151,7 @@ fn links_of(own: u32, table: &Table) -> BTreeMap<u32, super::link::Link> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{inventory::Entry, link::Link, links::Other};
+    use crate::node::{link::Link, links::Other};
 
     /// A veth with its index, its other end's index and the id of that one's namespace.
     fn veth(index: u32, other: u32, netnsid: Option<i32>) -> (u32, RawLink) {
@@ -201,7 +218,8 @@ mod tests {
             entries: [1, 2, 3, 4].map(|inode| (inode, entry(inode))).into(),
             notes: vec!["of the inventory".to_owned()],
         };
-        let node = snapshot(&inventory, &tables, &["of the tables".to_owned()]);
+        let notes = ["of the tables".to_owned()];
+        let node = snapshot(&inventory, &tables, (&Lives::default(), &[]), &notes);
         let peer = |netns, index| node.link(netns, index).unwrap().peer;
         assert_eq!(peer(1, 5), Some(LinkId { netns: 2, index: 2 }));
         assert_eq!(peer(1, 6), None);

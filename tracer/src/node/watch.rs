@@ -1,7 +1,7 @@
 //! Keeping what the node knows fresh while tracing.
 //!
 //! One thread. It wakes when the mount table changes (every runtime mounts the namespaces it
-//! makes), every second (for namespaces that only have processes), and when someone asks about a
+//! makes), when a runtime writes something about a pod, every second (for namespaces that only have processes), and when someone asks about a
 //! number that the snapshot does not explain. It then looks at the inventory, which enters nothing,
 //! and reads only what is new, due or asked for. Namespaces are entered by short-lived threads and
 //! nothing of one stays open, so a pod that is deleted while tracing really goes.
@@ -29,6 +29,7 @@ use tokio::sync::watch::{self, Receiver, Sender};
 use self::schedule::Schedule;
 use super::{
     inventory::Entry,
+    pods::HostRoot,
     read::{ReadError, Reader},
     snapshot::Snapshot,
 };
@@ -92,17 +93,21 @@ struct Asked {
 impl Watch {
     /// Reads the node, reports every namespace there is, and goes on doing so.
     ///
-    /// `on_change` is first called here, then by the watching thread; while it works, nothing is
+    /// What runtimes keep of pods is below `root`. `on_change` is first called here, then by the watching thread; while it works, nothing is
     /// watched.
     ///
     /// # Errors
     /// When nothing can be read.
-    pub fn start(on_change: impl FnMut(Change) + Send + 'static) -> Result<Self, WatchError> {
-        Self::start_with(PERIOD, on_change)
+    pub fn start(
+        root: HostRoot,
+        on_change: impl FnMut(Change) + Send + 'static,
+    ) -> Result<Self, WatchError> {
+        Self::start_with(PERIOD, root, on_change)
     }
 
     fn start_with(
         period: Duration,
+        root: HostRoot,
         on_change: impl FnMut(Change) + Send + 'static,
     ) -> Result<Self, WatchError> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io_error)?;
@@ -112,7 +117,7 @@ impl Watch {
         });
         let (publish, snapshots) = watch::channel(Arc::default());
         let mut worker = Worker {
-            reader: Reader::default(),
+            reader: Reader::new(root),
             schedule: Schedule::default(),
             on_change,
             publish,
@@ -121,7 +126,7 @@ impl Watch {
             mounts: File::open("/proc/self/mountinfo")?,
             period,
         };
-        worker.look(BTreeSet::new(), false)?;
+        worker.look(BTreeSet::new(), true)?;
         let thread = thread::Builder::new().name("node".to_owned());
         Ok(Self {
             snapshots,
@@ -202,15 +207,15 @@ impl<F: FnMut(Change)> Worker<F> {
     fn run(mut self) {
         let mut last_look = Instant::now();
         let mut next_round = last_look + self.period;
-        let mut mounts_changed = false;
+        let mut changed = false;
         loop {
             let now = Instant::now();
             let mut wait = next_round.saturating_duration_since(now);
-            if mounts_changed {
+            if changed {
                 wait = wait.min((last_look + GAP).saturating_duration_since(now));
             }
             wait = wait.min(self.schedule.next(now).unwrap_or(wait));
-            mounts_changed |= self.wait(wait);
+            changed |= self.wait(wait, changed);
             let asked = std::mem::take(&mut *self.shared.asked());
             if asked.stop {
                 return;
@@ -219,12 +224,12 @@ impl<F: FnMut(Change)> Worker<F> {
             let now = Instant::now();
             let asked = self.schedule.ready(now);
             let round = now >= next_round;
-            let mounted = mounts_changed && now >= last_look + GAP;
-            if round || mounted || !asked.is_empty() {
+            let told = changed && now >= last_look + GAP;
+            if round || told || !asked.is_empty() {
                 // What cannot be listed now may be listable at the next look.
                 let _ = self.look(asked, round);
                 last_look = now;
-                mounts_changed = false;
+                changed = false;
             }
             if round {
                 next_round = now + self.period;
@@ -232,15 +237,18 @@ impl<F: FnMut(Change)> Worker<F> {
         }
     }
 
-    /// Waits; whether the mount table changed.
-    fn wait(&self, longest: Duration) -> bool {
-        let mut events = [
+    /// Waits; whether the mount table changed, or something about pods. With that known already,
+    /// pods are not waited for: what they have to say is only taken by the next look.
+    fn wait(&self, longest: Duration, known: bool) -> bool {
+        let pods = self.reader.pod_changes().filter(|_| !known);
+        let mut events = vec![
             PollFd::new(&self.shared.wake, PollFlags::IN),
             PollFd::new(&self.mounts, PollFlags::PRI),
         ];
+        events.extend(pods.iter().map(|pods| PollFd::new(pods, PollFlags::IN)));
         let longest = Timespec::try_from(longest).ok();
         let changed = match poll(&mut events, longest.as_ref()) {
-            Ok(_) => !events[1].revents().is_empty(),
+            Ok(_) => events[1..].iter().any(|event| !event.revents().is_empty()),
             // A signal: look and wait again.
             Err(Errno::INTR) => false,
             Err(_) => {
@@ -256,7 +264,7 @@ impl<F: FnMut(Change)> Worker<F> {
 
     /// Looks which namespaces there are, reads what is new, asked for and, in a round, due.
     fn look(&mut self, asked: BTreeSet<u32>, round: bool) -> Result<(), ReadError> {
-        let found = self.reader.look()?;
+        let found = self.reader.look(round)?;
         for &inode in &found.vanished {
             self.schedule.vanished(inode);
             (self.on_change)(Change::Vanished(inode));

@@ -34,6 +34,7 @@ fn node(inode: u32) -> Snapshot {
             ..Namespace::default()
         }],
         notes: Vec::new(),
+        ..Contents::default()
     })
 }
 

@@ -11,7 +11,10 @@ use tracer_common::hook;
 use super::*;
 use crate::{
     event::{Event, Record},
-    node::testing::{Named, root, wait_until},
+    node::{
+        pods::HostRoot,
+        testing::{Named, root, wait_until},
+    },
     source::{Loss, Statistics},
 };
 use pair::Pair;
@@ -29,7 +32,7 @@ fn start(filter: &Program) -> Live {
         sizes: Sizes::default(),
         netfilter: None,
     };
-    Live::start(options, Node::watch().unwrap()).unwrap()
+    Live::start(options, Node::watch(HostRoot::default()).unwrap()).unwrap()
 }
 
 /// Everything up to the end.
@@ -238,7 +241,7 @@ fn what_the_ring_cannot_take_is_accounted_for() {
                 sizes,
                 netfilter: None,
             },
-            Node::watch().unwrap(),
+            Node::watch(HostRoot::default()).unwrap(),
         )
         .unwrap();
         pair.flood();
@@ -296,7 +299,7 @@ fn without_a_runtime_it_is_an_error() {
         sizes: Sizes::default(),
         netfilter: None,
     };
-    let error = Live::start(options, Node::watch().unwrap()).unwrap_err();
+    let error = Live::start(options, Node::watch(HostRoot::default()).unwrap()).unwrap_err();
     assert!(matches!(error, StartError::System(_)), "{error}");
 }
 

@@ -32,7 +32,7 @@ fn the_ends_of_pairs_find_each_other_though_their_numbers_repeat() {
     );
     nodes[0].ip(&between);
     nodes[0].ip("link add here0 type veth peer name here1");
-    let snapshot = read().unwrap();
+    let snapshot = read(HostRoot::default()).unwrap();
     let expect = |netns: &Named, name: &str, other: &Named, index: u32| {
         let netns_of = other.inode();
         let peer = find(&snapshot, netns, name).peer;
@@ -71,7 +71,7 @@ fn devices_are_described() {
     netns.ip("link set cni0 mtu 1400 up");
     netns.ip("address add 10.244.9.1/24 dev cni0");
     netns.ip("address add fd00:9::1/64 dev cni0 nodad");
-    let snapshot = read().unwrap();
+    let snapshot = read(HostRoot::default()).unwrap();
     let bridge = find(&snapshot, &netns, "cni0");
     assert_eq!(
         (&bridge.kind, bridge.mtu, bridge.up),
@@ -109,13 +109,13 @@ fn one_that_ends_meanwhile_costs_nothing_but_itself() {
     let mut reader = Reader::default();
     let (stays, ends) = (Named::new("stays"), Named::new("vanishes"));
     let inodes = [stays.inode(), ends.inode()];
-    reader.look().unwrap();
+    reader.look(true).unwrap();
     ends.delete();
     reader.read(&inodes).unwrap();
     let snapshot = reader.snapshot();
     assert_eq!(snapshot.namespace(inodes[0]).unwrap().links.len(), 1);
     assert!(snapshot.namespace(inodes[1]).unwrap().links.is_empty());
-    let found = reader.look().unwrap();
+    let found = reader.look(true).unwrap();
     assert!(found.vanished.contains(&inodes[1]) && !found.vanished.contains(&inodes[0]));
 }
 
@@ -135,7 +135,7 @@ fn a_namespace_without_a_name_is_known_by_its_process() {
         inode.is_ok_and(|inode| inode != host)
     });
     let inode = netns::inode_of(&std::fs::File::open(&path).unwrap()).unwrap();
-    let snapshot = read().unwrap();
+    let snapshot = read(HostRoot::default()).unwrap();
     let name = snapshot.display_name(inode).into_owned();
     assert!(name.starts_with(&format!("pid:{}(", child.id())), "{name}");
     assert_eq!(snapshot.namespace(inode).unwrap().links.len(), 1);
@@ -156,7 +156,7 @@ fn without_the_right_to_enter_namespaces_they_are_listed_and_notes_say_so() {
             let mut sets = capabilities(None).unwrap();
             sets.effective.remove(CapabilitySet::SYS_ADMIN);
             set_capabilities(None, sets).unwrap();
-            read().unwrap()
+            read(HostRoot::default()).unwrap()
         };
         scope.spawn(work).join().unwrap()
     });

@@ -9,7 +9,8 @@ fn start() -> (Watch, mpsc::Receiver<Change>) {
     let on_change = move |change| {
         let _ = send.send(change);
     };
-    let watch = Watch::start_with(Duration::from_secs(3600), on_change).unwrap();
+    let watch =
+        Watch::start_with(Duration::from_secs(3600), HostRoot::default(), on_change).unwrap();
     (watch, changes)
 }
 
