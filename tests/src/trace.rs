@@ -4,11 +4,12 @@
 //! [`path`] says which way a packet takes through a lab, from what is known of the kernel and of
 //! the lab's variant and never from what the tracer said; [`judge`] compares the two. [`witness`]
 //! asks tcpdump and conntrack about the same packets, [`remains`] what is left of a tracer in the
-//! kernel.
+//! kernel; [`recording`] asks a recording of the same packets.
 
 pub mod json;
 pub mod judge;
 pub mod path;
 pub mod process;
+pub mod recording;
 pub mod remains;
 pub mod witness;

@@ -56,6 +56,8 @@ pub struct About {
     pub clock: ClockRelation,
     /// The filter's text; empty for none.
     pub filter: String,
+    /// Whether it was shown at its end, flow by flow, as `tracer run` does.
+    pub at_the_end: bool,
     /// What drop reasons mean on that kernel.
     pub reasons: DropReasons,
     /// The attach plan, as `tracer doctor --json` has it.

@@ -43,11 +43,10 @@ pub const REQUIREMENTS: &[Requirement] = &[
 ];
 
 /// What the tests call beyond that.
-pub const OF_TESTS: &[Requirement] = &[requirement(
-    "bpftool",
-    "bpftool",
-    "witnesses what is left in the kernel",
-)];
+pub const OF_TESTS: &[Requirement] = &[
+    requirement("bpftool", "bpftool", "witnesses what is left in the kernel"),
+    requirement("setpriv", "util-linux", "takes privileges away"),
+];
 
 impl Requirement {
     /// Whether the program is there: in `PATH`, or in the directories of root's `PATH`.

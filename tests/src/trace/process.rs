@@ -1,5 +1,6 @@
 //! Running the built tracer as an operator does.
 
+use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -12,6 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::json::Trace;
+use super::recording::Recording;
 use crate::lab::Lab;
 
 /// Names the `tracer` to test.
@@ -86,14 +88,31 @@ impl TryFrom<Output> for Ended {
     }
 }
 
-/// Runs the tracer with those arguments to its end.
+/// Runs the tracer with those arguments to its end. `run --json` records as well, and the recording
+/// must say the same.
 ///
 /// # Errors
-/// When it cannot be run; how it ends is for the caller to judge.
+/// When it cannot be run, or when the recording says something else; how it ends is for the caller
+/// to judge.
 pub fn run<S: AsRef<std::ffi::OsStr>>(
     arguments: impl IntoIterator<Item = S>,
 ) -> anyhow::Result<Ended> {
-    command(arguments)?.output()?.try_into()
+    let mut arguments: Vec<OsString> = arguments
+        .into_iter()
+        .map(|argument| argument.as_ref().to_owned())
+        .collect();
+    let recording = if arguments.iter().take(2).eq(["run", "--json"]) {
+        let recording = Recording::new()?;
+        arguments.splice(1..1, recording.arguments());
+        Some(recording)
+    } else {
+        None
+    };
+    let ended: Ended = command(arguments)?.output()?.try_into()?;
+    if let Some(recording) = recording {
+        recording.check(&ended)?;
+    }
+    Ok(ended)
 }
 
 /// A tracer that runs. Dropping it kills it.
@@ -104,6 +123,7 @@ pub struct Running {
     reader: Option<JoinHandle<()>>,
     messages: Receiver<String>,
     said: String,
+    recording: Option<Recording>,
 }
 
 impl Running {
@@ -133,19 +153,28 @@ impl Running {
             reader: Some(reader),
             messages,
             said: String::new(),
+            recording: None,
         })
     }
 
-    /// Starts `tracer watch` with those arguments and waits until it watches.
+    /// Starts `tracer watch` with those arguments and waits until it watches. With `--json` as the
+    /// first of them it records as well, and at its end the recording must say the same.
     ///
     /// # Errors
     /// When it does not come to that: what it said.
     pub fn watch<S: AsRef<std::ffi::OsStr>>(
         arguments: impl IntoIterator<Item = S>,
     ) -> anyhow::Result<Self> {
+        let mut arguments = arguments.into_iter().peekable();
+        let json = arguments
+            .peek()
+            .is_some_and(|first| first.as_ref() == "--json");
+        let recording = json.then(Recording::new).transpose()?;
         let mut command = command(["watch"])?;
+        command.args(recording.iter().flat_map(Recording::arguments));
         command.args(arguments);
         let mut running = Self::start(command)?;
+        running.recording = recording;
         running.wait_for("tracer: watching")?;
         Ok(running)
     }
@@ -234,11 +263,15 @@ impl Running {
             stderr += &line;
             stderr.push('\n');
         }
-        Ok(Ended {
+        let ended = Ended {
             status,
             stdout,
             stderr,
-        })
+        };
+        if let Some(recording) = self.recording.take() {
+            recording.check(&ended)?;
+        }
+        Ok(ended)
     }
 }
 

@@ -11,6 +11,7 @@ use rustix::{
 use crate::{
     kernel::plan::Plan,
     node::reasons::DropReasons,
+    pipeline::When,
     trace::{About, ClockRelation},
 };
 
@@ -18,7 +19,12 @@ use crate::{
 ///
 /// # Errors
 /// When the system has no random number, which names the recording.
-pub(super) fn about(filter: &str, plan: &Plan, reasons: &DropReasons) -> anyhow::Result<About> {
+pub(super) fn about(
+    filter: &str,
+    when: When,
+    plan: &Plan,
+    reasons: &DropReasons,
+) -> anyhow::Result<About> {
     let mut id = [0_u8; 16];
     getrandom(&mut id, GetRandomFlags::empty())?;
     let system = uname();
@@ -32,6 +38,7 @@ pub(super) fn about(filter: &str, plan: &Plan, reasons: &DropReasons) -> anyhow:
         boot: boot.trim().to_owned(),
         clock: clocks(),
         filter: filter.to_owned(),
+        at_the_end: when == When::AtTheEnd,
         reasons: reasons.clone(),
         plan: serde_json::to_value(plan)?,
     })

@@ -143,8 +143,13 @@ fn show(
         Patience::default(),
         Reasons::by_name(|name| reasons.number(name)),
     );
+    let when = if steps.reader().about().at_the_end {
+        When::AtTheEnd
+    } else {
+        When::AsTheyEnd
+    };
     let (sink, closed) = output.sink();
-    let mut pipeline = Pipeline::new(journeys, filter, When::AsTheyEnd, sink).within(window);
+    let mut pipeline = Pipeline::new(journeys, filter, when, sink).within(window);
     let mut damaged = false;
     loop {
         let step = steps.next_step()?;

@@ -113,7 +113,7 @@ impl<K: Sink> Session<K> {
             eprintln!("{:#?}", live.plan());
         }
         let reasons = live.reasons().clone();
-        let about = || recording::about(subject.text, live.plan(), &reasons);
+        let about = || recording::about(subject.text, target.when, live.plan(), &reasons);
         let recorder = target
             .record
             .map(|options| Recorder::create(options, about()?).map_err(anyhow::Error::from))
