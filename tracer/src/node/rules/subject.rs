@@ -103,6 +103,12 @@ impl Bits {
         (self.known == u32::MAX).then_some(self.value)
     }
 
+    /// The bits that are known, and which those are.
+    #[must_use]
+    pub const fn parts(self) -> (u32, u32) {
+        (self.value, self.known)
+    }
+
     /// Whether the number's bits in `mask` are `wanted`.
     #[must_use]
     pub fn equals(self, wanted: u32, mask: u32, unknown: &'static str) -> Decision {

@@ -3,6 +3,7 @@
 //! What nft would print, but for the order of a set's elements and what is not understood, which
 //! stands there as JSON. Control characters are left as they are: sinks strip them.
 
+mod abbreviate;
 mod expression;
 
 use std::fmt;
