@@ -69,7 +69,11 @@ impl evaluate::RuleSet for RuleSet {
                     (true, Hook::Prerouting | Hook::Output) => DESTINATION_NAT,
                     (true, _) => SOURCE_NAT,
                 };
-                let kind = if nat { ChainKind::Nat } else { ChainKind::Filter };
+                let kind = if nat {
+                    ChainKind::Nat
+                } else {
+                    ChainKind::Filter
+                };
                 chains.push((base.priority, BaseChain { priority, kind, id }));
             }
         }
@@ -127,7 +131,12 @@ impl RuleSet {
                     handle: rule.map(|rule| rule.handle).filter(|handle| *handle != 0),
                 };
                 let text = rule.map_or_else(String::new, |rule| rule.abbreviated().to_string());
-                (name, place, text, rule.and_then(|rule| rule.comment.as_deref()))
+                (
+                    name,
+                    place,
+                    text,
+                    rule.and_then(|rule| rule.comment.as_deref()),
+                )
             }
             Spot::Element(_, number, set, element) => {
                 let set = set.and_then(|set| self.index.set_of(&self.listing, set));
@@ -138,12 +147,21 @@ impl RuleSet {
                 let element = elements.and_then(|all| all.list.get(element as usize));
                 let text = element.map_or_else(String::new, |e| e.bare().to_string());
                 let chain = set.map_or(name, |set| &set.name);
-                (chain, Place::Element, text, element.and_then(Element::comment))
+                (
+                    chain,
+                    Place::Element,
+                    text,
+                    element.and_then(Element::comment),
+                )
             }
             Spot::Policy(_) => {
                 let policy = object.and_then(|chain| chain.base.as_ref()?.policy);
                 let drops = policy == Some(Policy::Drop);
-                let text = if drops { "policy drop" } else { "policy accept" };
+                let text = if drops {
+                    "policy drop"
+                } else {
+                    "policy accept"
+                };
                 (name, Place::Policy, text.to_owned(), None)
             }
         };
@@ -166,14 +184,17 @@ impl RuleSet {
 
 /// The map without a name by which a rule decides or translates.
 pub(super) fn own_map(rule: &Rule) -> Option<&Elements> {
-    let data = rule.statements.iter().find_map(|statement| match statement {
-        Statement::VerdictMap { data, .. } => Some(data),
-        Statement::Nat(nat) => match &nat.address {
-            Some(Expression::Map(map)) => Some(&map.1),
+    let data = rule
+        .statements
+        .iter()
+        .find_map(|statement| match statement {
+            Statement::VerdictMap { data, .. } => Some(data),
+            Statement::Nat(nat) => match &nat.address {
+                Some(Expression::Map(map)) => Some(&map.1),
+                _ => None,
+            },
             _ => None,
-        },
-        _ => None,
-    })?;
+        })?;
     match data {
         Expression::Set(elements) => Some(elements),
         _ => None,

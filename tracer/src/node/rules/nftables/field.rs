@@ -127,23 +127,20 @@ impl Field {
         }
     }
 
-    /// Why it is not known.
-    pub(super) fn why(&self) -> &'static str {
-        match self {
-            Self::OneOf(_, why) | Self::Between(_, _, why) | Self::Unknown(why) => why,
-            Self::Absent => "",
-        }
-    }
-
     /// What is known of it as 32 bits.
     pub(super) fn as_bits(&self) -> Bits {
         match self {
             Self::OneOf(values, _) => {
                 let low = |number: u128| u32::try_from(number & u128::from(u32::MAX)).unwrap_or(0);
-                let bits = values.iter().map(|v| Bits::partly(low(v.value), low(v.known)));
+                let bits = values
+                    .iter()
+                    .map(|v| Bits::partly(low(v.value), low(v.known)));
                 bits.reduce(Bits::merge).unwrap_or(Bits::UNKNOWN)
             }
-            other => other.get().and_then(|v| u32::try_from(v).ok()).map_or(Bits::UNKNOWN, Bits::exactly),
+            other => other
+                .get()
+                .and_then(|v| u32::try_from(v).ok())
+                .map_or(Bits::UNKNOWN, Bits::exactly),
         }
     }
 
@@ -198,11 +195,7 @@ impl Field {
 }
 
 /// What a test says if it says the same of all.
-fn all(
-    values: &[Partly],
-    why: &'static str,
-    test: impl Fn(Partly) -> Option<bool>,
-) -> Decision {
+fn all(values: &[Partly], why: &'static str, test: impl Fn(Partly) -> Option<bool>) -> Decision {
     let mut answers = values.iter().map(|value| test(*value));
     let first = answers.next().flatten();
     match first {
@@ -233,7 +226,10 @@ mod tests {
     fn fields() -> impl Strategy<Value = (Field, u128)> {
         prop_oneof![
             (any::<u32>(), any::<u32>()).prop_map(|(number, mask)| {
-                (Field::bits(Bits::partly(number, mask), "why"), number.into())
+                (
+                    Field::bits(Bits::partly(number, mask), "why"),
+                    number.into(),
+                )
             }),
             (0u8..9, 0u8..9, 0u8..9).prop_map(|(a, b, c)| {
                 let mut numbers = [a, b, c].map(u128::from);

@@ -3,9 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    super::subject::{
-        AddressKind, DeviceName, Family as Version, Hook, Subject, Surroundings,
-    },
+    super::subject::{AddressKind, DeviceName, Family as Version, Hook, Subject, Surroundings},
     field::Field,
     json::Json,
     kind::{ADDRESS_KINDS, Kind, VERSION_4, VERSION_6, device, v4},
@@ -122,7 +120,10 @@ impl Packet<'_> {
             return Field::Absent;
         }
         let port = |port: Option<u16>| match port {
-            None if !WITH_PORTS.iter().any(|(_, number)| *number == subject.protocol) => {
+            None if !WITH_PORTS
+                .iter()
+                .any(|(_, number)| *number == subject.protocol) =>
+            {
                 Field::Between(0, u16::MAX.into(), "the protocol has no ports")
             }
             port => Field::maybe(port, "the port is not known"),

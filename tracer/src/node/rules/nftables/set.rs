@@ -52,7 +52,10 @@ impl Found {
 impl Index {
     /// Of a named set or map.
     pub(super) fn of_set(set: &Set) -> Self {
-        let elements = set.elements.as_ref().map_or(&[][..], |elements| &elements.list);
+        let elements = set
+            .elements
+            .as_ref()
+            .map_or(&[][..], |elements| &elements.list);
         match Kind::of_set(&set.kind) {
             Some(kinds) => Self::of(elements, &kinds),
             None => Self {
@@ -101,16 +104,27 @@ impl Index {
         let mut elements = match &exact {
             Some(exact) => {
                 let found = self.exact.get(exact.as_slice());
-                found.map(|&number| (number, Decision::Yes)).into_iter().collect()
+                found
+                    .map(|&number| (number, Decision::Yes))
+                    .into_iter()
+                    .collect()
             }
             None => self.possible(key),
         };
         let others = self.others.iter();
-        let others = others.map(|(intervals, number)| (*number, within(key, intervals.iter().copied())));
+        let others =
+            others.map(|(intervals, number)| (*number, within(key, intervals.iter().copied())));
         elements.extend(others.filter(|(_, decision)| *decision != Decision::No));
-        if elements.iter().all(|(_, decision)| *decision != Decision::Yes) {
+        if elements
+            .iter()
+            .all(|(_, decision)| *decision != Decision::Yes)
+        {
             let why = "an element is not understood";
-            elements.extend(self.unknown.iter().map(|&number| (number, Decision::unknown(why))));
+            elements.extend(
+                self.unknown
+                    .iter()
+                    .map(|&number| (number, Decision::unknown(why))),
+            );
         }
         self.complete(elements, key)
     }
@@ -118,15 +132,22 @@ impl Index {
     /// The exact elements that an inexact key may be, in the order of the listing.
     fn possible(&self, key: &[Field]) -> Vec<(u32, Decision)> {
         let decided = self.exact.iter().map(|(values, &number)| {
-            (number, within(key, values.iter().map(|&value| (value, value))))
+            (
+                number,
+                within(key, values.iter().map(|&value| (value, value))),
+            )
         });
-        let mut possible: Vec<_> = decided.filter(|(_, decision)| *decision != Decision::No).collect();
+        let mut possible: Vec<_> = decided
+            .filter(|(_, decision)| *decision != Decision::No)
+            .collect();
         possible.sort_unstable_by_key(|(number, _)| *number);
         possible
     }
 
     fn complete(&self, mut elements: Vec<(u32, Decision)>, key: &[Field]) -> Found {
-        let sure = elements.iter().position(|(_, decision)| *decision == Decision::Yes);
+        let sure = elements
+            .iter()
+            .position(|(_, decision)| *decision == Decision::Yes);
         if let Some(sure) = sure {
             elements = vec![elements.swap_remove(sure)];
         }
@@ -167,11 +188,14 @@ fn within(key: &[Field], intervals: impl ExactSizeIterator<Item = (u128, u128)>)
         return Decision::No;
     }
     let mut parts = key.iter().zip(intervals);
-    parts.try_fold(Decision::Yes, |all, (part, interval)| match all.and(|| part.within(interval)) {
-        Decision::No => None,
-        other => Some(other),
-    })
-    .unwrap_or(Decision::No)
+    parts
+        .try_fold(Decision::Yes, |all, (part, interval)| {
+            match all.and(|| part.within(interval)) {
+                Decision::No => None,
+                other => Some(other),
+            }
+        })
+        .unwrap_or(Decision::No)
 }
 
 /// Whether an element is there for a while only.
@@ -240,7 +264,11 @@ mod tests {
         assert_eq!(find("10.0.0.1", 6, 80), Some(0));
         assert_eq!(find("10.0.0.1", 17, 80), None);
         assert_eq!(find("10.1.2.3", 17, 54), Some(1));
-        let unknown_port = [ip("10.0.0.1"), Field::exactly(6u8), Field::Unknown("no port")];
+        let unknown_port = [
+            ip("10.0.0.1"),
+            Field::exactly(6u8),
+            Field::Unknown("no port"),
+        ];
         let found = index.find(&unknown_port);
         assert_eq!(found.elements, [(0, Decision::unknown("no port"))]);
         assert!(!found.complete);
@@ -272,7 +300,10 @@ mod tests {
         let index = index(r#"["1.2.3.4","a.name"]"#, r#""ipv4_addr""#);
         assert_eq!(sure(&index.find(&[ip("1.2.3.4")])), Some(0));
         let found = index.find(&[ip("1.2.3.5")]);
-        assert_eq!(found.elements, [(1, Decision::unknown("an element is not understood"))]);
+        assert_eq!(
+            found.elements,
+            [(1, Decision::unknown("an element is not understood"))]
+        );
         let index = self::index(r#"["x"]"#, r#""time""#);
         assert_eq!(index.find(&[ip("1.2.3.5")]).elements.len(), 1);
     }

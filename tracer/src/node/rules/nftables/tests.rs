@@ -1,7 +1,10 @@
 //! Listings of a real nft, of real kube-proxies, and of nobody.
 
+mod evaluation;
+mod hostile;
 mod listings;
 mod reading;
+mod services;
 
 /// A recorded file of `tests/fixtures`.
 macro_rules! fixture {

@@ -148,11 +148,21 @@ impl RuleSet {
                 Statement::Reject { kind, code, .. } => {
                     let version = rule.subject().family();
                     let outcome = rejected(kind.as_deref(), code.as_ref(), version);
-                    walk.end(rule.cause.spot, rule.cause.why.clone(), outcome, rule.subject());
+                    walk.end(
+                        rule.cause.spot,
+                        rule.cause.why.clone(),
+                        outcome,
+                        rule.subject(),
+                    );
                     return rule.unmet(true);
                 }
                 Statement::Queue(_) => {
-                    walk.end(rule.cause.spot, rule.cause.why.clone(), Outcome::Queued, rule.subject());
+                    walk.end(
+                        rule.cause.spot,
+                        rule.cause.why.clone(),
+                        Outcome::Queued,
+                        rule.subject(),
+                    );
                     return rule.unmet(true);
                 }
                 Statement::Mangle { key, value } => mangle(walk, &mut rule, key, value),
@@ -165,7 +175,12 @@ impl RuleSet {
                     rule.doubt(Undecided(Cow::Owned(format!("{name} cannot be decided"))));
                     if let "synproxy" | "fwd" = &**name {
                         let outcome = Outcome::Stolen(name.to_string());
-                        walk.end(rule.cause.spot, rule.cause.why.clone(), outcome, rule.subject());
+                        walk.end(
+                            rule.cause.spot,
+                            rule.cause.why.clone(),
+                            outcome,
+                            rule.subject(),
+                        );
                     }
                 }
                 Statement::Unknown(_) => {
@@ -249,12 +264,7 @@ impl RuleSet {
 }
 
 /// Sets a mark, an address or a port.
-fn mangle(
-    walk: &Walk<'_, Spot>,
-    rule: &mut UnderWay<'_>,
-    key: &Expression,
-    value: &Expression,
-) {
+fn mangle(walk: &Walk<'_, Spot>, rule: &mut UnderWay<'_>, key: &Expression, value: &Expression) {
     let field = rule.packet(walk.around).field(value);
     match key {
         Expression::Meta(name) if &**name == "mark" => rule.change().mark = field.as_bits(),

@@ -47,7 +47,9 @@ impl RuleSet {
 
     /// Whether a key is in a set, given that packets may change the set.
     fn is_in(&self, looked: &Looked<'_>) -> Decision {
-        let changing = looked.set.is_some_and(|set| self.index.sets[set].keys.changing);
+        let changing = looked
+            .set
+            .is_some_and(|set| self.index.sets[set].keys.changing);
         let decision = looked.found.decision();
         let brief = |(number, _): &(u32, Decision)| {
             let element = looked.elements.get(*number as usize);

@@ -38,7 +38,12 @@ impl RuleSet {
         let Some(Expression::Map(map)) = &nat.address else {
             let (range, why) = range(nat.address.as_ref(), ports, version);
             let why = rule.cause.why.clone().or(why);
-            walk.end(rule.cause.spot, why, outcome(nat.kind, range), rule.subject());
+            walk.end(
+                rule.cause.spot,
+                why,
+                outcome(nat.kind, range),
+                rule.subject(),
+            );
             return true;
         };
         let (key, data) = &**map;

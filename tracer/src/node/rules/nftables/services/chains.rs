@@ -31,7 +31,6 @@ pub(in super::super) struct ServiceChains {
 pub(super) struct ServiceChain {
     pub(super) role: Role,
     pub(super) name: ServiceName,
-    pub(super) protocol: u8,
     /// Those it chooses from, in the order of its rules.
     pub(super) endpoints: Vec<SocketAddr>,
     /// How long a client stays with an endpoint, in seconds.
@@ -65,7 +64,6 @@ impl ServiceChains {
                 let chain = ServiceChain {
                     role,
                     name,
-                    protocol,
                     endpoints: Vec::new(),
                     affinity: None,
                     next: None,
@@ -90,7 +88,9 @@ impl ServiceChains {
         protocol: u8,
         role: Role,
     ) -> Option<&ServiceChain> {
-        let number = self.by_service.get(&(table, name.clone(), protocol, role))?;
+        let number = self
+            .by_service
+            .get(&(table, name.clone(), protocol, role))?;
         self.by_chain.get(number)
     }
 
@@ -106,7 +106,11 @@ impl ServiceChains {
             _ => Version::V4,
         };
         let (mut found, mut affinity, mut next) = (Vec::new(), None, None);
-        for rule in entry.rules.iter().filter_map(|&place| rule_at(listing, place)) {
+        for rule in entry
+            .rules
+            .iter()
+            .filter_map(|&place| rule_at(listing, place))
+        {
             if let Some(seconds) = stays(rule).and_then(|set| {
                 let set = index.set_of(listing, *table.sets.get(set)?)?;
                 u32::try_from(set.rest.get("timeout")?.as_number()?).ok()

@@ -73,7 +73,9 @@ impl<'a> Collector<'a> {
         };
         let addresses = |set: &str| -> Vec<IpAddr> {
             let elements = collector.elements(set).iter();
-            elements.filter_map(|element| address(parts(&element.key).first()?, table.family)).collect()
+            elements
+                .filter_map(|element| address(parts(&element.key).first()?, table.family))
+                .collect()
         };
         let (cluster, node_ports) = (addresses("cluster-ips"), addresses("nodeport-ips"));
         let firewalled = addresses("firewall-ips");
@@ -89,7 +91,8 @@ impl<'a> Collector<'a> {
     fn elements(&self, set: &str) -> &'a [Element] {
         let set = self.table.sets.get(set);
         let set = set.and_then(|&set| self.index.set_of(self.listing, set));
-        set.and_then(|set| set.elements.as_ref()).map_or(&[], |elements| &elements.list)
+        set.and_then(|set| set.elements.as_ref())
+            .map_or(&[], |elements| &elements.list)
     }
 
     fn collect(&mut self) {
@@ -132,7 +135,8 @@ impl<'a> Collector<'a> {
             [number, at] => {
                 let at = port(at)?;
                 let own = self.node_port_ips.iter();
-                let mut frontends: Vec<_> = own.map(|ip| Frontend::NodePort(Some(*ip), at)).collect();
+                let mut frontends: Vec<_> =
+                    own.map(|ip| Frontend::NodePort(Some(*ip), at)).collect();
                 if frontends.is_empty() {
                     frontends.push(Frontend::NodePort(None, at));
                 }
@@ -210,7 +214,10 @@ impl<'a> Collector<'a> {
         let endpoints = all.map_or(&[][..], |chain| &chain.endpoints);
         let endpoints = endpoints.iter().map(|&address| Endpoint {
             address,
-            local: self.local.as_ref().map(|local| local.contains(&address.ip())),
+            local: self
+                .local
+                .as_ref()
+                .map(|local| local.contains(&address.ip())),
         });
         let service = Service {
             protocol,

@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn names_of_chains_are_taken_apart() {
-        let parsed = |name: &str| parse(name).map(|(role, name, proto)| (role, name.to_string(), proto));
+        let parsed =
+            |name: &str| parse(name).map(|(role, name, proto)| (role, name.to_string(), proto));
         assert_eq!(
             parsed("service-PIOJ4VP5-default/nginx-service/tcp/http"),
             Some((Role::Service, "default/nginx-service:http".to_owned(), 6))

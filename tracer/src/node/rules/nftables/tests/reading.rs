@@ -46,7 +46,7 @@ fn values() -> impl Strategy<Value = Json> {
 }
 
 /// Objects of a listing with anything in the places that are read.
-fn objects() -> impl Strategy<Value = Json> {
+pub(super) fn objects() -> impl Strategy<Value = Json> {
     (
         prop::sample::select(&["rule", "set", "map", "chain", "table", "counter"][..]),
         values(),
@@ -61,7 +61,7 @@ fn objects() -> impl Strategy<Value = Json> {
                 ("family", Json::text("inet")),
                 ("table", Json::text("t")),
                 ("name", Json::text("n")),
-                ("chain", Json::text("c")),
+                ("chain", Json::text("n")),
                 ("type", a),
                 ("map", b),
                 ("prio", c),
