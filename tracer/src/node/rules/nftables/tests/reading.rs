@@ -47,32 +47,33 @@ fn values() -> impl Strategy<Value = Json> {
 
 /// Objects of a listing with anything in the places that are read.
 pub(super) fn objects() -> impl Strategy<Value = Json> {
-    (
-        prop::sample::select(&["rule", "set", "map", "chain", "table", "counter"][..]),
-        values(),
-        values(),
-        values(),
-        values(),
-    )
-        .prop_map(|(kind, a, b, c, d)| {
-            let statements =
-                Json::Array(vec![a.clone(), b.clone(), Json::named("match", c.clone())]);
-            let members = [
-                ("family", Json::text("inet")),
-                ("table", Json::text("t")),
-                ("name", Json::text("n")),
-                ("chain", Json::text("n")),
-                ("type", a),
-                ("map", b),
-                ("prio", c),
-                ("hook", Json::text("input")),
-                ("policy", Json::text("accept")),
-                ("elem", d),
-                ("expr", statements),
-            ];
-            let members = members.map(|(name, value)| (name.into(), value));
-            Json::named(kind, Json::Object(Members(members.into())))
-        })
+    let kinds = ["rule", "set", "map", "chain", "table", "counter"];
+    let types = ["filter", "nat", "ipv4_addr", "inet_service", "mark"];
+    let types = prop_oneof![
+        3 => prop::sample::select(types.to_vec()).prop_map(Json::text),
+        1 => values(),
+    ];
+    let kind = prop::sample::select(kinds.to_vec());
+    (kind, types, values(), values(), values()).prop_map(|(kind, of, a, b, c)| {
+        let matched = Json::named("match", c.clone());
+        let verdict = Json::named("jump", Json::named("target", Json::text("n")));
+        let statements = Json::Array(vec![a.clone(), matched, b.clone(), verdict]);
+        let members = [
+            ("family", Json::text("inet")),
+            ("table", Json::text("t")),
+            ("name", Json::text("n")),
+            ("chain", Json::text("n")),
+            ("type", of),
+            ("map", a),
+            ("prio", Json::Number(0)),
+            ("hook", Json::text("input")),
+            ("policy", Json::text("accept")),
+            ("elem", b),
+            ("expr", statements),
+        ];
+        let members = members.map(|(name, value)| (name.into(), value));
+        Json::named(kind, Json::Object(Members(members.into())))
+    })
 }
 
 proptest! {
