@@ -4,7 +4,7 @@
 //! walking its base chains with a [`walk::Walk`], which keeps the rules on the way, what could not be
 //! decided, and what a packet may have come to. What is common to the forms is here:
 //!
-//! - [`subject`]: a packet as rules see it at one hook, with what is not known of it;
+//! - [`subject`] and [`bits`]: a packet as rules see it at one hook, with what is not known of it;
 //! - [`decision`]: matching with three values, since guessing would accuse innocent rules;
 //! - [`path`]: rules as people know them, and the way through them;
 //! - [`outcome`]: what rules do with a packet;
@@ -14,8 +14,10 @@
 //!
 //! Pure: rules are values that were read elsewhere.
 
+pub mod bits;
 pub mod decision;
 pub mod evaluate;
+pub mod iptables;
 pub mod nftables;
 pub mod outcome;
 pub mod path;

@@ -94,8 +94,10 @@ impl Observed {
         match self {
             Self::Nothing => true,
             Self::Passed => !outcome.is_drop(),
-            // A process that has the packet may drop it.
-            Self::Dropped => outcome.is_drop() || matches!(outcome, Outcome::Queued),
+            // Who has the packet may drop it.
+            Self::Dropped => {
+                outcome.is_drop() || matches!(outcome, Outcome::Queued | Outcome::Stolen(_))
+            }
             Self::Destination(after) => match outcome {
                 Outcome::Dnat(range) | Outcome::Redirect(range) => range.allows(*after),
                 _ => false,
