@@ -32,7 +32,6 @@ mod child;
 mod configuration;
 mod error;
 mod guardian;
-mod hierarchy;
 mod program;
 mod vacate;
 

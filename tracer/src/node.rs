@@ -6,6 +6,7 @@
 //! to ([`pods`]), and who had a number before (`lives`). What handles packets there: [`rules`] and IPVS's table ([`ipvs`]), and the [`services`] that they make.
 
 pub mod find;
+pub mod hierarchy;
 pub mod inventory;
 pub mod ipvs;
 pub mod link;

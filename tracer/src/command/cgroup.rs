@@ -27,9 +27,9 @@ use rustix::{
 use super::{
     error::Error,
     guardian::Guardian,
-    hierarchy::{self, Directory, Hierarchy},
     vacate::{PROCS, Removal},
 };
+use crate::node::hierarchy::{self, Directory, Hierarchy};
 
 /// How the names of our cgroups begin.
 const PREFIX: &str = "tracer-run-";
@@ -53,7 +53,7 @@ pub(super) struct Leaf {
 impl Leaf {
     /// Makes one where that is possible.
     pub(super) fn create() -> Result<Self, Error> {
-        let Hierarchy { own, roots } = hierarchy::find()?;
+        let Hierarchy { own, roots } = hierarchy::find().ok_or(Error::NoHierarchy)?;
         let mut first = None;
         for parent in own.iter().chain(&roots) {
             match Self::below(parent, own.as_ref()) {

@@ -15,8 +15,11 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use super::{Error, Options, Prepared, exit_code, hierarchy};
-use crate::node::testing::{root, wait_until};
+use super::{Error, Options, Prepared, exit_code};
+use crate::node::{
+    hierarchy,
+    testing::{root, wait_until},
+};
 
 /// A shell script with an argument, `$1`.
 fn shell(script: &str, argument: &Path) -> Options {

@@ -1,16 +1,15 @@
 //! Asking the running kernel what it offers. The answers go into the attach plan.
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path};
+use std::{fs, path::Path};
 
 use super::{
     btf::{KernelBtf, Offsets},
-    plan::{Cgroup, Facts, HOOK_FUNCTION, TRACEPOINTS, cgroup_mount},
+    plan::{Cgroup, Facts, HOOK_FUNCTION, TRACEPOINTS},
 };
+use crate::node::hierarchy;
 
 /// The function that makes netfilter links, in kernels that have them.
 const LINK_FUNCTION: &str = "bpf_nf_link_attach";
-/// The inode number of the root of the whole cgroup tree (kernfs gives it to its first node).
-const CGROUP_ROOT: u64 = 1;
 
 /// What the kernel offers, by its BTF and what `/proc` and `/sys` show. Needs no privilege.
 #[must_use]
@@ -44,8 +43,10 @@ pub fn release() -> String {
 }
 
 fn cgroup() -> Option<Cgroup> {
-    let path = cgroup_mount(&fs::read_to_string("/proc/self/mountinfo").ok()?)?;
-    let whole = fs::metadata(&path).is_ok_and(|directory| directory.ino() == CGROUP_ROOT);
+    let mut roots = hierarchy::find()?.roots;
+    let best = roots.iter().position(hierarchy::Directory::is_root);
+    let whole = best.is_some();
+    let path = roots.swap_remove(best.unwrap_or(0)).path;
     Some(Cgroup { path, whole })
 }
 

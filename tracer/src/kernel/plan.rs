@@ -8,11 +8,7 @@ mod choice;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -346,17 +342,4 @@ impl Family {
 pub fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
-}
-
-/// The mount of cgroup v2 in the text of a `mountinfo`: the one that shows the most of the tree.
-#[must_use]
-pub fn cgroup_mount(mountinfo: &str) -> Option<PathBuf> {
-    let mounts = mountinfo.lines().filter_map(|line| {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let mut words = mount.split(' ').skip(3);
-        let (root, path) = (words.next()?, words.next()?);
-        (filesystem.split(' ').next() == Some("cgroup2"))
-            .then(|| (root.len(), Path::new(path).to_owned()))
-    });
-    mounts.min().map(|(_, path)| path)
 }

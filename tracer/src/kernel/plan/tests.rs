@@ -196,32 +196,7 @@ fn releases_have_versions() {
     assert_eq!(version(""), None);
 }
 
-#[test]
-fn the_cgroup_mount_with_the_most_of_the_tree_is_found() {
-    let hybrid = "\
-32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu
-41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
-";
-    let path = cgroup_mount(hybrid).unwrap();
-    assert_eq!(path, Path::new("/sys/fs/cgroup/unified"));
-    let container = "\
-40 31 0:38 /kubepods/pod1 /a rw shared:7 master:2 - cgroup2 cgroup rw
-41 31 0:38 / /host/sys/fs/cgroup rw - cgroup2 cgroup2 rw
-";
-    let path = cgroup_mount(container).unwrap();
-    assert_eq!(path, Path::new("/host/sys/fs/cgroup"));
-    assert_eq!(
-        cgroup_mount("41 31 0:38 / /sys rw - sysfs sysfs rw\n"),
-        None
-    );
-}
-
 proptest! {
-    #[test]
-    fn any_mount_table_is_read(table in "\\PC*( - cgroup2 )?\\PC*") {
-        let _ = cgroup_mount(&table);
-    }
-
     #[test]
     fn any_release_is_read(release in "\\PC*") {
         let _ = version(&release);

@@ -15,9 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{Mode, OFlags, fstatfs, open};
-
-use super::error::Error;
+use rustix::fs::{Mode, OFlags, fstat, fstatfs, open};
 
 /// `CGROUP2_SUPER_MAGIC`
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
@@ -26,12 +24,16 @@ const VERSION_2: &str = "0::";
 /// How many ancestors are looked at.
 const ANCESTORS: usize = 32;
 
+/// The inode number of the root of the whole tree (kernfs gives it to its first node).
+const ROOT: u64 = 1;
+
 /// An open cgroup.
 #[derive(Debug)]
-pub(super) struct Directory {
-    /// For messages.
-    pub(super) path: PathBuf,
-    pub(super) file: OwnedFd,
+pub struct Directory {
+    /// Where it is, for messages. It leads there as long as the process lives whose view it is.
+    pub path: PathBuf,
+    /// To work on it with.
+    pub file: OwnedFd,
 }
 
 impl Directory {
@@ -42,32 +44,37 @@ impl Directory {
         let magic = u64::try_from(fstatfs(&file).ok()?.f_type).ok()?;
         (magic == CGROUP2_MAGIC).then_some(Self { path, file })
     }
+
+    /// Whether it is the root of the whole tree, not of a part as a container sees it.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        fstat(&self.file).is_ok_and(|stat| stat.st_ino == ROOT)
+    }
 }
 
 /// What can be seen of the tree of cgroups.
 #[derive(Debug)]
-pub(super) struct Hierarchy {
+pub struct Hierarchy {
     /// The cgroup that this process is in.
-    pub(super) own: Option<Directory>,
-    /// The tops of what is mounted, at least one.
-    pub(super) roots: Vec<Directory>,
+    pub own: Option<Directory>,
+    /// The tops of what is mounted, at least one; what shows the most of the tree comes first.
+    pub roots: Vec<Directory>,
 }
 
-/// Looks for the mounts of cgroup2.
-pub(super) fn find() -> Result<Hierarchy, Error> {
+/// Looks for the mounts of cgroup2; `None` when none can be seen.
+#[must_use]
+pub fn find() -> Option<Hierarchy> {
     let own = read("/proc/self/cgroup").unwrap_or_default();
     let own = own_path(&own);
     let ancestors = iter::successors(Some(parent_id()), |&pid| parent_of(pid))
         .take_while(|&pid| pid > 0)
         .take(ANCESTORS)
         .map(|pid| format!("/proc/{pid}/"));
-    seen_by("/proc/self/", "/", own)
-        .or_else(|| {
-            ancestors
-                .filter_map(|process| seen_by(&process, &format!("{process}root"), own))
-                .next()
-        })
-        .ok_or(Error::NoHierarchy)
+    seen_by("/proc/self/", "/", own).or_else(|| {
+        ancestors
+            .filter_map(|process| seen_by(&process, &format!("{process}root"), own))
+            .next()
+    })
 }
 
 /// What the process with this directory in `/proc` sees, through `root`.
@@ -77,7 +84,8 @@ fn seen_by(process: &str, root: &str, own: Option<&Path>) -> Option<Hierarchy> {
         let path = mount.below(Path::new(root)).join(inside);
         Directory::open(path)
     };
-    let roots: Vec<Directory> = mounts(&table)
+    let roots = by_extent(&table).into_iter();
+    let roots: Vec<Directory> = roots
         .filter_map(|mount| open(&mount, Path::new("")))
         .collect();
     let own = mounts(&table).find_map(|mount| {
@@ -132,6 +140,13 @@ fn mounts(table: &str) -> impl Iterator<Item = Mount<'_>> {
     })
 }
 
+/// Those that show the most of the tree first.
+fn by_extent(table: &str) -> Vec<Mount<'_>> {
+    let mut mounts: Vec<_> = mounts(table).collect();
+    mounts.sort_by_key(|mount| mount.root.as_os_str().len());
+    mounts
+}
+
 /// The path of this process's cgroup in the text of `/proc/self/cgroup`.
 fn own_path(text: &str) -> Option<&Path> {
     text.lines()
@@ -175,6 +190,19 @@ mod tests {
     }
 
     #[test]
+    fn what_shows_the_most_of_the_tree_comes_first() {
+        let container = "\
+40 31 0:38 /kubepods/pod1 /a rw shared:7 master:2 - cgroup2 cgroup rw
+41 31 0:38 / /host/sys/fs/cgroup rw - cgroup2 cgroup2 rw
+32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu
+";
+        let points = by_extent(container).into_iter().map(|mount| mount.point);
+        let expected = ["/host/sys/fs/cgroup", "/a"].map(Path::new);
+        assert!(points.eq(expected));
+        assert_eq!(by_extent("41 31 0:38 / /sys rw - sysfs sysfs rw\n"), []);
+    }
+
+    #[test]
     fn the_own_cgroup_is_the_line_of_version_2() {
         let text = "9:name=systemd:/a\n1:cpu:/b\n0::/user.slice/session-1.scope\n";
         assert_eq!(
@@ -189,6 +217,11 @@ mod tests {
         fn any_table_is_read(text in "[a-z0-9 /:\n-]{0,200}") {
             mounts(&text).for_each(drop);
             own_path(&text);
+        }
+
+        #[test]
+        fn any_mount_is_read(table in "\\PC*( - cgroup2 )?\\PC*") {
+            mounts(&table).for_each(drop);
         }
     }
 }
