@@ -9,6 +9,7 @@
 pub mod json;
 pub mod judge;
 pub mod path;
+pub mod privileges;
 pub mod process;
 pub mod recording;
 pub mod remains;

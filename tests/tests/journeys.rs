@@ -31,6 +31,8 @@ mod noise;
 mod outcome;
 #[path = "journeys/paths.rs"]
 mod paths;
+#[path = "journeys/privileges.rs"]
+mod privileges;
 #[path = "journeys/refusals.rs"]
 mod refusals;
 #[path = "journeys/selection.rs"]

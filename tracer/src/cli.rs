@@ -17,6 +17,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::privilege;
+
 /// Where each packet of a flow went on this node: every device, bridge and netfilter hook, with
 /// the translations of Services, the time from hop to hop, and the place of every drop
 #[derive(Debug, Parser)]
@@ -52,7 +54,12 @@ pub(crate) struct Usage(#[from] anyhow::Error);
 
 /// Parses the process's arguments and does what they say.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if let Err(errno) = privilege::lower_file_access() {
+        eprintln!("tracer: cannot lower its access to files: {errno}; capset(2) must be allowed");
+        return ExitCode::FAILURE;
+    }
+    let result = match command {
         Command::Run(args) => run::run(args),
         Command::Watch(args) => watch::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Record(args) => record::run(&args).map(|()| ExitCode::SUCCESS),

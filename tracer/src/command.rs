@@ -27,6 +27,7 @@
 //! `tracer run` from the same place; as process 1 of a container the tracer takes the guardian with
 //! it, and the runtime removes the cgroup with the container's.
 
+mod caller;
 mod cgroup;
 mod child;
 mod configuration;
@@ -47,18 +48,22 @@ use std::{
     process::ExitStatus,
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
 use tokio::{
     process::{Child, Command},
     signal::unix::{self, SignalKind},
 };
 
 use self::{
+    caller::Caller,
     cgroup::Leaf,
     child::{Failure, Inside, Way},
 };
 pub use self::{child::Step, error::Error};
-use crate::node::find;
+use crate::{node::find, privilege};
 
 /// What to run, and where.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +83,7 @@ pub struct Options {
 /// A command that can be started. Its cgroup exists, and is removed when this is dropped.
 #[derive(Debug)]
 pub struct Prepared {
+    caller: Caller,
     leaf: Leaf,
     path: PathBuf,
     command: Vec<OsString>,
@@ -95,6 +101,7 @@ impl Prepared {
     /// When there is no such program or namespace, or no cgroup can be made (no cgroup2, no
     /// permission).
     pub fn new(options: Options) -> Result<Self, Error> {
+        let caller = Caller::now();
         let program = options.command.first().ok_or(Error::NoCommand)?;
         let path = program::look_up(program, env::var_os("PATH").as_deref())?;
         let (mut netns, mut files, mut notes) = (None, Vec::new(), Vec::new());
@@ -103,7 +110,8 @@ impl Prepared {
             (files, notes) = configuration::files_for(word)?;
         }
         Ok(Self {
-            leaf: Leaf::create()?,
+            caller,
+            leaf: privilege::with_file_access(Leaf::create).map_err(file_access)??,
             path,
             command: options.command,
             netns,
@@ -138,7 +146,7 @@ impl Prepared {
             netns: found.file.into(),
             files: self.files,
         });
-        let (way, report) = Way::new(self.leaf.entrance()?, inside)
+        let (way, report) = Way::new(self.leaf.entrance()?, inside, self.caller)
             .map_err(|errno| process("make a pipe")(errno.into()))?;
         let command = command(&self.path, &self.command, self.stdout_to_stderr)
             .map_err(process("give the command its standard output"))?;
@@ -249,6 +257,10 @@ fn start_failure(source: io::Error, failures: &[Failure], path: PathBuf) -> Erro
         Some(&Failure { step, errno, .. }) if step.is_needed() => Error::Enter { step, errno },
         _ => Error::Exec { path, source },
     }
+}
+
+fn file_access(errno: Errno) -> Error {
+    process("get access to cgroups")(errno.into())
 }
 
 fn process(action: &'static str) -> impl Fn(io::Error) -> Error {

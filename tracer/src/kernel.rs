@@ -6,7 +6,6 @@
 
 pub mod attach;
 pub mod btf;
-pub mod capabilities;
 pub mod checkup;
 pub mod clock;
 pub mod coverage;

@@ -12,6 +12,7 @@ pub mod kernel;
 pub mod node;
 pub mod output;
 pub mod pipeline;
+pub mod privilege;
 pub mod report;
 pub mod source;
 pub mod trace;

@@ -15,6 +15,7 @@ use crate::{
     kernel::{coverage::Node, live},
     output::{Sink, pipe::Closed, sanitize},
     pipeline::When,
+    privilege::Role,
     report::{Counts, FlowReport, PacketReport, StatsReport},
     trace::recorder::{Options, Recorder, Rotation},
 };
@@ -91,6 +92,7 @@ pub(super) fn run(args: &RecordArgs) -> anyhow::Result<()> {
             record: Some(args.options()),
         };
         let session = Session::start(node, subject, &args.live, target)?;
+        session.give_up_privileges(Role::Record);
         until_end(session, args.duration).await
     })
 }

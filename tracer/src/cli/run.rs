@@ -15,6 +15,7 @@ use crate::{
     filter::{Filter, cgroup_program},
     kernel::{coverage::Node, live},
     pipeline::When,
+    privilege::Role,
 };
 
 /// How long the command's last packets are waited for when they keep coming.
@@ -85,6 +86,7 @@ async fn trace(
     // Before the command can be interrupted, for the interrupt comes here too.
     let mut interrupts = Interrupts::new()?;
     let mut running = prepared.start()?;
+    session.give_up_privileges(Role::Run);
     for note in running.notes() {
         eprintln!("tracer: {note}");
     }

@@ -20,6 +20,7 @@ use crate::{
     node::{reasons::DropReasons, snapshot::Snapshot},
     output::{Sink, pipe::Closed},
     pipeline::{Pipeline, When},
+    privilege::{self, Capability, Role},
     report::Knowledge,
     source::{Batch, Source as _},
     trace::recorder::{self, Recorder, Room, Taken},
@@ -131,9 +132,19 @@ impl<K: Sink> Session<K> {
             closed: target.closed,
             recorder,
             reasons,
-            symbols: LazySymbols::new(),
+            symbols: LazySymbols::open(),
             nameless,
         })
+    }
+
+    /// Gives up what the rest of the session does not need, for good. Not before the traced command
+    /// was started, which would begin with as little.
+    pub(super) fn give_up_privileges(&self, role: Role) {
+        let mut kept = role.needs().to_vec();
+        kept.extend(self.live.needs_bpf().then_some(Capability::Bpf));
+        if let Err(errno) = privilege::keep_only(&kept) {
+            eprintln!("tracer: it goes on with all its privileges: giving them up fails: {errno}");
+        }
     }
 
     /// Takes the next batch, or notices that there is none. May be dropped while it waits.

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     kernel::{coverage::Node, live},
     pipeline::When,
+    privilege::Role,
 };
 
 /// Stream journeys as they complete
@@ -46,6 +47,7 @@ pub(super) fn run(args: &WatchArgs) -> anyhow::Result<()> {
         };
         let target = Target::output(&args.output, &args.record, When::AsTheyEnd);
         let mut session = Session::start(node, subject, &args.live, target)?;
+        session.give_up_privileges(Role::Watch);
         let mut interrupts = Interrupts::new()?;
         eprintln!("tracer: watching; Ctrl-C ends it");
         loop {

@@ -29,7 +29,10 @@ use super::{
     guardian::Guardian,
     vacate::{PROCS, Removal},
 };
-use crate::node::hierarchy::{self, Directory, Hierarchy};
+use crate::{
+    node::hierarchy::{self, Directory, Hierarchy},
+    privilege,
+};
 
 /// How the names of our cgroups begin.
 const PREFIX: &str = "tracer-run-";
@@ -185,8 +188,8 @@ impl Place {
             name: &self.name,
             refuge: self.refuge.as_fd(),
         };
-        let moved = removal
-            .carry_out(ATTEMPTS)
+        let moved = privilege::with_file_access(|| removal.carry_out(ATTEMPTS))
+            .flatten()
             .map_err(|errno| Error::Remains {
                 path: self.path.clone(),
                 errno,

@@ -27,7 +27,10 @@ use rustix::{
     thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe},
 };
 
-use super::configuration::{EtcFile, Source};
+use super::{
+    caller::Caller,
+    configuration::{EtcFile, Source},
+};
 
 const SYS: &CStr = c"/sys";
 /// Where contents for `/etc` are put for a moment, on a file system that is then hidden.
@@ -59,16 +62,19 @@ pub enum Step {
     Sys,
     /// Putting a file over one in `/etc`.
     Etc,
+    /// Taking back what is the tracer's own.
+    Caller,
 }
 
 impl Step {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Cgroup,
         Self::Netns,
         Self::MountNamespace,
         Self::Propagation,
         Self::Sys,
         Self::Etc,
+        Self::Caller,
     ];
 
     /// Whether the command is not run when it fails.
@@ -84,6 +90,7 @@ impl Step {
             Self::Cgroup => {
                 "run as root, and from a cgroup whose processes the system's manager lets move"
             }
+            Self::Caller => "setrlimit(2) and sigaction(2) must be allowed",
             _ => "this needs CAP_SYS_ADMIN",
         }
     }
@@ -98,6 +105,7 @@ impl Step {
             Self::Propagation => "keep its mounts to itself",
             Self::Sys => "mount the network namespace's /sys",
             Self::Etc => "put the network namespace's file over",
+            Self::Caller => "get its caller's limits and signals back",
         }
     }
 }
@@ -148,6 +156,7 @@ pub(super) struct Way {
     /// The `cgroup.procs` of the cgroup, open for writing.
     cgroup: OwnedFd,
     inside: Option<Inside>,
+    caller: Caller,
     report: OwnedFd,
 }
 
@@ -156,12 +165,17 @@ pub(super) struct Way {
 pub(super) struct Report(OwnedFd);
 
 impl Way {
-    pub(super) fn new(cgroup: OwnedFd, inside: Option<Inside>) -> Result<(Self, Report)> {
+    pub(super) fn new(
+        cgroup: OwnedFd,
+        inside: Option<Inside>,
+        caller: Caller,
+    ) -> Result<(Self, Report)> {
         // Not blocking: a full pipe must not stop the process, nor one that stays open the reader.
         let (reader, report) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let way = Self {
             cgroup,
             inside,
+            caller,
             report,
         };
         Ok((way, Report(reader)))
@@ -178,9 +192,14 @@ impl Way {
     fn enter(&self) -> std::result::Result<(), Failure> {
         // First, so that no packet of it comes from elsewhere.
         write(&self.cgroup, b"0").map_err(Failure::at(Step::Cgroup))?;
-        let Some(inside) = &self.inside else {
-            return Ok(());
-        };
+        if let Some(inside) = &self.inside {
+            self.enter_netns(inside)?;
+        }
+        // Last: the rest needs descriptors.
+        self.caller.restore().map_err(Failure::at(Step::Caller))
+    }
+
+    fn enter_netns(&self, inside: &Inside) -> std::result::Result<(), Failure> {
         move_into_link_name_space(inside.netns.as_fd(), Some(LinkNameSpaceType::Network))
             .map_err(Failure::at(Step::Netns))?;
         // SAFETY: only the mount namespace, of a process with one thread.
@@ -296,7 +315,7 @@ mod tests {
     #[test]
     fn failures_come_through_the_pipe_as_they_were() {
         let (cgroup, _reader) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let (way, report) = Way::new(cgroup, None).unwrap();
+        let (way, report) = Way::new(cgroup, None, Caller::now()).unwrap();
         let failures = Step::ALL.map(|step| Failure {
             step,
             file: 258,
@@ -313,7 +332,7 @@ mod tests {
     #[test]
     fn a_pipe_that_stays_open_does_not_stop_the_reader() {
         let (cgroup, _reader) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let (way, report) = Way::new(cgroup, None).unwrap();
+        let (way, report) = Way::new(cgroup, None, Caller::now()).unwrap();
         assert_eq!(report.read(), []);
         drop(way);
     }

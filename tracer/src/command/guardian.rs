@@ -9,8 +9,9 @@
 //!
 //! It is in a session of its own, so that neither Ctrl-C nor a hang-up nor a signal to the
 //! tracer's process group reaches it; it blocks all signals that can be blocked; it has no
-//! descriptors but three, so it holds no terminal and no pipe that someone waits on. It is named
-//! `trace-guardian`, which `pkill tracer` does not match.
+//! descriptors but three, so it holds no terminal and no pipe that someone waits on; it keeps no
+//! privilege but that of writing to cgroups. It is named `trace-guardian`, which `pkill tracer` does
+//! not match.
 //!
 //! Between fork and its end it makes system calls only: no allocation, no lock, no panic. So it can
 //! be forked from a process with threads. Fork it before BPF maps are mapped into memory, for the
@@ -37,6 +38,7 @@ use rustix::{
 };
 
 use super::vacate::Removal;
+use crate::privilege::{self, Role};
 
 /// What `ps` shows; no longer than the 15 bytes that the kernel keeps of a name.
 const NAME: &CStr = c"trace-guardian";
@@ -182,6 +184,8 @@ fn settle(
     if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } < 0 {
         return Err(last_errno());
     }
+    privilege::keep_only(Role::Guardian.needs())?;
+    privilege::raise_file_access()?;
     // SAFETY: they stay open until the process ends.
     unsafe {
         let removal = Removal {

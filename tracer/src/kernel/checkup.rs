@@ -18,7 +18,6 @@ use tracer_common::filter::{self, Program, Term};
 
 use super::{
     btf::KernelBtf,
-    capabilities::Capabilities,
     coverage::Node,
     facts,
     live::{Live, OLDEST, Options},
@@ -33,6 +32,7 @@ use crate::{
         netns,
         pods::HostRoot,
     },
+    privilege::{Capabilities, Capability},
     source::Source as _,
 };
 
@@ -204,7 +204,7 @@ fn capabilities() -> Finding {
         Ok(capabilities) => capabilities,
         Err(error) => return Finding::bad(subject, Readiness::Impossible, &error),
     };
-    let named = |list: Vec<super::capabilities::Capability>| {
+    let named = |list: Vec<Capability>| {
         let names = list.iter().map(|c| format!("{c} ({})", c.purpose()));
         names.collect::<Vec<_>>().join(", ")
     };

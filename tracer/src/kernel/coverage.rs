@@ -18,7 +18,7 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -34,6 +34,7 @@ use crate::{
         pods::HostRoot,
         watch::{Change, Requests, Watch, WatchError},
     },
+    privilege::{self, Role},
     source::Notice,
 };
 use schedule::Schedule;
@@ -119,9 +120,8 @@ impl Coverage {
                 requests: watch.requests(),
             };
             worker.take_messages();
-            worker.look_at_all();
-            let thread = thread::Builder::new().name("netfilter".to_owned());
-            thread.spawn(move || worker.run())
+            privilege::with_file_access(|| worker.look_at_all())?;
+            privilege::spawn("netfilter", Role::Netfilter, move || worker.run())
         });
         Ok(Self {
             watch,

@@ -24,7 +24,6 @@ use tracer_common::filter::Program;
 use super::{
     attach::{self, Attached},
     btf::{BtfError, KernelBtf},
-    capabilities::{Capabilities, Capability},
     clock,
     coverage::{Coverage, Node},
     facts, limits,
@@ -34,11 +33,14 @@ use super::{
 };
 use crate::{
     node::{reasons::DropReasons, watch::Watch},
+    privilege::{Capabilities, Capability},
     source::{Batch, Notice, Source},
 };
 
 /// The oldest kernel that has a BPF ring buffer.
 pub(super) const OLDEST: (u32, u32) = (5, 8);
+/// From here on, who has a map's descriptor needs no privilege to use it.
+const FREE_MAPS: (u32, u32) = (6, 0);
 /// Between two looks at the ring while there is traffic.
 const BUSY: Duration = Duration::from_millis(10);
 /// The same while there is none.
@@ -245,6 +247,13 @@ impl Live {
     #[must_use]
     pub fn node(&self) -> &Watch {
         self.coverage.watched()
+    }
+
+    /// Whether reading and writing maps takes a privilege, as it does before 6.0 where
+    /// `kernel.unprivileged_bpf_disabled` is set (`__sys_bpf`).
+    #[must_use]
+    pub fn needs_bpf(&self) -> bool {
+        version(&self.plan.release).is_none_or(|version| version < FREE_MAPS)
     }
 
     /// Replaces the filter; flows that are followed already stay followed.

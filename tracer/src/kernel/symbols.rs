@@ -11,7 +11,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, Read},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock, PoisonError},
 };
 
 /// The kernel's symbol table.
@@ -81,8 +81,12 @@ impl Symbols {
     /// # Errors
     /// When it cannot be read or shows no addresses.
     pub fn load() -> Result<Self, SymbolsError> {
+        Self::read(File::open(PATH)?)
+    }
+
+    fn read(file: File) -> Result<Self, SymbolsError> {
         let mut table = Vec::with_capacity(8 << 20);
-        File::open(PATH)?.take(MAX_SIZE).read_to_end(&mut table)?;
+        file.take(MAX_SIZE).read_to_end(&mut table)?;
         Self::parse(&table)
     }
 
@@ -201,14 +205,23 @@ fn plain(name: &[u8]) -> Option<&str> {
 }
 
 /// The running kernel's table, read when first needed.
-#[derive(Debug, Default)]
-pub struct LazySymbols(OnceLock<Result<Symbols, SymbolsError>>);
+///
+/// Opened at once: whether addresses are shown is decided then, by the privileges that the process
+/// has at that time (`kallsyms_open`).
+#[derive(Debug)]
+pub struct LazySymbols {
+    file: Mutex<Option<io::Result<File>>>,
+    read: OnceLock<Result<Symbols, SymbolsError>>,
+}
 
 impl LazySymbols {
-    /// A table not read yet.
+    /// The table, open and not read yet.
     #[must_use]
-    pub const fn new() -> Self {
-        Self(OnceLock::new())
+    pub fn open() -> Self {
+        Self {
+            file: Mutex::new(Some(File::open(PATH))),
+            read: OnceLock::new(),
+        }
     }
 
     /// The table, read by the first caller.
@@ -216,7 +229,16 @@ impl LazySymbols {
     /// # Errors
     /// Why there is none, the same each time.
     pub fn get(&self) -> Result<&Symbols, &SymbolsError> {
-        self.0.get_or_init(Symbols::load).as_ref()
+        let read = || {
+            let file = self
+                .file
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take();
+            // This is called once.
+            Symbols::read(file.unwrap_or_else(|| File::open(PATH))?)
+        };
+        self.read.get_or_init(read).as_ref()
     }
 
     /// The function that an address is in; `None` too when there is no table.
@@ -287,7 +309,7 @@ ffffffffc0000080 w weak\t[odd
 
     #[test]
     fn the_running_kernel_has_functions() {
-        let symbols = LazySymbols::new();
+        let symbols = LazySymbols::open();
         match symbols.get() {
             Err(error) => println!("skipped: {error}"),
             Ok(table) => {

@@ -10,6 +10,7 @@ use super::{
     inventory::{Entry, Inventory},
     netns,
 };
+use crate::privilege;
 
 /// `NSFS_MAGIC`: the file system that namespaces' files are on.
 const NSFS_MAGIC: u64 = 0x6e73_6673;
@@ -91,6 +92,10 @@ pub fn find(word: &str) -> Result<Found, FindError> {
     if word.contains('/') {
         return at(Path::new(word));
     }
+    privilege::with_file_access(|| by_name(word)).map_err(|e| FindError::List(e.into()))?
+}
+
+fn by_name(word: &str) -> Result<Found, FindError> {
     let inventory = Inventory::read().map_err(FindError::List)?;
     let named: Vec<&Entry> = inventory.named(word).collect();
     match (named.as_slice(), word.parse()) {

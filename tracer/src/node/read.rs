@@ -31,6 +31,7 @@ use super::{
     snapshot::Snapshot,
     tables::{self, Table, Tables},
 };
+use crate::privilege;
 
 /// Questions about ids for each namespace, on average, before the search is given up.
 const QUESTIONS: usize = 20;
@@ -85,8 +86,11 @@ impl Default for Reader {
 /// When not even the list of namespaces can be read.
 pub fn read(root: HostRoot) -> Result<Snapshot, ReadError> {
     let mut reader = Reader::new(root);
-    let found = reader.look(true)?;
-    reader.read(&found.appeared)?;
+    let read = privilege::with_file_access(|| {
+        let found = reader.look(true)?;
+        reader.read(&found.appeared)
+    });
+    read.map_err(|errno| ReadError::Inventory(errno.into()))??;
     Ok(reader.snapshot())
 }
 

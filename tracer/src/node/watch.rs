@@ -33,6 +33,7 @@ use super::{
     read::{ReadError, Reader},
     snapshot::Snapshot,
 };
+use crate::privilege::{self, Role};
 
 /// Between two looks that nothing but time causes.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -126,12 +127,12 @@ impl Watch {
             mounts: File::open("/proc/self/mountinfo")?,
             period,
         };
-        worker.look(BTreeSet::new(), true)?;
-        let thread = thread::Builder::new().name("node".to_owned());
+        privilege::with_file_access(|| worker.look(BTreeSet::new(), true)).map_err(io_error)??;
+        let thread = privilege::spawn("node", Role::Node, move || worker.run())?;
         Ok(Self {
             snapshots,
             requests: Requests(shared),
-            thread: Some(thread.spawn(move || worker.run())?),
+            thread: Some(thread),
         })
     }
 

@@ -1,4 +1,4 @@
-//! What this process may do: its effective capabilities, and whether they hold on the node.
+//! The capabilities that the program has a use for, and which of them this process has.
 //!
 //! Read from `/proc/self`, before anything is done, so that the error can name what is missing
 //! instead of the call that failed.
@@ -7,9 +7,15 @@ use std::{fmt, fs, io};
 
 use serde::{Deserialize, Serialize};
 
-/// A capability that the live source needs or can use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A capability that the program needs or can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Capability {
+    /// `CAP_DAC_OVERRIDE`: making and removing the traced command's cgroup where the user may not.
+    DacOverride,
+    /// `CAP_DAC_READ_SEARCH`: what other users keep to themselves of their namespaces.
+    DacReadSearch,
+    /// `CAP_KILL`: handing SIGTERM to a traced command that has become another user.
+    Kill,
     /// `CAP_BPF` (5.8+): loading programs.
     Bpf,
     /// `CAP_PERFMON` (5.8+): programs that read kernel memory, tracepoints.
@@ -39,6 +45,9 @@ impl Capability {
     #[must_use]
     pub fn number(self) -> u32 {
         match self {
+            Self::DacOverride => 1,
+            Self::DacReadSearch => 2,
+            Self::Kill => 5,
             Self::NetAdmin => 12,
             Self::SysPtrace => 19,
             Self::SysAdmin => 21,
@@ -48,10 +57,18 @@ impl Capability {
         }
     }
 
+    /// Whether `CAP_SYS_ADMIN`, of which it was a part before 5.8, still includes it.
+    pub(super) fn is_part_of_sys_admin(self) -> bool {
+        matches!(self, Self::Bpf | Self::Perfmon)
+    }
+
     /// What it is for.
     #[must_use]
     pub fn purpose(self) -> &'static str {
         match self {
+            Self::DacOverride => "to make the command's cgroup",
+            Self::DacReadSearch => "to open namespaces and rules that are root's alone",
+            Self::Kill => "to end a command that has become another user",
             Self::NetAdmin => "to see netfilter hooks and list rules",
             Self::SysPtrace => "to find the network namespaces of other users' processes",
             Self::SysAdmin => "to enter network namespaces",
@@ -65,6 +82,9 @@ impl Capability {
 impl fmt::Display for Capability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::DacOverride => "CAP_DAC_OVERRIDE",
+            Self::DacReadSearch => "CAP_DAC_READ_SEARCH",
+            Self::Kill => "CAP_KILL",
             Self::NetAdmin => "CAP_NET_ADMIN",
             Self::SysPtrace => "CAP_SYS_PTRACE",
             Self::SysAdmin => "CAP_SYS_ADMIN",
@@ -105,9 +125,7 @@ impl Capabilities {
     #[must_use]
     pub fn has(self, capability: Capability) -> bool {
         let bit = |capability: Capability| self.effective >> capability.number() & 1 == 1;
-        bit(capability)
-            || (bit(Capability::SysAdmin)
-                && matches!(capability, Capability::Bpf | Capability::Perfmon))
+        bit(capability) || (bit(Capability::SysAdmin) && capability.is_part_of_sys_admin())
     }
 
     /// The needed ones that are not there.

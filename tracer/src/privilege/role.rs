@@ -1,0 +1,56 @@
+//! Which part of the program needs which privileges while it traces; the table in
+//! `docs/privileges.md` is this one.
+
+use super::Capability;
+
+/// A part of the running program, by what it still has to do when everything is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The main thread of `tracer watch`: takes records out of the ring and prints.
+    Watch,
+    /// The main thread of `tracer record`: as above, and begins the next files of a recording.
+    Record,
+    /// The main thread of `tracer run`: as that of `watch`, hands signals on to the command, and
+    /// removes its cgroup.
+    Run,
+    /// The thread that keeps what is known of the node fresh: looks at processes, enters network
+    /// namespaces.
+    Node,
+    /// The thread that makes netfilter links: enters namespaces, lists their rules, links there.
+    Netfilter,
+    /// The process that removes the command's cgroup when the tracer was killed.
+    Guardian,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Watch,
+        Self::Record,
+        Self::Run,
+        Self::Node,
+        Self::Netfilter,
+        Self::Guardian,
+    ];
+
+    /// What it cannot do without.
+    #[must_use]
+    pub fn needs(self) -> &'static [Capability] {
+        match self {
+            Self::Watch => &[],
+            Self::Record | Self::Guardian => &[Capability::DacOverride],
+            Self::Run => &[Capability::DacOverride, Capability::Kill],
+            Self::Node => &[
+                Capability::DacReadSearch,
+                Capability::SysPtrace,
+                Capability::SysAdmin,
+            ],
+            Self::Netfilter => &[
+                Capability::DacReadSearch,
+                Capability::NetAdmin,
+                Capability::SysPtrace,
+                Capability::SysAdmin,
+            ],
+        }
+    }
+}
