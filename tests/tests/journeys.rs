@@ -33,6 +33,8 @@ mod outcome;
 mod paths;
 #[path = "journeys/privileges.rs"]
 mod privileges;
+#[path = "journeys/recordings.rs"]
+mod recordings;
 #[path = "journeys/refusals.rs"]
 mod refusals;
 #[path = "journeys/selection.rs"]
