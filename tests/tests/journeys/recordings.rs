@@ -197,7 +197,12 @@ fn parts_of_a_recordings_time_are_shown() -> anyhow::Result<()> {
         .arg(filter)
         .output()?;
     let other = Ended::try_from(other)?.trace()?;
-    ensure!(other.flows.iter().any(|flow| flow.client.addr == one.client.addr));
+    ensure!(
+        other
+            .flows
+            .iter()
+            .any(|flow| flow.client.addr == one.client.addr)
+    );
     ensure!(other.flows.len() < all.len());
     busy.end()
 }
