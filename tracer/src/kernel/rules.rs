@@ -4,16 +4,16 @@
 //! An observer must not change what it looks at, so nothing here makes the kernel load a module or
 //! create a table:
 //! - nftables (and iptables-nft) tables are listed over nfnetlink, but only when nf_tables is in
-//!   the kernel already: a request to an absent subsystem would load its module;
+//!   the kernel already ([`nf_tables`]);
 //! - legacy tables are read from `ip_tables_names`, which lists those that exist; the socket
 //!   options that `iptables -L` uses would create them;
 //! - IPVS services are read from `/proc`.
 //!
 //! Limit: a chain's content is not looked at. An empty table counts: its hooks run.
 
-use std::{fs, io, path::Path, sync::OnceLock};
+use std::{fs, io};
 
-use crate::node::netlink::Netlink;
+use crate::node::nf_tables;
 
 /// What a network namespace has of netfilter.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,9 +52,6 @@ pub enum RulesError {
     List(io::Error),
 }
 
-const NFT_MSG_GETTABLE: u16 = 10 << 8 | 1;
-/// `struct nfgenmsg`: all families, version 0.
-const ALL_FAMILIES: [u8; 4] = [0; 4];
 /// `enum nfproto`: inet, ipv4, ipv6.
 const FAMILIES: [u8; 3] = [1, 2, 10];
 /// Lines above the first virtual server in `ip_vs`.
@@ -66,7 +63,7 @@ const IPVS_HEADING: usize = 3;
 /// When one of the sources cannot be asked: then nothing is known, rather than "no rules".
 pub fn of_this_netns() -> Result<Rules, RulesError> {
     Ok(Rules {
-        nftables: nf_tables_present() && nftables_tables().map_err(RulesError::List)?,
+        nftables: nf_tables::present() && nftables_tables().map_err(RulesError::List)?,
         legacy_ip: !lines("/proc/thread-self/net/ip_tables_names")?.is_empty(),
         legacy_ip6: !lines("/proc/thread-self/net/ip6_tables_names")?.is_empty(),
         ipvs: lines("/proc/thread-self/net/ip_vs")?.lines().count() > IPVS_HEADING,
@@ -74,11 +71,8 @@ pub fn of_this_netns() -> Result<Rules, RulesError> {
 }
 
 fn nftables_tables() -> io::Result<bool> {
-    let netlink = Netlink::open(libc::NETLINK_NETFILTER as isize)?;
-    let tables = netlink.dump(NFT_MSG_GETTABLE, &ALL_FAMILIES)?;
-    // Every answer begins with its own `struct nfgenmsg`.
-    let family = |body: &[u8]| body.first().is_some_and(|family| FAMILIES.contains(family));
-    Ok(tables.iter().any(|table| family(&table.body)))
+    let tables = nf_tables::tables()?;
+    Ok(tables.iter().any(|table| FAMILIES.contains(&table.family)))
 }
 
 /// The content of a file of `/proc`; empty when it does not exist (the module is not loaded).
@@ -88,22 +82,6 @@ fn lines(path: &'static str) -> Result<String, RulesError> {
         Err(source) => Err(RulesError::Read { path, source }),
         Ok(content) => Ok(content),
     }
-}
-
-/// Whether nf_tables is in the kernel: loaded, built in, or in a kernel that cannot load modules
-/// (where asking does no harm).
-fn nf_tables_present() -> bool {
-    static BUILT_IN: OnceLock<bool> = OnceLock::new();
-    Path::new("/sys/module/nf_tables").exists()
-        || !Path::new("/proc/modules").exists()
-        || *BUILT_IN.get_or_init(|| names_nf_tables("/sys/kernel/btf/vmlinux"))
-}
-
-/// Whether the kernel image's own BTF (modules have theirs apart) names a function of nf_tables.
-/// A built-in part has no directory in `/sys/module` unless it has parameters.
-fn names_nf_tables(vmlinux: &str) -> bool {
-    let name = b"\0nf_tables_gettable\0";
-    fs::read(vmlinux).is_ok_and(|btf| btf.windows(name.len()).any(|window| window == name))
 }
 
 #[cfg(test)]

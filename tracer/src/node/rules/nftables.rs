@@ -16,6 +16,7 @@ mod field;
 mod index;
 pub mod json;
 mod kind;
+pub mod live;
 pub mod model;
 mod packet;
 mod print;

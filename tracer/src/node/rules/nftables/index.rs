@@ -49,8 +49,8 @@ pub(super) struct SetEntry {
 }
 
 /// Tables that iptables-nft makes, and what it calls its base chains.
-const IPTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
-const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+pub(super) const IPTABLES: [&str; 5] = ["filter", "nat", "mangle", "raw", "security"];
+pub(super) const BUILT_IN: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
 
 impl Index {
     pub(super) fn of(listing: &Ruleset) -> Self {
