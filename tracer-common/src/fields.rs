@@ -11,7 +11,7 @@ pub struct Field {
     pub global: &'static str,
     /// The structure.
     pub structure: &'static str,
-    /// The member, dots for a member of a member.
+    /// The member, dots for a member of a member, `[n]` for the n-th of an array.
     pub member: &'static str,
     /// Whether the programs cannot do without it; an optional one that is missing reads as
     /// [`ABSENT`] and switches off what needs it.
@@ -71,4 +71,22 @@ pub const FIELDS: &[Field] = &[
     optional("STATE_NET", "nf_hook_state", "net"),
     optional("CONN_STATUS", "nf_conn", "status"),
     optional("CONN_TUPLES", "nf_conn", "tuplehash"),
+    optional("CALL_FIRST", "pt_regs", REGISTERS[0]),
+    optional("CALL_SECOND", "pt_regs", REGISTERS[1]),
+    optional("CALL_RESULT", "pt_regs", REGISTERS[2]),
+    optional("CALL_STACK", "pt_regs", REGISTERS[3]),
 ];
+
+/// Where a function's first two arguments, its result and the stack pointer are in `pt_regs`: those
+/// of the machine that this is compiled for.
+const REGISTERS: [&str; 4] = if cfg!(target_arch = "x86_64") {
+    ["di", "si", "ax", "sp"]
+} else if cfg!(target_arch = "aarch64") {
+    ["regs[0]", "regs[1]", "regs[0]", "sp"]
+} else {
+    ["(unknown)"; 4]
+};
+
+/// How many bytes of the stack a call takes for the return address, and gives back when the
+/// function returns; where the machine has a register for it, none.
+pub const RETURN_ADDRESS: u32 = if cfg!(target_arch = "x86_64") { 8 } else { 0 };

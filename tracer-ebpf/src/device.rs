@@ -13,6 +13,7 @@ use tracer_common::{cpu::Receiving, hook};
 use crate::{
     emit::{self, Sight},
     matching,
+    memory::{Pointer, Typed},
     packet::Packet,
     skb::{Located, Place, Skb},
 };
@@ -20,26 +21,26 @@ use crate::{
 /// `net_dev_queue(skb)`: `__dev_queue_xmit` (5.10 to 6.18).
 #[btf_tracepoint(function = "net_dev_queue")]
 pub(crate) fn device_queue(ctx: BtfTracePointContext) -> u32 {
-    let skb = Skb(ctx.arg(0));
+    let skb = Skb(Pointer::new(ctx.arg(0)));
     observe(skb, skb.network_header(), hook::DEVICE_QUEUE)
 }
 
 /// `net_dev_start_xmit(skb, dev)`: `xmit_one`.
 #[btf_tracepoint(function = "net_dev_start_xmit")]
 pub(crate) fn device_transmit(ctx: BtfTracePointContext) -> u32 {
-    let skb = Skb(ctx.arg(0));
+    let skb = Skb(Pointer::new(ctx.arg(0)));
     observe(skb, skb.network_header(), hook::DEVICE_TRANSMIT)
 }
 
 /// `netif_receive_skb(skb)`: `__netif_receive_skb_core`, before the network header is noted.
 #[btf_tracepoint(function = "netif_receive_skb")]
 pub(crate) fn device_receive(ctx: BtfTracePointContext) -> u32 {
-    let skb = Skb(ctx.arg(0));
+    let skb = Skb(Pointer::new(ctx.arg(0)));
     observe(skb, skb.data(), hook::DEVICE_RECEIVE)
 }
 
 #[inline(always)]
-fn observe(skb: Skb, header_at: u64, hook: u8) -> u32 {
+fn observe(skb: Skb<Typed>, header_at: u64, hook: u8) -> u32 {
     if !skb.is_ip() {
         return 0;
     }
@@ -60,7 +61,7 @@ fn observe(skb: Skb, header_at: u64, hook: u8) -> u32 {
     }
     if hook == hook::DEVICE_RECEIVE {
         cpu.receiving = Receiving {
-            skb: skb.0,
+            skb: skb.0.address,
             head: skb.head(),
             netns: place.netns as u32,
             ifindex: place.device.ifindex(),

@@ -12,6 +12,7 @@ use tracer_common::hook;
 use crate::{
     emit::{self, Sight},
     matching,
+    memory::{Pointer, Typed},
     packet::Packet,
     skb::{Located, Place, Skb},
 };
@@ -19,23 +20,28 @@ use crate::{
 /// `kfree_skb(skb, location, reason)`: 5.17 and newer; later kernels append arguments.
 #[btf_tracepoint(function = "kfree_skb")]
 pub(crate) fn drop_with_reason(ctx: BtfTracePointContext) -> u32 {
-    observe(Skb(ctx.arg(0)), hook::DROP, ctx.arg(1), ctx.arg(2))
+    observe(
+        Skb(Pointer::new(ctx.arg(0))),
+        hook::DROP,
+        ctx.arg(1),
+        ctx.arg(2),
+    )
 }
 
 /// `kfree_skb(skb, location)`: before 5.17.
 #[btf_tracepoint(function = "kfree_skb")]
 pub(crate) fn drop_without_reason(ctx: BtfTracePointContext) -> u32 {
-    observe(Skb(ctx.arg(0)), hook::DROP, ctx.arg(1), 0)
+    observe(Skb(Pointer::new(ctx.arg(0))), hook::DROP, ctx.arg(1), 0)
 }
 
 /// `consume_skb(skb)`.
 #[btf_tracepoint(function = "consume_skb")]
 pub(crate) fn consume(ctx: BtfTracePointContext) -> u32 {
-    observe(Skb(ctx.arg(0)), hook::CONSUME, 0, 0)
+    observe(Skb(Pointer::new(ctx.arg(0))), hook::CONSUME, 0, 0)
 }
 
 #[inline(always)]
-fn observe(skb: Skb, hook: u8, location: u64, reason: u32) -> u32 {
+fn observe(skb: Skb<Typed>, hook: u8, location: u64, reason: u32) -> u32 {
     if !skb.is_ip() {
         return 0;
     }

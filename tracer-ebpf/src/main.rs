@@ -16,6 +16,7 @@ mod matching;
 mod memory;
 mod netfilter;
 mod packet;
+mod probe;
 mod skb;
 mod socket;
 

@@ -2,6 +2,7 @@
 
 use aya_ebpf::{
     Global,
+    bindings::BPF_F_NO_COMMON_LRU,
     macros::map,
     maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
@@ -10,6 +11,8 @@ use tracer_common::{
     filter::Program,
     flow::{FlowKey, Followed},
 };
+
+use crate::probe::Call;
 
 /// The records. The agent sets the size.
 #[map]
@@ -24,6 +27,12 @@ pub(crate) static FILTER: Array<Program> = Array::with_max_entries(1, 0);
 pub(crate) static FOLLOWED: LruHashMap<FlowKey, Followed> =
     LruHashMap::with_max_entries(1 << 16, 0);
 
+/// The calls of `nf_hook_slow` under way, where kprobes see them. The agent sets the size. Each CPU
+/// evicts its own oldest only: calls that were not seen returning, not those of another CPU.
+#[map]
+pub(crate) static CALLS: LruHashMap<u64, Call> =
+    LruHashMap::with_max_entries(1, BPF_F_NO_COMMON_LRU);
+
 /// Counters and what is under way on each CPU, one element.
 #[map]
 pub(crate) static CPU: PerCpuArray<CpuState> = PerCpuArray::with_max_entries(1, 0);
@@ -35,3 +44,8 @@ pub(crate) static VXLAN_PORT: Global<u32> = Global::new(4789);
 pub(crate) static VXLAN_PORT_LINUX: Global<u32> = Global::new(8472);
 #[unsafe(no_mangle)]
 pub(crate) static GENEVE_PORT: Global<u32> = Global::new(6081);
+
+/// By how much the stack pointer is higher when a function has returned than when it was entered:
+/// the size of the return address, where calls leave that on the stack.
+#[unsafe(no_mangle)]
+pub(crate) static RETURN_ADDRESS: Global<u32> = Global::new(0);

@@ -16,6 +16,7 @@ use tracer_common::{
 use crate::{
     header::Tuple,
     maps::{FILTER, FOLLOWED},
+    memory::Access,
     packet::Packet,
     skb::Place,
 };
@@ -43,7 +44,7 @@ pub(crate) fn lets_through(decision: Decision) -> bool {
 
 /// Evaluates the filter's terms.
 #[inline(never)]
-fn terms_hold(program: &Program, tuple: &Tuple, version: u64, place: &Place) -> u64 {
+fn terms_hold<A: Access>(program: &Program, tuple: &Tuple, version: u64, place: &Place<A>) -> u64 {
     let subject = Subject {
         source: tuple.source,
         destination: tuple.destination,
@@ -92,7 +93,7 @@ fn remember(tuple: &Tuple, decision: Decision) -> u64 {
 
 /// Decides whether the packet matches, and follows its tuple when it does.
 #[inline(always)]
-pub(crate) fn decide(packet: &Packet, place: &Place) -> Decision {
+pub(crate) fn decide<A: Access>(packet: &Packet, place: &Place<A>) -> Decision {
     let Some(program) = FILTER.get(0) else {
         return UNKNOWN;
     };
@@ -166,11 +167,17 @@ fn carry(packet: &Packet, decision: Decision) -> Decision {
     decision
 }
 
-/// Where a netfilter hook begins: leaves the decision for the hook's end.
+/// Where a netfilter hook begins: leaves the decision for the hook's end, and says what that is.
 #[inline(always)]
-pub(crate) fn enter(cpu: &mut CpuState, skb: u64, packet: &Packet, hook: u8, decision: Decision) {
+pub(crate) fn enter(
+    cpu: &mut CpuState,
+    skb: u64,
+    packet: &Packet,
+    hook: u8,
+    decision: Decision,
+) -> Decision {
     if decision == UNFILTERED {
-        return;
+        return UNFILTERED;
     }
     let negative = FILTER.get(0).is_some_and(|program| program.negative != 0);
     let carried = if decision == UNKNOWN && negative {
@@ -182,23 +189,31 @@ pub(crate) fn enter(cpu: &mut CpuState, skb: u64, packet: &Packet, hook: u8, dec
     slot.skb = skb;
     slot.decision = carried;
     slot.mark = mark(packet);
+    carried
 }
 
-/// Where a netfilter hook ends: carries the decision over to the translated tuple.
+/// Where a netfilter hook ends: carries the decision over to the translated tuple. `kept` is what
+/// [`enter`] said, where that is known by other means than the slot; else [`UNKNOWN`].
 #[inline(always)]
-pub(crate) fn leave(
+pub(crate) fn leave<A: Access>(
     cpu: &mut CpuState,
     skb: u64,
     packet: &Packet,
     hook: u8,
-    place: &Place,
+    place: &Place<A>,
+    kept: Decision,
 ) -> Decision {
     let slot = slot(cpu, packet, hook);
-    if slot.skb != skb || slot.decision == UNKNOWN {
+    let mut decision = kept;
+    if slot.skb == skb {
+        if decision == UNKNOWN {
+            decision = slot.decision;
+        }
+        slot.skb = 0;
+    }
+    if decision == UNKNOWN || decision == UNFILTERED {
         return decide(packet, place);
     }
-    let decision = slot.decision;
-    slot.skb = 0;
     carry(packet, decision)
 }
 

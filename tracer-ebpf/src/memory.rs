@@ -2,22 +2,89 @@
 //!
 //! A hook with BTF-typed arguments (tp_btf, fentry, netfilter) may read members of structures with
 //! plain loads: the verifier checks offset and type, and a fault reads zero. That is several times
-//! cheaper than the probe-read helper, which is left for packet bytes.
+//! cheaper than the probe-read helper, which is left for packet bytes and for hooks that are given
+//! bare addresses (kprobes, cgroup_skb). [`Pointer`] knows which of the two it is, so that what is
+//! read and why is written once.
 
-use core::mem::MaybeUninit;
+use core::{marker::PhantomData, mem::MaybeUninit};
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
-/// The value at `base + offset`, `base` a BTF-typed kernel pointer.
-///
-/// # Safety
-/// `base` must be what the verifier knows as a typed pointer, and `offset` a member of size `T`.
-#[inline(always)]
-pub(crate) unsafe fn load<T: Copy>(base: u64, offset: u32) -> T {
-    // Volatile, so that the compiler neither splits nor merges loads: the verifier accepts a
-    // member's own size and offset only.
-    // SAFETY: the verifier proves the access or refuses the program.
-    unsafe { core::ptr::read_volatile((base + u64::from(offset)) as *const T) }
+/// How members behind a kernel pointer are read. Both ways read zero where nothing can be read.
+pub(crate) trait Access: Copy {
+    /// The value at `base + offset`.
+    ///
+    /// # Safety
+    /// `T` must be integers, of the size of the member at `offset`, and `base` a pointer for which
+    /// this way is right.
+    unsafe fn load<T: Copy>(base: u64, offset: u32) -> T;
+}
+
+/// By plain loads: the verifier knows the pointer's type.
+#[derive(Clone, Copy)]
+pub(crate) struct Typed;
+
+/// By probe reads: the pointer is a number to the verifier.
+#[derive(Clone, Copy)]
+pub(crate) struct Untyped;
+
+impl Access for Typed {
+    #[inline(always)]
+    unsafe fn load<T: Copy>(base: u64, offset: u32) -> T {
+        // Volatile, so that the compiler neither splits nor merges loads: the verifier accepts a
+        // member's own size and offset only.
+        // SAFETY: the verifier proves the access or refuses the program.
+        unsafe { core::ptr::read_volatile((base + u64::from(offset)) as *const T) }
+    }
+}
+
+impl Access for Untyped {
+    #[inline(always)]
+    unsafe fn load<T: Copy>(base: u64, offset: u32) -> T {
+        let mut value = MaybeUninit::uninit();
+        // The helper clears what it cannot fill.
+        let _ = copy(&mut value, base + u64::from(offset));
+        // SAFETY: the helper wrote all of it, and any bytes are a value of integers.
+        unsafe { value.assume_init() }
+    }
+}
+
+/// A kernel address with the way to read behind it. May be null.
+#[derive(Clone, Copy)]
+pub(crate) struct Pointer<A> {
+    pub(crate) address: u64,
+    access: PhantomData<A>,
+}
+
+impl<A: Access> Pointer<A> {
+    /// For [`Typed`], of a value that the verifier knows as a typed pointer.
+    #[inline(always)]
+    pub(crate) fn new(address: u64) -> Self {
+        Self {
+            address,
+            access: PhantomData,
+        }
+    }
+
+    /// The member at `offset`; zero where it cannot be read.
+    ///
+    /// # Safety
+    /// `T` must be integers, of the size of the member at `offset`.
+    #[inline(always)]
+    pub(crate) unsafe fn load<T: Copy>(self, offset: u32) -> T {
+        // SAFETY: the caller's.
+        unsafe { A::load(self.address, offset) }
+    }
+
+    /// The pointer at `offset`.
+    ///
+    /// # Safety
+    /// The member at `offset` must be a pointer.
+    #[inline(always)]
+    pub(crate) unsafe fn follow(self, offset: u32) -> Self {
+        // SAFETY: the caller's.
+        Self::new(unsafe { self.load(offset) })
+    }
 }
 
 /// Fills `to` from the kernel address `from`; false when it cannot be read.

@@ -3,6 +3,8 @@
 //! Around `nf_hook_slow` (fentry and fexit, 5.5+, where the kernel lets them): every hook of every
 //! network namespace that has any, with nothing attached in them.
 //!
+//! By kprobes of the same function: [`crate::probe`].
+//!
 //! As BPF netfilter programs (6.4+): the agent links `netfilter_enter` at the lowest free priority
 //! and `netfilter_leave` at the highest of each IP hook, in each namespace with rules, so that all
 //! of conntrack, NAT and filter lie between the two. aya-obj does not know the program type; the
@@ -23,8 +25,8 @@ use tracer_common::{fields::ABSENT, hook, hook::netfilter, record::VERDICT_ACCEP
 use crate::{
     emit::{self, Sight},
     fields::{STATE_HOOK, STATE_IN, STATE_NET, STATE_OUT, STATE_PF},
-    matching::{self, CTINFO_MASK},
-    memory::load,
+    matching::{self, CTINFO_MASK, Decision, UNKNOWN},
+    memory::{Access, Pointer, Typed},
     packet::Packet,
     skb::{Device, Located, Net, Place, Skb},
 };
@@ -33,7 +35,7 @@ use crate::{
 const ACCEPT: i32 = 1;
 
 /// What `nf_hook_slow` returns when every function let the packet pass.
-const PASSED: i32 = 1;
+pub(crate) const PASSED: i32 = 1;
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6` (uapi).
 const IPV4: u8 = 2;
 const IPV6: u8 = 10;
@@ -43,7 +45,7 @@ const IPV6: u8 = 10;
 #[unsafe(link_section = "socket/netfilter_enter")]
 pub(crate) extern "C" fn netfilter_enter(ctx: *mut c_void) -> i32 {
     let (state, skb) = linked(ctx);
-    observe(state, skb, hook::NETFILTER_ENTER);
+    observe(state, skb, hook::NETFILTER_ENTER, &mut { UNKNOWN });
     ACCEPT
 }
 
@@ -52,22 +54,23 @@ pub(crate) extern "C" fn netfilter_enter(ctx: *mut c_void) -> i32 {
 #[unsafe(link_section = "socket/netfilter_leave")]
 pub(crate) extern "C" fn netfilter_leave(ctx: *mut c_void) -> i32 {
     let (state, skb) = linked(ctx);
-    observe(state, skb, hook::NETFILTER_LEAVE);
+    observe(state, skb, hook::NETFILTER_LEAVE, &mut { UNKNOWN });
     ACCEPT
 }
 
 #[inline(always)]
-fn linked(ctx: *mut c_void) -> (u64, Skb) {
+fn linked(ctx: *mut c_void) -> (State<Typed>, Skb<Typed>) {
     let ctx = ctx.cast::<u64>();
     // SAFETY: struct bpf_nf_ctx { const struct nf_hook_state *state; struct sk_buff *skb; }.
-    unsafe { (*ctx, Skb(*ctx.add(1))) }
+    unsafe { (State(Pointer::new(*ctx)), Skb(Pointer::new(*ctx.add(1)))) }
 }
 
 /// `int nf_hook_slow(skb, state, entries, index)` begins (the same arguments from 4.14 to 6.18).
 #[fentry(function = "nf_hook_slow")]
 pub(crate) fn netfilter_begin(ctx: FEntryContext) -> u32 {
-    if is_ip(ctx.arg(1)) {
-        observe(ctx.arg(1), Skb(ctx.arg(0)), hook::NETFILTER_ENTER);
+    let (skb, state) = (Skb(Pointer::new(ctx.arg(0))), typed_state(ctx.arg(1)));
+    if state.is_ip() {
+        observe(state, skb, hook::NETFILTER_ENTER, &mut { UNKNOWN });
     }
     0
 }
@@ -76,25 +79,39 @@ pub(crate) fn netfilter_begin(ctx: FEntryContext) -> u32 {
 /// more; the drop has an event of its own.
 #[fexit(function = "nf_hook_slow")]
 pub(crate) fn netfilter_end(ctx: FExitContext) -> u32 {
-    if ctx.arg::<i32>(4) == PASSED && is_ip(ctx.arg(1)) {
-        observe(ctx.arg(1), Skb(ctx.arg(0)), hook::NETFILTER_LEAVE);
+    let (skb, state) = (Skb(Pointer::new(ctx.arg(0))), typed_state(ctx.arg(1)));
+    if ctx.arg::<i32>(4) == PASSED && state.is_ip() {
+        observe(state, skb, hook::NETFILTER_LEAVE, &mut { UNKNOWN });
     }
     0
 }
 
-/// Bridges, ARP and devices have hooks too.
 #[inline(always)]
-fn is_ip(state: u64) -> bool {
-    if STATE_PF.load() == ABSENT {
-        return false;
-    }
-    // SAFETY: the state is a typed pointer, the offset its member's.
-    let family: u8 = unsafe { load(state, STATE_PF.load()) };
-    family == IPV4 || family == IPV6
+fn typed_state(address: u64) -> State<Typed> {
+    State(Pointer::new(address))
 }
 
+/// A `struct nf_hook_state *`.
+#[derive(Clone, Copy)]
+pub(crate) struct State<A>(pub(crate) Pointer<A>);
+
+impl<A: Access> State<A> {
+    /// Bridges, ARP and devices have hooks too.
+    #[inline(always)]
+    pub(crate) fn is_ip(self) -> bool {
+        if STATE_PF.load() == ABSENT {
+            return false;
+        }
+        // SAFETY: a byte of the structure that the pointer is to.
+        let family: u8 = unsafe { self.0.load(STATE_PF.load()) };
+        family == IPV4 || family == IPV6
+    }
+}
+
+/// Emits what concerns the question. `kept` is what of the decision goes from the hook's beginning
+/// to its end, where the caller knows which end belongs to which beginning; else it says nothing.
 #[inline(always)]
-fn observe(state: u64, skb: Skb, hook: u8) {
+pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &mut Decision) {
     if STATE_HOOK.load() == ABSENT || STATE_NET.load() == ABSENT {
         return;
     }
@@ -106,13 +123,13 @@ fn observe(state: u64, skb: Skb, hook: u8) {
     let packet = unsafe { packet.assume_init_ref() };
     let Some(cpu) = emit::cpu() else { return };
     emit::count(&mut cpu.hooks[usize::from(hook)].seen);
-    // SAFETY: the state is a typed pointer, the offsets are its members'.
-    let (number, net, input, output): (u8, Net, Device, Device) = unsafe {
+    // SAFETY: members of the structure that the pointer is to, the last three pointers.
+    let (number, net, input, output): (u8, Net<A>, Device<A>, Device<A>) = unsafe {
         (
-            load(state, STATE_HOOK.load()),
-            Net(load(state, STATE_NET.load())),
-            Device(load(state, STATE_IN.load())),
-            Device(load(state, STATE_OUT.load())),
+            state.0.load(STATE_HOOK.load()),
+            Net(state.0.follow(STATE_NET.load())),
+            Device(state.0.follow(STATE_IN.load())),
+            Device(state.0.follow(STATE_OUT.load())),
         )
     };
     // Where the packet is: it came in by one device until it is forwarded, then leaves by the other.
@@ -124,17 +141,17 @@ fn observe(state: u64, skb: Skb, hook: u8) {
         socket: skb.socket(),
     };
     let decision = if hook == hook::NETFILTER_ENTER {
-        let mut decision = matching::UNKNOWN;
+        let mut decision = UNKNOWN;
         if number == netfilter::OUTPUT {
-            decision = matching::taken(cpu, skb.0, packet);
+            decision = matching::taken(cpu, skb.0.address, packet);
         }
-        if decision == matching::UNKNOWN {
+        if decision == UNKNOWN {
             decision = matching::decide(packet, &place);
         }
-        matching::enter(cpu, skb.0, packet, number, decision);
+        *kept = matching::enter(cpu, skb.0.address, packet, number, decision);
         decision
     } else {
-        matching::leave(cpu, skb.0, packet, number, &place)
+        matching::leave(cpu, skb.0.address, packet, number, &place, *kept)
     };
     if !matching::lets_through(decision) {
         return;

@@ -1,4 +1,4 @@
-//! Members of `sk_buff`, `net_device`, `net` and `sock`, through typed loads.
+//! Members of `sk_buff`, `net_device`, `net` and `sock`.
 
 use tracer_common::{
     fields::ABSENT,
@@ -15,7 +15,7 @@ use crate::{
         SKB_NETWORK_HEADER, SKB_NFCT, SKB_PROTOCOL, SKB_SK, SKB_TAIL, SOCK_CGROUP, SOCK_NET,
         SOCK_STATE,
     },
-    memory::load,
+    memory::{Access, Pointer},
 };
 
 /// `ETH_P_IP` and `ETH_P_IPV6` as they stand in `sk_buff.protocol`, network order.
@@ -32,20 +32,20 @@ const DEVICE_LOOPBACK: u32 = 3;
 const DEVICE_BRIDGE: u32 = 1;
 const DEVICE_BRIDGE_PORT: u32 = 9;
 
-/// A typed `struct sk_buff *`.
+/// A `struct sk_buff *`.
 #[derive(Clone, Copy)]
-pub(crate) struct Skb(pub(crate) u64);
+pub(crate) struct Skb<A>(pub(crate) Pointer<A>);
 
-// SAFETY of the loads in this file: each base comes from a hook's typed argument or from a load of
-// a pointer member through one, so the verifier types it; each offset is the member's own. A load
-// through a null pointer reads zero (BPF_PROBE_MEM), so there is no need to branch on it: every
-// branch here would double what the verifier walks afterwards. Only `sk_buff.sk` must be tested: newer
-// kernels know it as a pointer that may be null.
-impl Skb {
+// SAFETY of the loads in this file: each base comes from a hook's argument or from a load of a
+// pointer member through one, so that the verifier types it where the argument is typed; each offset
+// is the member's own. A load through a null pointer reads zero (BPF_PROBE_MEM, or the helper), so
+// there is no need to branch on it: every branch here would double what the verifier walks
+// afterwards. Only `sk_buff.sk` must be tested: newer kernels know it as a pointer that may be null.
+impl<A: Access> Skb<A> {
     #[inline(always)]
     pub(crate) fn is_ip(self) -> bool {
         // SAFETY: see above.
-        let protocol: u16 = unsafe { load(self.0, SKB_PROTOCOL.load()) };
+        let protocol: u16 = unsafe { self.0.load(SKB_PROTOCOL.load()) };
         protocol == IPV4 || protocol == IPV6
     }
 
@@ -53,34 +53,34 @@ impl Skb {
     #[inline(always)]
     pub(crate) fn end(self) -> u64 {
         // SAFETY: see above.
-        unsafe { self.head() + u64::from(load::<u32>(self.0, SKB_TAIL.load())) }
+        unsafe { self.head() + u64::from(self.0.load::<u32>(SKB_TAIL.load())) }
     }
 
     /// The data buffer, which clones share.
     #[inline(always)]
     pub(crate) fn head(self) -> u64 {
         // SAFETY: see above.
-        unsafe { load(self.0, SKB_HEAD.load()) }
+        unsafe { self.0.load(SKB_HEAD.load()) }
     }
 
     /// The IP header, once the stack has set it.
     #[inline(always)]
     pub(crate) fn network_header(self) -> u64 {
         // SAFETY: see above.
-        unsafe { self.head() + u64::from(load::<u16>(self.0, SKB_NETWORK_HEADER.load())) }
+        unsafe { self.head() + u64::from(self.0.load::<u16>(SKB_NETWORK_HEADER.load())) }
     }
 
     /// Where the current layer's data begins: on reception the IP header, before the stack notes it.
     #[inline(always)]
     pub(crate) fn data(self) -> u64 {
         // SAFETY: see above.
-        unsafe { load(self.0, SKB_DATA.load()) }
+        unsafe { self.0.load(SKB_DATA.load()) }
     }
 
     #[inline(always)]
     pub(crate) fn length(self) -> u32 {
         // SAFETY: see above.
-        unsafe { load(self.0, SKB_LEN.load()) }
+        unsafe { self.0.load(SKB_LEN.load()) }
     }
 
     #[inline(always)]
@@ -89,31 +89,31 @@ impl Skb {
             return 0;
         }
         // SAFETY: see above.
-        unsafe { load(self.0, SKB_NFCT.load()) }
+        unsafe { self.0.load(SKB_NFCT.load()) }
     }
 
     #[inline(always)]
-    pub(crate) fn device(self) -> Device {
+    pub(crate) fn device(self) -> Device<A> {
         // SAFETY: see above.
-        Device(unsafe { load(self.0, SKB_DEV.load()) })
+        Device(unsafe { self.0.follow(SKB_DEV.load()) })
     }
 
     #[inline(always)]
-    pub(crate) fn socket(self) -> Socket {
+    pub(crate) fn socket(self) -> Socket<A> {
         // SAFETY: see above.
-        Socket(unsafe { load(self.0, SKB_SK.load()) })
+        Socket(unsafe { self.0.follow(SKB_SK.load()) })
     }
 }
 
-/// A typed `struct net_device *`, or null.
+/// A `struct net_device *`, or null.
 #[derive(Clone, Copy)]
-pub(crate) struct Device(pub(crate) u64);
+pub(crate) struct Device<A>(pub(crate) Pointer<A>);
 
-impl Device {
+impl<A: Access> Device<A> {
     #[inline(always)]
     pub(crate) fn ifindex(self) -> u32 {
         // SAFETY: see above.
-        unsafe { load(self.0, DEV_IFINDEX.load()) }
+        unsafe { self.0.load(DEV_IFINDEX.load()) }
     }
 
     #[inline(always)]
@@ -121,16 +121,16 @@ impl Device {
         // SAFETY: see above; the name is a char array of sixteen, read as two words.
         unsafe {
             [
-                load(self.0, DEV_NAME.load()),
-                load(self.0, DEV_NAME.load() + 8),
+                self.0.load(DEV_NAME.load()),
+                self.0.load(DEV_NAME.load() + 8),
             ]
         }
     }
 
     #[inline(always)]
-    pub(crate) fn net(self) -> Net {
+    pub(crate) fn net(self) -> Net<A> {
         // SAFETY: see above.
-        Net(unsafe { load(self.0, DEV_NET.load()) })
+        Net(unsafe { self.0.follow(DEV_NET.load()) })
     }
 
     /// The record's flags that say what the device is.
@@ -140,8 +140,8 @@ impl Device {
         // read on both.
         let (flags, private): (u32, u32) = unsafe {
             (
-                load(self.0, DEV_FLAGS.load()),
-                load(self.0, DEV_PRIV_FLAGS.load()),
+                self.0.load(DEV_FLAGS.load()),
+                self.0.load(DEV_PRIV_FLAGS.load()),
             )
         };
         // Shifted into place, not tested: one path for the verifier.
@@ -153,7 +153,7 @@ impl Device {
             return known;
         }
         // SAFETY: see above.
-        let kind: u64 = unsafe { load(self.0, DEV_LINK_OPS.load()) };
+        let kind: u64 = unsafe { self.0.load(DEV_LINK_OPS.load()) };
         if kind == 0 {
             known | FLAG_PHYSICAL
         } else {
@@ -162,15 +162,15 @@ impl Device {
     }
 }
 
-/// A typed `struct net *`, or null.
+/// A `struct net *`, or null.
 #[derive(Clone, Copy)]
-pub(crate) struct Net(pub(crate) u64);
+pub(crate) struct Net<A>(pub(crate) Pointer<A>);
 
-impl Net {
+impl<A: Access> Net<A> {
     #[inline(always)]
     pub(crate) fn inode(self) -> u32 {
         // SAFETY: see above.
-        unsafe { load(self.0, NET_INUM.load()) }
+        unsafe { self.0.load(NET_INUM.load()) }
     }
 
     /// Whether anything is registered at the namespace's prerouting hook of that IP version.
@@ -186,20 +186,20 @@ impl Net {
         }
         // SAFETY: see above; the first of five pointers. Whoever tracks connections or translates
         // is registered there.
-        let any = unsafe { load::<u64>(self.0, hooks) != 0 };
+        let any = unsafe { self.0.load::<u64>(hooks) != 0 };
         if any { FLAG_HAS_NETFILTER } else { 0 }
     }
 }
 
-/// A typed `struct sock *`, or null.
+/// A `struct sock *`, or null.
 #[derive(Clone, Copy)]
-pub(crate) struct Socket(pub(crate) u64);
+pub(crate) struct Socket<A>(pub(crate) Pointer<A>);
 
-impl Socket {
+impl<A: Access> Socket<A> {
     /// The id of the cgroup (v2) that the socket belongs to; 0 where there is none.
     #[inline(always)]
     pub(crate) fn cgroup(self) -> u64 {
-        if self.0 == 0
+        if self.0.address == 0
             || SOCK_CGROUP.load() == ABSENT
             || CGROUP_NODE.load() == ABSENT
             || KERNFS_ID.load() == ABSENT
@@ -209,40 +209,39 @@ impl Socket {
         // SAFETY: see above. A request or time-wait socket is smaller than a sock: its state is
         // in the part that all have, and the rest is read of full sockets only.
         unsafe {
-            let state: u8 = load(self.0, SOCK_STATE.load());
+            let state: u8 = self.0.load(SOCK_STATE.load());
             if state == TIME_WAIT || state == NEW_SYN_RECV {
                 return 0;
             }
-            let cgroup: u64 = load(self.0, SOCK_CGROUP.load());
-            let node: u64 = load(cgroup, CGROUP_NODE.load());
-            load(node, KERNFS_ID.load())
+            let cgroup = self.0.follow(SOCK_CGROUP.load());
+            cgroup.follow(CGROUP_NODE.load()).load(KERNFS_ID.load())
         }
     }
 
     /// The inode number of the socket's network namespace; 0 where there is no socket.
     #[inline(always)]
     fn netns(self) -> u32 {
-        if self.0 == 0 {
+        if self.0.address == 0 {
             return 0;
         }
         // SAFETY: see above.
-        Net(unsafe { load(self.0, SOCK_NET.load()) }).inode()
+        Net(unsafe { self.0.follow(SOCK_NET.load()) }).inode()
     }
 }
 
 /// Where a hook saw the packet.
 #[derive(Clone, Copy)]
-pub(crate) struct Place {
-    pub(crate) device: Device,
+pub(crate) struct Place<A> {
+    pub(crate) device: Device<A>,
     /// The network namespace's inode number.
     pub(crate) netns: u64,
-    pub(crate) socket: Socket,
+    pub(crate) socket: Socket<A>,
 }
 
-impl Place {
+impl<A: Access> Place<A> {
     /// Where the buffer is: its device and that device's namespace; without one, its socket's.
     #[inline(always)]
-    pub(crate) fn of(skb: Skb) -> Self {
+    pub(crate) fn of(skb: Skb<A>) -> Self {
         let (device, socket) = (skb.device(), skb.socket());
         // The number decides, not the pointer: a pointer that was compared with null is no pointer
         // to the verifier any more where it is null.
@@ -257,18 +256,18 @@ impl Place {
 }
 
 /// A buffer at its place.
-pub(crate) struct Located {
-    pub(crate) skb: Skb,
-    pub(crate) place: Place,
+pub(crate) struct Located<A> {
+    pub(crate) skb: Skb<A>,
+    pub(crate) place: Place<A>,
 }
 
-impl About for Located {
+impl<A: Access> About for Located<A> {
     #[inline(always)]
     fn describe(&self, to: *mut Event) {
         let (skb, place) = (self.skb, &self.place);
         // SAFETY: the trait's caller gives a reserved record.
         unsafe {
-            (*to).skb = skb.0;
+            (*to).skb = skb.0.address;
             (*to).conntrack = skb.conntrack();
             (*to).length = skb.length();
             (*to).device_name = place.device.name();

@@ -13,13 +13,13 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{macros::cgroup_skb, programs::SkBuffContext};
-use tracer_common::{cpu::Receiving, fields::ABSENT, hook, record::Event};
+use tracer_common::{cpu::Receiving, hook, record::Event};
 
 use crate::{
     emit::{self, About, Sight},
-    fields::{SKB_HEAD, SKB_NETWORK_HEADER, SKB_NFCT, SKB_TAIL},
-    memory,
+    memory::{Pointer, Untyped},
     packet::Packet,
+    skb::Skb,
 };
 
 /// The packet goes on: always.
@@ -28,24 +28,22 @@ const PASS: i32 = 1;
 /// Runs for each packet that a socket takes.
 #[cgroup_skb]
 pub(crate) fn socket_deliver(ctx: SkBuffContext) -> i32 {
-    let skb = ctx.skb.skb as u64;
+    // The context, not a typed pointer: it is read as a bare address.
+    let skb = Skb(Pointer::<Untyped>::new(ctx.skb.skb as u64));
     let Some(cpu) = emit::cpu() else { return PASS };
-    if cpu.receiving.head == 0 || member(skb, SKB_HEAD.load()) != Some(cpu.receiving.head) {
+    if cpu.receiving.head == 0 || skb.head() != cpu.receiving.head {
         return PASS;
     }
     let counters = &mut cpu.hooks[usize::from(hook::SOCKET_DELIVER)];
     emit::count(&mut counters.seen);
-    let Some((at, end)) = linear_part(skb) else {
-        return PASS;
-    };
     let mut packet = MaybeUninit::uninit();
-    if !Packet::read(at, end, &mut packet) {
+    if !Packet::read(skb.network_header(), skb.end(), &mut packet) {
         return PASS;
     }
     // SAFETY: `read` filled it.
     let packet = unsafe { packet.assume_init_ref() };
     let taken = Taken {
-        conntrack: member(skb, SKB_NFCT.load()).unwrap_or(0),
+        conntrack: skb.conntrack(),
         length: ctx.len(),
         receiving: cpu.receiving,
     };
@@ -73,24 +71,4 @@ impl About for Taken {
             (*to).netns = self.receiving.netns;
         }
     }
-}
-
-/// A member of the buffer, by a probe read: the context is not a typed pointer here.
-#[inline(always)]
-fn member<T: Copy>(skb: u64, offset: u32) -> Option<T> {
-    if offset == ABSENT {
-        return None;
-    }
-    let mut value = MaybeUninit::uninit();
-    // SAFETY: the copy fills it or is refused.
-    memory::copy(&mut value, skb + u64::from(offset)).then(|| unsafe { value.assume_init() })
-}
-
-/// The IP header and the end of the linear part.
-#[inline(always)]
-fn linear_part(skb: u64) -> Option<(u64, u64)> {
-    let head: u64 = member(skb, SKB_HEAD.load())?;
-    let network: u16 = member(skb, SKB_NETWORK_HEADER.load())?;
-    let tail: u32 = member(skb, SKB_TAIL.load())?;
-    Some((head + u64::from(network), head + u64::from(tail)))
 }

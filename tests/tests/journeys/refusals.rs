@@ -161,7 +161,7 @@ fn a_ring_of_an_impossible_size_is_refused_with_the_possible_ones() -> anyhow::R
 #[test]
 fn a_way_to_see_netfilter_that_does_not_work_is_refused() -> anyhow::Result<()> {
     needs_a_lab!();
-    for way in ["fentry", "link"] {
+    for way in ["fentry", "link", "kprobe"] {
         let arguments = ["run", "--json", "--netfilter", way, "--", "echo", "it ran"];
         let ended = process::run(arguments)?;
         if ended.status.success() {
@@ -173,5 +173,5 @@ fn a_way_to_see_netfilter_that_does_not_work_is_refused() -> anyhow::Result<()> 
         ensure!(!ended.stderr.contains("it ran"), "{ended:#?}");
     }
     let ended = process::run(["watch", "--netfilter", "magic"])?;
-    refused(&ended, USAGE, &["magic", "fentry", "link"])
+    refused(&ended, USAGE, &["magic", "fentry", "link", "kprobe"])
 }

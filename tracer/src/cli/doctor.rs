@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::{
     kernel::{
         checkup::{Checkup, Finding, Subject, Timing, checkup},
-        plan::{Family, Outcome, Readiness, Step, Target},
+        plan::{Family, Outcome, Readiness, Standing, Step, Target, WayState},
     },
     output::sanitize,
 };
@@ -149,6 +149,13 @@ fn family_lines(family: &Family, attached: bool) -> Vec<String> {
     let text = format!("{choice}: {}", family.why);
     let mut lines = vec![heading(&family.kind.to_string(), state, &text)];
     lines.extend(family.steps.iter().map(|step| below(&step_text(step))));
+    lines.extend(
+        family
+            .ways
+            .iter()
+            .filter_map(way_text)
+            .map(|way| below(&way)),
+    );
     if let Some(degraded) = &family.degraded {
         lines.push(below(&degraded.what));
         lines.push(advice(&degraded.remedy));
@@ -166,6 +173,8 @@ fn step_text(step: &Step) -> String {
         Target::NetfilterHooks => "netfilter hooks".to_owned(),
         Target::FunctionBegin(name) => format!("beginning of {name}"),
         Target::FunctionEnd(name) => format!("end of {name}"),
+        Target::Kprobe(name) => format!("kprobe of {name}"),
+        Target::Kretprobe(name) => format!("kretprobe of {name}"),
         Target::CgroupIngress(path) => format!("cgroup {}", path.display()),
     };
     let outcome = match &step.outcome {
@@ -176,6 +185,17 @@ fn step_text(step: &Step) -> String {
     format!("{} at {target}: {outcome}", step.program)
 }
 
+/// Of a way that was not chosen.
+fn way_text(state: &WayState) -> Option<String> {
+    let way = state.way;
+    Some(match &state.standing {
+        Standing::Chosen => return None,
+        Standing::Possible => format!("--netfilter {way}: possible too"),
+        Standing::Refused { why } => format!("--netfilter {way}: {why}"),
+        Standing::Lacking { why } => format!("--netfilter {way}: not possible: {why}"),
+    })
+}
+
 fn time(micros: u64) -> String {
     let milliseconds = Duration::from_micros(micros).as_secs_f64() * 1e3;
     format!("{milliseconds:.1} ms")
@@ -184,7 +204,7 @@ fn time(micros: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::plan::{Facts, Plan, TRACEPOINTS};
+    use crate::kernel::plan::{Facts, Kind, Plan, TRACEPOINTS};
 
     fn old_kernel() -> Checkup {
         let facts = Facts {
@@ -251,9 +271,12 @@ mod tests {
                                   consume at tracepoint consume_skb: failed: the verifier says no: Permission denied (os error 13): [2J
                                   the end of a packet that was used up is not seen
                                   -> see the reason that the kernel gives for the program; report it with the output of `tracer doctor --json` if it is not clear
-        netfilter     degraded    nothing: this kernel does not take BPF programs as netfilter functions
+        netfilter     degraded    nothing: this kernel has none of the ways to see them
+                                  --netfilter fentry: not possible: this kernel's BTF does not describe nf_hook_slow
+                                  --netfilter link: not possible: this kernel does not take BPF programs as netfilter functions
+                                  --netfilter kprobe: not possible: this kernel has no kprobes, or /sys is not mounted
                                   netfilter hooks are not seen: translations show only between devices, a drop by a rule only as a drop
-                                  -> use a kernel from 6.4 on with CONFIG_NETFILTER_BPF_LINK=y
+                                  -> use a kernel that describes its functions (CONFIG_DEBUG_INFO_BTF=y), or from 6.4 on with CONFIG_NETFILTER_BPF_LINK=y, or with CONFIG_KPROBE_EVENTS=y, on x86-64 or arm64
         socket        degraded    nothing: no cgroup v2 tree is mounted
                                   delivery to a socket is not seen: a packet's last hop is its device
                                   -> mount one: mount -t cgroup2 none /sys/fs/cgroup/unified; in a container, mount the node's /sys/fs/cgroup
@@ -263,6 +286,42 @@ mod tests {
 
         degraded: tracing works here, with what is missing said above
         ");
+    }
+
+    #[test]
+    fn each_way_to_see_netfilter_has_a_line() {
+        let facts = Facts {
+            netfilter_function: true,
+            netfilter_links: true,
+            kprobes: true,
+            call_registers: true,
+            netfilter_state: true,
+            ..Facts::default()
+        };
+        let mut plan = Plan::new(&facts, None);
+        let reason = "bpf_raw_tracepoint_open: Operation not permitted".to_owned();
+        plan.note("netfilter_end", Outcome::Failed { reason });
+        assert!(plan.fall_back());
+        let family = plan.family(Kind::Netfilter).unwrap();
+        insta::assert_snapshot!(family_lines(family, true).join("\n"), @"
+        netfilter     ok          netfilter links: they see each hook before its first and after its last function, in the network namespaces that have rules
+                                  netfilter_leave at netfilter hooks: not tried
+                                  netfilter_enter at netfilter hooks: not tried
+                                  --netfilter fentry: netfilter_end was refused: bpf_raw_tracepoint_open: Operation not permitted
+                                  --netfilter kprobe: possible too
+        ");
+        let json = serde_json::to_value(&family.ways).unwrap();
+        assert_eq!(json[0]["way"], "fentry");
+        assert_eq!(json[0]["standing"], "refused");
+        assert_eq!(
+            json[1],
+            serde_json::json!({"way": "link", "standing": "chosen"})
+        );
+        assert_eq!(json[2]["standing"], "possible");
+        assert_eq!(
+            serde_json::from_value::<Family>(serde_json::to_value(family).unwrap()).unwrap(),
+            *family
+        );
     }
 
     #[test]

@@ -5,8 +5,11 @@
 //! packet seen at its first hop is then seen at all of them. How each step went is noted in the
 //! plan. A family of which a step fails is left out whole.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs::File,
     os::fd::OwnedFd,
     sync::{Mutex, PoisonError},
@@ -17,8 +20,8 @@ use std::{
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, FEntry, FExit, Program,
-        ProgramError,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, FEntry, FExit, KProbe,
+        Program, ProgramError,
     },
 };
 
@@ -54,33 +57,59 @@ pub struct Attached {
 /// Whether it is enough to go on is for the caller to say, by [`Plan::readiness`].
 #[must_use]
 pub fn carry_out(plan: &mut Plan, mut ebpf: Ebpf, btf: &Btf) -> Attached {
-    let mut loaded = load_all(plan, &mut ebpf, btf, &BTreeSet::new());
-    while plan.fall_back() {
-        let before = loaded.keys().cloned().collect();
-        loaded.extend(load_all(plan, &mut ebpf, btf, &before));
-    }
-    let mut netfilter = take_netfilter(plan, &mut loaded);
-    for kind in ORDER {
-        let Some(family) = plan.family(kind).filter(|family| family.choice.is_some()) else {
-            continue;
-        };
-        for step in family.steps.clone() {
-            if step.target == Target::NetfilterHooks {
-                continue;
-            }
-            if let Some(Ok(done)) = loaded.remove(&step.program) {
-                let outcome = attach(&mut ebpf, &step, done.time);
-                plan.note(&step.program, outcome);
+    let (mut loaded, mut netfilter) = (Loads::new(), None);
+    loop {
+        loop {
+            let more = load_all(plan, &mut ebpf, btf, &loaded);
+            loaded.extend(more);
+            if !plan.fall_back() {
+                break;
             }
         }
+        netfilter = take_netfilter(plan, &mut loaded).or(netfilter);
+        for kind in ORDER {
+            attach_family(plan, kind, &mut ebpf, &mut loaded);
+        }
+        // A kernel may take a program and refuse to attach it.
+        if !plan.fall_back() {
+            return Attached { ebpf, netfilter };
+        }
     }
-    // A kernel may take a program and refuse to attach it.
-    if plan.fall_back() {
-        let before = loaded.keys().cloned().collect();
-        let mut more = load_all(plan, &mut ebpf, btf, &before);
-        netfilter = take_netfilter(plan, &mut more);
+}
+
+/// Attaches what is loaded of a family; all of it or nothing.
+fn attach_family(plan: &mut Plan, kind: Kind, ebpf: &mut Ebpf, loaded: &mut Loads) {
+    let Some(family) = plan.family(kind).filter(|family| family.choice.is_some()) else {
+        return;
+    };
+    let steps = family.steps.clone();
+    for step in &steps {
+        let Some(Ok(done)) = loaded.remove(&step.program) else {
+            continue;
+        };
+        let outcome = attach(ebpf, step, done.time);
+        let failed = matches!(outcome, Outcome::Failed { .. });
+        plan.note(&step.program, outcome);
+        if failed {
+            let of_family = steps.iter().map(|step| step.program.as_str());
+            of_family.for_each(|program| unload(ebpf, program));
+            return;
+        }
     }
-    Attached { ebpf, netfilter }
+}
+
+/// Takes a program out of the kernel, with its links.
+fn unload(ebpf: &mut Ebpf, program: &str) {
+    // The only error is that it was not loaded.
+    let _ = match ebpf.program_mut(program) {
+        Some(Program::BtfTracePoint(program)) => program.unload(),
+        Some(Program::FEntry(program)) => program.unload(),
+        Some(Program::FExit(program)) => program.unload(),
+        Some(Program::KProbe(program)) => program.unload(),
+        Some(Program::CgroupSkb(program)) => program.unload(),
+        // There are no others in the object that aya attaches.
+        _ => Ok(()),
+    };
 }
 
 /// A program that the verifier took.
@@ -93,17 +122,14 @@ struct Loaded {
 type Loads = BTreeMap<String, Result<Loaded, String>>;
 
 /// Loads every program of the plan that was not tried yet, notes failures, and returns how it went for each.
-fn load_all(
-    plan: &mut Plan,
-    ebpf: &mut Ebpf,
-    btf: &Btf,
-    loaded_before: &BTreeSet<String>,
-) -> Loads {
+fn load_all(plan: &mut Plan, ebpf: &mut Ebpf, btf: &Btf, loaded_before: &Loads) -> Loads {
     let prepared = Prepared::new(ebpf, OBJECT);
     let mut programs: BTreeMap<&str, &mut Program> = ebpf.programs_mut().collect();
     let jobs: Vec<Job<'_>> = plan
         .steps()
-        .filter(|step| step.outcome == Outcome::Planned && !loaded_before.contains(&step.program))
+        .filter(|step| {
+            step.outcome == Outcome::Planned && !loaded_before.contains_key(&step.program)
+        })
         .map(|step| Job {
             name: step.program.clone(),
             target: &step.target,
@@ -177,6 +203,11 @@ impl Job<'_> {
                 program.load(function, btf).map_err(|e| explain(&e))?;
                 Ok(None)
             }
+            Target::Kprobe(_) | Target::Kretprobe(_) => {
+                let program: &mut KProbe = self.typed()?;
+                program.load().map_err(|e| explain(&e))?;
+                Ok(None)
+            }
             Target::CgroupIngress(_) => {
                 let program: &mut CgroupSkb = self.typed()?;
                 program.load().map_err(|e| explain(&e))?;
@@ -240,6 +271,13 @@ fn attach(ebpf: &mut Ebpf, step: &Step, load: Duration) -> Outcome {
             .and_then(|program: &mut FEntry| program.attach().map(drop).map_err(|e| explain(&e))),
         Target::FunctionEnd(_) => typed(program)
             .and_then(|program: &mut FExit| program.attach().map(drop).map_err(|e| explain(&e))),
+        // By a perf event, which goes with its descriptor; tracefs is not needed.
+        Target::Kprobe(function) | Target::Kretprobe(function) => {
+            typed(program).and_then(|program: &mut KProbe| {
+                let link = program.attach(function, 0);
+                link.map(drop).map_err(|e| explain(&e))
+            })
+        }
         Target::CgroupIngress(path) => typed(program).and_then(|program: &mut CgroupSkb| {
             let cgroup = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
             // Single is a link without flags: others can be there too.

@@ -191,8 +191,9 @@ impl KernelBtf {
         Ok(offsets)
     }
 
-    /// The byte offset of a member (dots for a member of a member; members of anonymous structures
-    /// and unions count as the outer one's; a bit field's is its first byte's).
+    /// The byte offset of a member (dots for a member of a member, `[n]` for the n-th of an array of
+    /// integers; members of anonymous structures and unions count as the outer one's; a bit field's
+    /// is its first byte's).
     fn offset(&self, structure: &str, member: &str) -> Result<u32, Missing> {
         let mut missing = Missing::Structure;
         for btf in self.all() {

@@ -181,8 +181,8 @@ fn btf() -> (Finding, Option<Plan>) {
         Err(error) => return (Finding::bad(subject, Readiness::Impossible, &error), None),
     };
     let plan = Plan::new(&facts::gather(&btf, &offsets), None);
-    // Those of netfilter and of connections are in the plan.
-    let planned = ["nf_hook_state", "nf_conn"];
+    // Those of netfilter, of its calls and of connections are in the plan.
+    let planned = ["nf_hook_state", "pt_regs", "nf_conn"];
     let absent = offsets
         .absent()
         .iter()

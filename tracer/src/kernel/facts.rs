@@ -10,6 +10,8 @@ use crate::node::hierarchy;
 
 /// The function that makes netfilter links, in kernels that have them.
 const LINK_FUNCTION: &str = "bpf_nf_link_attach";
+/// Where the kernel says how perf events are put on its functions.
+const KPROBES: &str = "/sys/bus/event_source/devices/kprobe/format/retprobe";
 
 /// What the kernel offers, by its BTF and what `/proc` and `/sys` show. Needs no privilege.
 #[must_use]
@@ -21,6 +23,8 @@ pub fn gather(btf: &KernelBtf, offsets: &Offsets) -> Facts {
         tracepoints: TRACEPOINTS.into_iter().filter_map(arguments).collect(),
         netfilter_function: btf.has_function(HOOK_FUNCTION),
         netfilter_links: btf.has_function(LINK_FUNCTION),
+        kprobes: Path::new(KPROBES).exists(),
+        call_registers: known(&["CALL_FIRST", "CALL_SECOND", "CALL_RESULT", "CALL_STACK"]),
         netfilter_state: known(&[
             "STATE_HOOK",
             "STATE_PF",

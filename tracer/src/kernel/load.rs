@@ -6,7 +6,7 @@ use aya::{
     Btf, Ebpf, EbpfLoader, Pod,
     maps::{Array, MapData, PerCpuArray, RingBuf},
 };
-use tracer_common::{cpu::CpuState, filter::Program};
+use tracer_common::{cpu::CpuState, fields::RETURN_ADDRESS, filter::Program};
 
 use super::{btf::Offsets, object::OBJECT};
 
@@ -27,6 +27,10 @@ impl Default for Sizes {
         }
     }
 }
+
+/// How many calls may have begun on a CPU and be under way: each process that is preempted in a
+/// hook's functions, and what is nested. Some bytes each.
+const CALLS_PER_CPU: u32 = 128;
 
 /// What the ring may have, in bytes.
 pub const RING_RANGE: RangeInclusive<u32> = 64 << 10..=1 << 30;
@@ -113,8 +117,10 @@ pub fn load(
     for (name, offset) in offsets.iter() {
         loader.override_global(name, offset, true);
     }
+    loader.override_global("RETURN_ADDRESS", &RETURN_ADDRESS, true);
     loader.map_max_entries("EVENTS", sizes.ring);
     loader.map_max_entries("FOLLOWED", sizes.followed);
+    loader.map_max_entries("CALLS", calls());
     let mut ebpf = loader.load(OBJECT)?;
     let name = "FILTER";
     let map = ebpf.map_mut(name).ok_or_else(|| missing(name))?;
@@ -124,6 +130,13 @@ pub fn load(
         .set(0, FilterValue(*filter), 0)
         .map_err(|e| wrong(name, &e))?;
     Ok(ebpf)
+}
+
+/// Room for the calls that kprobes see under way on all CPUs.
+fn calls() -> u32 {
+    // Each CPU has its share of the possible ones. Unknown, they are taken to be many.
+    let cpus = aya::util::nr_cpus().unwrap_or(256);
+    u32::try_from(cpus).map_or(CALLS_PER_CPU, |cpus| cpus.saturating_mul(CALLS_PER_CPU))
 }
 
 /// The filter that the programs work by.

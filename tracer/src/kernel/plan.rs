@@ -5,12 +5,15 @@
 //! that `doctor` can print it, a recording can carry it, and nothing is silently absent.
 
 mod choice;
+mod netfilter;
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+pub use netfilter::{NetfilterWay, Standing, WayState};
 
 /// What a kernel offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +26,10 @@ pub struct Facts {
     pub netfilter_function: bool,
     /// Whether BPF programs can be netfilter functions (6.4+, `CONFIG_NETFILTER_BPF_LINK`).
     pub netfilter_links: bool,
+    /// Whether perf events can be on kernel functions (`CONFIG_KPROBE_EVENTS`, 4.17+).
+    pub kprobes: bool,
+    /// Whether it is known in which registers a function's arguments are.
+    pub call_registers: bool,
     /// Whether the members of `nf_hook_state` are known.
     pub netfilter_state: bool,
     /// Whether the members of `nf_conn` are known.
@@ -99,27 +106,12 @@ pub struct Family {
     pub degraded: Option<Degraded>,
     /// The programs to load and attach.
     pub steps: Vec<Step>,
+    /// Of netfilter: every way to see its hooks, the best first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ways: Vec<WayState>,
     /// What is tried when this one fails.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub otherwise: Option<Box<Family>>,
-}
-
-/// A way to see netfilter's hooks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum NetfilterWay {
-    /// Programs around `nf_hook_slow`: all namespaces at once.
-    Fentry,
-    /// BPF programs linked as netfilter functions, in each namespace that has rules.
-    Link,
-}
-
-impl fmt::Display for NetfilterWay {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Fentry => "fentry",
-            Self::Link => "link",
-        })
-    }
 }
 
 /// Something is not as good as it could be.
@@ -154,6 +146,10 @@ pub enum Target {
     FunctionBegin(String),
     /// The end of a kernel function.
     FunctionEnd(String),
+    /// The beginning of a kernel function, by a probe.
+    Kprobe(String),
+    /// The return of a kernel function, by a probe.
+    Kretprobe(String),
     /// A cgroup's ingress.
     CgroupIngress(PathBuf),
 }
@@ -253,7 +249,7 @@ impl Plan {
         family.is_some_and(|f| {
             f.steps
                 .iter()
-                .any(|s| matches!(s.target, Target::FunctionBegin(_)))
+                .any(|s| matches!(s.target, Target::FunctionBegin(_) | Target::Kprobe(_)))
         })
     }
 
@@ -263,13 +259,11 @@ impl Plan {
         let Some(family) = self.families.iter_mut().find(failed) else {
             return false;
         };
-        let refused = family.steps.iter().find_map(|step| match &step.outcome {
-            Outcome::Failed { reason } => Some(format!("{} was refused ({reason})", step.program)),
-            _ => None,
-        });
         if let Some(mut other) = family.otherwise.take() {
-            if let Some(refused) = refused {
-                other.why = format!("{}; {refused}", other.why);
+            other.ways = std::mem::take(&mut family.ways);
+            let possible = |way: &&mut WayState| way.standing == Standing::Possible;
+            if let Some(next) = other.ways.iter_mut().find(possible) {
+                next.standing = Standing::Chosen;
             }
             *family = *other;
         }
@@ -282,8 +276,13 @@ impl Plan {
             let Some(step) = family.steps.iter_mut().find(|s| s.program == program) else {
                 continue;
             };
-            if matches!(outcome, Outcome::Failed { .. }) {
+            if let Outcome::Failed { reason } = &outcome {
                 family.choice = None;
+                let why = format!("{program} was refused: {reason}");
+                let chosen = |way: &&mut WayState| way.standing == Standing::Chosen;
+                if let Some(way) = family.ways.iter_mut().find(chosen) {
+                    way.standing = Standing::Refused { why };
+                }
                 family.degraded = Some(Degraded {
                     what: choice::without(family.kind).to_owned(),
                     remedy: "see the reason that the kernel gives for the program; report it with \

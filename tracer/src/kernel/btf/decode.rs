@@ -43,14 +43,33 @@ impl Walk<'_> {
     /// The bit offset of a dotted path from the start of `members`' structure.
     fn path(&mut self, members: &[Member], path: &str) -> Option<u64> {
         let mut segments = path.split('.');
-        let (mut bits, mut found) = self.member(members, segments.next()?, MAX_DEPTH)?;
+        let (mut bits, mut found) = self.element(members, segments.next()?)?;
         for segment in segments {
             let inner = self.members_of(&found)?;
-            let (offset, next) = self.member(&inner, segment, MAX_DEPTH)?;
+            let (offset, next) = self.element(&inner, segment)?;
             bits = bits.checked_add(offset)?;
             found = next;
         }
         Some(bits)
+    }
+
+    /// The bit offset of a member, or with `[n]` behind its name of its n-th element, and the member.
+    fn element(&mut self, members: &[Member], segment: &str) -> Option<(u64, Member)> {
+        let Some((name, rest)) = segment.split_once('[') else {
+            return self.member(members, segment, MAX_DEPTH);
+        };
+        let index: u64 = rest.strip_suffix(']')?.parse().ok()?;
+        let (offset, member) = self.member(members, name, MAX_DEPTH)?;
+        let Type::Array(array) = plain(self.btf, &member)? else {
+            return None;
+        };
+        let inside = usize::try_from(index).is_ok_and(|index| index < array.len());
+        let Type::Int(element) = plain(self.btf, &array)? else {
+            return None;
+        };
+        let bits = u64::try_from(element.size()).ok()?.checked_mul(8)?;
+        let offset = offset.checked_add(bits.checked_mul(index)?)?;
+        inside.then_some((offset, member))
     }
 
     /// The bit offset of a member, and the member, looking into anonymous structures and unions.

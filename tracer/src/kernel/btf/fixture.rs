@@ -11,6 +11,7 @@ pub(super) struct Builder {
 
 const INT: u32 = 1;
 const PTR: u32 = 2;
+const ARRAY: u32 = 3;
 const STRUCT: u32 = 4;
 const UNION: u32 = 5;
 const ENUM: u32 = 6;
@@ -82,6 +83,13 @@ impl Builder {
 
     pub(super) fn pointer(&mut self, to: u32) -> u32 {
         self.add("", PTR, 0, to)
+    }
+
+    /// An array of `count`.
+    pub(super) fn array(&mut self, of: u32, count: u32) -> u32 {
+        let id = self.add("", ARRAY, 0, 0);
+        self.words(&[of, of, count]);
+        id
     }
 
     pub(super) fn typedef(&mut self, name: &str, to: u32) -> u32 {

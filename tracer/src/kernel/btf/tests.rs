@@ -66,6 +66,38 @@ fn members_are_found_through_anonymous_and_dotted_levels() {
 }
 
 #[test]
+fn elements_of_an_array_of_integers_are_found() {
+    let mut b = kernel();
+    let int = b.int("unsigned int");
+    let word = b.typedef("u32", int);
+    let registers = b.array(word, 31);
+    let pointer = b.pointer(int);
+    let pointers = b.array(pointer, 2);
+    let user = b.structure("", &[("regs", registers, 64), ("sp", word, 64 + 31 * 32)]);
+    let members = &[("", user, 0), ("stackframe", pointers, 2048)];
+    b.structure("pt_regs", members);
+    let btf = decoded(&b);
+    assert_eq!(btf.offset("pt_regs", "regs[0]"), Ok(8));
+    assert_eq!(btf.offset("pt_regs", "regs[30]"), Ok(128));
+    assert_eq!(btf.offset("pt_regs", "sp"), Ok(132));
+    let elsewhere = [
+        "regs[31]",
+        "regs[",
+        "regs[]",
+        "regs[-1]",
+        "sp[0]",
+        "stackframe[0]",
+    ];
+    for member in elsewhere {
+        assert_eq!(
+            btf.offset("pt_regs", member),
+            Err(Missing::Member),
+            "{member}"
+        );
+    }
+}
+
+#[test]
 fn a_bit_field_is_at_its_byte() {
     let btf = decoded(&kernel());
     assert_eq!(btf.offset("flags", "low"), Ok(0));
@@ -166,6 +198,10 @@ fn the_running_kernel_has_what_the_programs_need() {
         "neighbours on every 64-bit kernel"
     );
     assert!(btf.tracepoint_args("net_dev_queue").is_some());
+    let known = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
+    for register in ["CALL_FIRST", "CALL_SECOND", "CALL_RESULT", "CALL_STACK"] {
+        assert_eq!(offsets.get(register).is_some(), known, "{register}");
+    }
     assert!(btf.has_function("nf_hook_slow") || offsets.get("NET_HOOKS_IPV4").is_none());
 }
 
@@ -188,6 +224,7 @@ proptest! {
         if let Ok(btf) = KernelBtf::from_bytes(&bytes) {
             let _ = btf.offsets();
             let _ = btf.offset("sk_buff", "headers.protocol");
+            let _ = btf.offset("sk_buff", "headers[1]");
             let _ = btf.drop_reasons();
             let _ = btf.tracepoint_args("kfree_skb");
         }

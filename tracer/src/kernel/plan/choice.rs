@@ -1,6 +1,9 @@
 //! What is chosen for each family, why, and what to do where nothing works.
 
-use super::{Degraded, Facts, Family, HOOK_FUNCTION, Kind, NetfilterWay, Outcome, Step, Target};
+use super::{
+    Degraded, Facts, Family, Kind, Outcome, Step, Target,
+    netfilter::{NetfilterWay, netfilter},
+};
 
 const DEVICE_STEPS: [(&str, &str); 3] = [
     ("device_receive", "netif_receive_skb"),
@@ -43,18 +46,19 @@ pub(super) fn without(kind: Kind) -> &'static str {
     }
 }
 
-fn family(kind: Kind, choice: &str, why: String, steps: Vec<Step>) -> Family {
+pub(super) fn family(kind: Kind, choice: &str, why: String, steps: Vec<Step>) -> Family {
     Family {
         kind,
         choice: Some(choice.to_owned()),
         why,
         degraded: None,
         steps,
+        ways: Vec::new(),
         otherwise: None,
     }
 }
 
-fn absent(kind: Kind, why: String, remedy: &str) -> Family {
+pub(super) fn absent(kind: Kind, why: String, remedy: &str) -> Family {
     Family {
         kind,
         choice: None,
@@ -64,11 +68,12 @@ fn absent(kind: Kind, why: String, remedy: &str) -> Family {
             remedy: remedy.to_owned(),
         }),
         steps: Vec::new(),
+        ways: Vec::new(),
         otherwise: None,
     }
 }
 
-fn step(program: &str, target: Target) -> Step {
+pub(super) fn step(program: &str, target: Target) -> Step {
     Step {
         program: program.to_owned(),
         target,
@@ -130,60 +135,6 @@ fn consume(facts: &Facts) -> Family {
         let why = format!("this kernel has no tracepoint {CONSUME}");
         absent(Kind::Consume, why, NEWER)
     }
-}
-
-fn netfilter(facts: &Facts, way: Option<NetfilterWay>) -> Family {
-    if !facts.netfilter_state {
-        let why = "this kernel's BTF does not describe struct nf_hook_state".to_owned();
-        return absent(Kind::Netfilter, why, "use a kernel with CONFIG_NETFILTER=y");
-    }
-    match way {
-        Some(NetfilterWay::Fentry) => netfilter_function(facts),
-        Some(NetfilterWay::Link) => netfilter_links(facts),
-        None if facts.netfilter_function => Family {
-            otherwise: Some(Box::new(netfilter_links(facts))),
-            ..netfilter_function(facts)
-        },
-        None => netfilter_links(facts),
-    }
-}
-
-fn netfilter_function(facts: &Facts) -> Family {
-    let kind = Kind::Netfilter;
-    if !facts.netfilter_function {
-        let why = format!("this kernel's BTF does not describe {HOOK_FUNCTION}");
-        return absent(kind, why, "use --netfilter link, on a kernel from 6.4 on");
-    }
-    let function = || HOOK_FUNCTION.to_owned();
-    family(
-        kind,
-        "fentry and fexit of nf_hook_slow",
-        "they see each hook of every network namespace, with its verdict".to_owned(),
-        vec![
-            step("netfilter_end", Target::FunctionEnd(function())),
-            step("netfilter_begin", Target::FunctionBegin(function())),
-        ],
-    )
-}
-
-fn netfilter_links(facts: &Facts) -> Family {
-    let kind = Kind::Netfilter;
-    if !facts.netfilter_links {
-        let why = "this kernel does not take BPF programs as netfilter functions".to_owned();
-        let remedy = "use a kernel from 6.4 on with CONFIG_NETFILTER_BPF_LINK=y";
-        return absent(kind, why, remedy);
-    }
-    let steps = ["netfilter_leave", "netfilter_enter"];
-    family(
-        kind,
-        "netfilter links",
-        "they see each hook before its first and after its last function, in the network \
-         namespaces that have rules"
-            .to_owned(),
-        steps
-            .map(|program| step(program, Target::NetfilterHooks))
-            .to_vec(),
-    )
 }
 
 fn socket(facts: &Facts) -> Family {

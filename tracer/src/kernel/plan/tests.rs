@@ -17,6 +17,8 @@ fn kernel(release: &str) -> Facts {
         tracepoints: TRACEPOINTS.iter().map(arguments).collect(),
         netfilter_function: false,
         netfilter_links: true,
+        kprobes: false,
+        call_registers: true,
         netfilter_state: true,
         conntrack: true,
         cgroup: Some(Cgroup {
@@ -61,7 +63,7 @@ fn linux_5_10_has_device_hooks_and_bare_drops() {
     devices   tp_btf tracepoints ["device_receive", "device_transmit", "device_queue"]
     drops     tp_btf kfree_skb ["drop_without_reason"] use a kernel from 5.17 on
     consume   tp_btf consume_skb ["consume"]
-    netfilter - [] use a kernel from 6.4 on with CONFIG_NETFILTER_BPF_LINK=y
+    netfilter - [] use a kernel that describes its functions (CONFIG_DEBUG_INFO_BTF=y), or from 6.4 on with CONFIG_NETFILTER_BPF_LINK=y, or with CONFIG_KPROBE_EVENTS=y, on x86-64 or arm64
     socket    cgroup_skb at the root of cgroup v2 ["socket_deliver"]
     conntrack - [] see netfilter
     Degraded
@@ -78,7 +80,7 @@ fn linux_6_1_has_reasons_too() {
     devices   tp_btf tracepoints ["device_receive", "device_transmit", "device_queue"]
     drops     tp_btf kfree_skb with reason ["drop_with_reason"]
     consume   tp_btf consume_skb ["consume"]
-    netfilter - [] use a kernel from 6.4 on with CONFIG_NETFILTER_BPF_LINK=y
+    netfilter - [] use a kernel that describes its functions (CONFIG_DEBUG_INFO_BTF=y), or from 6.4 on with CONFIG_NETFILTER_BPF_LINK=y, or with CONFIG_KPROBE_EVENTS=y, on x86-64 or arm64
     socket    cgroup_skb at the root of cgroup v2 ["socket_deliver"]
     conntrack - [] see netfilter
     Degraded
@@ -218,11 +220,10 @@ fn functions_come_first_and_links_take_their_place_when_refused() {
     assert!(!plan.sees_netfilter_everywhere());
     let family = plan.family(Kind::Netfilter).unwrap();
     assert_eq!(family.choice.as_deref(), Some("netfilter links"));
-    assert!(
-        family
-            .why
-            .contains("netfilter_end was refused (Operation not permitted)")
-    );
+    let refused = Standing::Refused {
+        why: "netfilter_end was refused: Operation not permitted".to_owned(),
+    };
+    assert_eq!(family.ways[0].standing, refused);
     assert!(!plan.fall_back());
     assert!(plan.family(Kind::Conntrack).unwrap().choice.is_some());
 }
@@ -262,4 +263,91 @@ fn a_way_that_a_kernel_lacks_is_not_replaced_by_another() {
         plan.lack(Kind::Netfilter).as_deref(),
         Some("netfilter_begin was refused: no trampolines")
     );
+}
+
+/// What there is to say of each way.
+fn standings(plan: &Plan) -> Vec<String> {
+    let family = plan.family(Kind::Netfilter).unwrap();
+    let word = |state: &WayState| match &state.standing {
+        Standing::Chosen => format!("{} chosen", state.way),
+        Standing::Possible => format!("{} possible", state.way),
+        Standing::Refused { why } => format!("{} refused: {why}", state.way),
+        Standing::Lacking { why } => format!("{} lacking: {why}", state.way),
+    };
+    family.ways.iter().map(word).collect()
+}
+
+fn refuse(plan: &mut Plan, program: &str) {
+    let reason = "no".to_owned();
+    plan.note(program, Outcome::Failed { reason });
+}
+
+#[test]
+fn probes_come_last_and_see_every_namespace() {
+    let facts = Facts {
+        netfilter_function: true,
+        kprobes: true,
+        ..kernel("6.12.0")
+    };
+    let mut plan = Plan::new(&facts, None);
+    assert_eq!(
+        standings(&plan),
+        ["fentry chosen", "link possible", "kprobe possible"]
+    );
+    refuse(&mut plan, "netfilter_begin");
+    assert!(plan.fall_back());
+    refuse(&mut plan, "netfilter_enter");
+    assert!(plan.fall_back());
+    assert_eq!(
+        standings(&plan),
+        [
+            "fentry refused: netfilter_begin was refused: no",
+            "link refused: netfilter_enter was refused: no",
+            "kprobe chosen"
+        ]
+    );
+    assert!(plan.sees_netfilter_everywhere());
+    let programs: Vec<&str> = plan.steps().map(|step| step.program.as_str()).collect();
+    assert!(programs.contains(&"netfilter_call") && programs.contains(&"netfilter_return"));
+    assert!(plan.family(Kind::Conntrack).unwrap().choice.is_some());
+    refuse(&mut plan, "netfilter_return");
+    assert!(!plan.fall_back());
+    for kind in [Kind::Netfilter, Kind::Conntrack] {
+        assert_eq!(plan.family(kind).unwrap().choice, None, "{kind}");
+    }
+    assert!(standings(&plan)[2].starts_with("kprobe refused"));
+}
+
+#[test]
+fn probes_are_the_alternative_where_there_are_no_links() {
+    let facts = Facts {
+        netfilter_function: true,
+        netfilter_links: false,
+        kprobes: true,
+        ..kernel("5.15.0")
+    };
+    let mut plan = Plan::new(&facts, None);
+    refuse(&mut plan, "netfilter_end");
+    assert!(plan.fall_back());
+    let chosen = plan.family(Kind::Netfilter).unwrap().choice.as_deref();
+    assert_eq!(chosen, Some("kprobe and kretprobe of nf_hook_slow"));
+    assert_eq!(
+        standings(&plan)[1],
+        "link lacking: this kernel does not take BPF programs as netfilter functions"
+    );
+}
+
+#[test]
+fn probes_need_probes_and_registers() {
+    let with = |kprobes, call_registers| Facts {
+        kprobes,
+        call_registers,
+        ..kernel("6.12.0")
+    };
+    let lack = |facts| Plan::new(&facts, Some(NetfilterWay::Kprobe)).lack(Kind::Netfilter);
+    assert_eq!(lack(with(true, true)), None);
+    assert!(lack(with(false, true)).unwrap().contains("no kprobes"));
+    assert!(lack(with(true, false)).unwrap().contains("arguments"));
+    let plan = Plan::new(&with(true, true), Some(NetfilterWay::Kprobe));
+    assert_eq!(standings(&plan), ["kprobe chosen"]);
 }

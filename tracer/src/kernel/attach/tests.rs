@@ -1,0 +1,63 @@
+//! What the running kernel's verifier thinks of the programs (needs root).
+
+use aya::programs::loaded_programs;
+use tracer_common::filter;
+
+use super::*;
+use crate::kernel::{btf::KernelBtf, facts, load, plan::NetfilterWay};
+
+/// The most instructions that the verifier may walk for one program: starting costs mostly that,
+/// and a million is where it gives up. Some way above what they take.
+const MOST: u32 = 100_000;
+
+/// Of every program that this kernel can be asked about, by name.
+fn walked(way: NetfilterWay) -> Option<BTreeMap<String, u32>> {
+    let (kernel, btf) = (KernelBtf::load().ok()?, Btf::from_sys_fs().ok()?);
+    let offsets = kernel.offsets().unwrap();
+    let mut facts = facts::gather(&kernel, &offsets);
+    // The verifier takes the programs also where the kernel has no kprobes to attach them to.
+    facts.kprobes = true;
+    let mut plan = Plan::new(&facts, Some(way));
+    let sizes = load::Sizes::default();
+    let program = filter::Program::default();
+    let mut ebpf = load::load(&btf, &offsets, sizes, &program).ok()?;
+    let before: Vec<u32> = ids().into_keys().collect();
+    let loads = load_all(&mut plan, &mut ebpf, &btf, &Loads::new());
+    let loaded = loads.iter().filter(|(_, load)| load.is_ok());
+    let ours = ids().into_iter().filter(|(id, _)| !before.contains(id));
+    // The kernel keeps fifteen bytes of a name.
+    let ours: BTreeMap<String, u32> = ours.map(|(_, known)| known).collect();
+    let found = loaded.filter_map(|(name, _)| {
+        let short = &name[..name.len().min(15)];
+        Some((name.clone(), *ours.get(short)?))
+    });
+    Some(found.collect())
+}
+
+/// The programs that are loaded, by id: name and instructions walked.
+fn ids() -> BTreeMap<u32, (String, u32)> {
+    let programs = loaded_programs().filter_map(Result::ok);
+    let programs = programs.filter_map(|program| {
+        let name = program.name_as_str()?.to_owned();
+        Some((program.id(), (name, program.verified_instruction_count()?)))
+    });
+    programs.collect()
+}
+
+#[test]
+fn the_verifier_is_soon_done_with_each_program() {
+    if !rustix::process::geteuid().is_root() {
+        return println!("skipped: needs root");
+    }
+    let ways = [
+        NetfilterWay::Fentry,
+        NetfilterWay::Link,
+        NetfilterWay::Kprobe,
+    ];
+    let all: BTreeMap<String, u32> = ways.into_iter().filter_map(walked).flatten().collect();
+    for (name, walked) in &all {
+        println!("{name}: {walked} instructions walked");
+    }
+    let much: Vec<_> = all.iter().filter(|(_, walked)| **walked > MOST).collect();
+    assert!(much.is_empty(), "{much:?}");
+}
