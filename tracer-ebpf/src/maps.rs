@@ -45,6 +45,10 @@ pub(crate) static VXLAN_PORT_LINUX: Global<u32> = Global::new(8472);
 #[unsafe(no_mangle)]
 pub(crate) static GENEVE_PORT: Global<u32> = Global::new(6081);
 
+/// Whether a load through a pointer that is none may panic the kernel; not 0 for yes.
+#[unsafe(no_mangle)]
+pub(crate) static FAULTS_ARE_FATAL: Global<u32> = Global::new(1);
+
 /// By how much the stack pointer is higher when a function has returned than when it was entered:
 /// the size of the return address, where calls leave that on the stack.
 #[unsafe(no_mangle)]

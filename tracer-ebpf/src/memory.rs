@@ -10,8 +10,13 @@ use core::{marker::PhantomData, mem::MaybeUninit};
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
-/// How members behind a kernel pointer are read. Both ways read zero where nothing can be read.
+use crate::maps::FAULTS_ARE_FATAL;
+
+/// How members behind a kernel pointer are read. Each way reads zero where nothing can be read.
 pub(crate) trait Access: Copy {
+    /// How one reads behind pointers that were read that way.
+    type Followed: Access;
+
     /// The value at `base + offset`.
     ///
     /// # Safety
@@ -20,15 +25,25 @@ pub(crate) trait Access: Copy {
     unsafe fn load<T: Copy>(base: u64, offset: u32) -> T;
 }
 
-/// By plain loads: the verifier knows the pointer's type.
+/// By plain loads: the verifier knows the pointer's type, and it points to such a thing.
 #[derive(Clone, Copy)]
 pub(crate) struct Typed;
+
+/// As [`Typed`] where that is safe. What was read from a structure may be null, or no pointer at all:
+/// a socket keeps numbers where `sk_buff.dev` was. The load faults then, and kernels before 6.4
+/// look for the program that did in a tree where a program with functions stands twice, once
+/// without its table of loads that may fault (`jit_subprogs`); finding that one, the kernel
+/// panics. There, probe reads.
+#[derive(Clone, Copy)]
+pub(crate) struct Doubtful;
 
 /// By probe reads: the pointer is a number to the verifier.
 #[derive(Clone, Copy)]
 pub(crate) struct Untyped;
 
 impl Access for Typed {
+    type Followed = Doubtful;
+
     #[inline(always)]
     unsafe fn load<T: Copy>(base: u64, offset: u32) -> T {
         // Volatile, so that the compiler neither splits nor merges loads: the verifier accepts a
@@ -38,7 +53,25 @@ impl Access for Typed {
     }
 }
 
+impl Access for Doubtful {
+    type Followed = Self;
+
+    #[inline(always)]
+    unsafe fn load<T: Copy>(base: u64, offset: u32) -> T {
+        // SAFETY: the caller's.
+        unsafe {
+            if FAULTS_ARE_FATAL.load() == 0 {
+                Typed::load(base, offset)
+            } else {
+                Untyped::load(base, offset)
+            }
+        }
+    }
+}
+
 impl Access for Untyped {
+    type Followed = Self;
+
     #[inline(always)]
     unsafe fn load<T: Copy>(base: u64, offset: u32) -> T {
         let mut value = MaybeUninit::uninit();
@@ -81,9 +114,9 @@ impl<A: Access> Pointer<A> {
     /// # Safety
     /// The member at `offset` must be a pointer.
     #[inline(always)]
-    pub(crate) unsafe fn follow(self, offset: u32) -> Self {
+    pub(crate) unsafe fn follow(self, offset: u32) -> Pointer<A::Followed> {
         // SAFETY: the caller's.
-        Self::new(unsafe { self.load(offset) })
+        Pointer::new(unsafe { self.load(offset) })
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Skb<A>(pub(crate) Pointer<A>);
 
 // SAFETY of the loads in this file: each base comes from a hook's argument or from a load of a
 // pointer member through one, so that the verifier types it where the argument is typed; each offset
-// is the member's own. A load through a null pointer reads zero (BPF_PROBE_MEM, or the helper), so
+// is the member's own. A load through a pointer that is none reads zero (BPF_PROBE_MEM, or the helper), so
 // there is no need to branch on it: every branch here would double what the verifier walks
 // afterwards. Only `sk_buff.sk` must be tested: newer kernels know it as a pointer that may be null.
 impl<A: Access> Skb<A> {
@@ -93,13 +93,13 @@ impl<A: Access> Skb<A> {
     }
 
     #[inline(always)]
-    pub(crate) fn device(self) -> Device<A> {
+    pub(crate) fn device(self) -> Device<A::Followed> {
         // SAFETY: see above.
         Device(unsafe { self.0.follow(SKB_DEV.load()) })
     }
 
     #[inline(always)]
-    pub(crate) fn socket(self) -> Socket<A> {
+    pub(crate) fn socket(self) -> Socket<A::Followed> {
         // SAFETY: see above.
         Socket(unsafe { self.0.follow(SKB_SK.load()) })
     }
@@ -128,7 +128,7 @@ impl<A: Access> Device<A> {
     }
 
     #[inline(always)]
-    pub(crate) fn net(self) -> Net<A> {
+    pub(crate) fn net(self) -> Net<A::Followed> {
         // SAFETY: see above.
         Net(unsafe { self.0.follow(DEV_NET.load()) })
     }
@@ -241,7 +241,7 @@ pub(crate) struct Place<A> {
 impl<A: Access> Place<A> {
     /// Where the buffer is: its device and that device's namespace; without one, its socket's.
     #[inline(always)]
-    pub(crate) fn of(skb: Skb<A>) -> Self {
+    pub(crate) fn of<S: Access<Followed = A>>(skb: Skb<S>) -> Self {
         let (device, socket) = (skb.device(), skb.socket());
         // The number decides, not the pointer: a pointer that was compared with null is no pointer
         // to the verifier any more where it is null.
@@ -256,9 +256,9 @@ impl<A: Access> Place<A> {
 }
 
 /// A buffer at its place.
-pub(crate) struct Located<A> {
+pub(crate) struct Located<A: Access> {
     pub(crate) skb: Skb<A>,
-    pub(crate) place: Place<A>,
+    pub(crate) place: Place<A::Followed>,
 }
 
 impl<A: Access> About for Located<A> {

@@ -27,7 +27,7 @@ use super::{
     clock,
     coverage::{Coverage, Node},
     facts, limits,
-    load::{self, Counters, Filter, LoadError, Sizes},
+    load::{self, Counters, Faults, Filter, LoadError, Sizes},
     plan::{Kind, NetfilterWay, Plan, Readiness, version},
     ring::Ring,
 };
@@ -199,8 +199,10 @@ impl Live {
         refuse(&plan, options.netfilter)?;
         let reasons = kernel.drop_reasons();
         drop(kernel);
-        limits::lift_locked_memory(version(&plan.release));
-        let ebpf = load::load(&btf, &offsets, options.sizes, options.filter)?;
+        let version = version(&plan.release);
+        limits::lift_locked_memory(version);
+        let faults = Faults::of(version);
+        let ebpf = load::load(&btf, &offsets, options.sizes, faults, options.filter)?;
         let attached = attach::carry_out(&mut plan, ebpf, &btf);
         let Attached {
             mut ebpf,

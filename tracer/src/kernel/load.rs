@@ -32,6 +32,29 @@ impl Default for Sizes {
 /// hook's functions, and what is nested. Some bytes each.
 const CALLS_PER_CPU: u32 = 128;
 
+/// What becomes of a BPF program that loads through a pointer that is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Faults {
+    /// It reads zero.
+    Handled,
+    /// The kernel may panic: a program with functions has two entries in the tree of programs, of
+    /// which one lacks the table of loads that may fault.
+    Fatal,
+}
+
+impl Faults {
+    /// For a kernel of that version. Mended in 6.4 (`jit_subprogs`), and in some later releases of
+    /// series before, which the version does not always tell: 5.10 never was.
+    #[must_use]
+    pub fn of(version: Option<(u32, u32)>) -> Self {
+        if version.is_some_and(|version| version >= (6, 4)) {
+            Self::Handled
+        } else {
+            Self::Fatal
+        }
+    }
+}
+
 /// What the ring may have, in bytes.
 pub const RING_RANGE: RangeInclusive<u32> = 64 << 10..=1 << 30;
 /// How many tuples may be followed.
@@ -110,14 +133,17 @@ pub fn load(
     btf: &Btf,
     offsets: &Offsets,
     sizes: Sizes,
+    faults: Faults,
     filter: &Program,
 ) -> Result<Ebpf, LoadError> {
+    let fatal = u32::from(faults == Faults::Fatal);
     let mut loader = EbpfLoader::new();
     loader.btf(Some(btf));
     for (name, offset) in offsets.iter() {
         loader.override_global(name, offset, true);
     }
     loader.override_global("RETURN_ADDRESS", &RETURN_ADDRESS, true);
+    loader.override_global("FAULTS_ARE_FATAL", &fatal, true);
     loader.map_max_entries("EVENTS", sizes.ring);
     loader.map_max_entries("FOLLOWED", sizes.followed);
     loader.map_max_entries("CALLS", calls());
