@@ -16,6 +16,9 @@ use crate::process;
 pub(crate) const EMULATOR: &str = "qemu-system-x86_64";
 /// What the kernel is told: everything to the first serial line, no waiting, no randomness.
 const COMMAND_LINE: &str = "console=ttyS0 panic=-1 quiet mitigations=off nokaslr";
+/// Two, with room for those of a small node: kernels keep track of a number of calls by kretprobes
+/// that grows with the processors that there might be.
+const PROCESSORS: &str = "2,maxcpus=8";
 /// How often a running machine is looked at.
 const INTERVAL: Duration = Duration::from_millis(200);
 
@@ -95,7 +98,7 @@ impl Machine<'_> {
             }
         }
         command
-            .args(["-machine", "q35", "-smp", "2", "-m", "1024"])
+            .args(["-machine", "q35", "-smp", PROCESSORS, "-m", "1024"])
             .args(["-nodefaults", "-no-reboot", "-display", "none"])
             .arg("-kernel")
             .arg(self.kernel.image())
