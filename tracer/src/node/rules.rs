@@ -12,11 +12,13 @@
 //! - [`evaluate`]: all base chains of a hook, of all forms, in order. A form takes part by its
 //!   [`evaluate::RuleSet`].
 //!
-//! Pure: rules are values that were read elsewhere.
+//! [`held::Rules`] are all forms of one namespace at one moment, [`history::History`] how they changed.
 
 pub mod bits;
 pub mod decision;
 pub mod evaluate;
+pub mod held;
+pub mod history;
 pub mod iptables;
 pub mod nftables;
 pub mod outcome;

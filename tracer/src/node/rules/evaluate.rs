@@ -84,24 +84,32 @@ pub fn explain(
     }
     let mut explanation = Explanation::default();
     let chains = ordered(sets, &subject);
-    let mut states = vec![subject];
+    let mut states = vec![Seen {
+        subject,
+        rewritten: false,
+    }];
     for (set, chain) in chains {
-        let aside = translated && chain.kind != ChainKind::Nat;
+        let nat = chain.kind == ChainKind::Nat;
+        let aside = translated && !nat;
         let mut after = Vec::new();
         for state in states {
-            let possible = state.connection.states;
-            if chain.kind == ChainKind::Nat && !possible.may_be(FIRST) {
+            let possible = state.subject.connection.states;
+            if nat && (state.rewritten || !possible.may_be(FIRST)) {
                 after.push(state);
                 continue;
             }
             let wanted = if aside { Observed::Passed } else { observed };
-            let answer = set.walk(&chain, &state, around, wanted);
+            let answer = set.walk(&chain, &state.subject, around, wanted);
             if !aside {
                 add(&mut explanation, answer.explanation);
             }
-            after.extend(answer.passed);
+            let passed = answer.passed.map(|subject| Seen {
+                subject,
+                rewritten: false,
+            });
+            after.extend(passed);
             after.extend(answer.rewritten.into_iter().map(rewrite));
-            if chain.kind == ChainKind::Nat && !possible.only(FIRST) {
+            if nat && !possible.only(FIRST) {
                 after.push(state);
             }
         }
@@ -109,6 +117,13 @@ pub fn explain(
     }
     settle(&mut explanation);
     explanation
+}
+
+/// A packet between two base chains.
+struct Seen {
+    subject: Subject,
+    /// It was given another destination here: no other chain of the NAT kind is asked.
+    rewritten: bool,
 }
 
 fn ordered<'s>(sets: &[&'s dyn RuleSet], subject: &Subject) -> Vec<(&'s dyn RuleSet, BaseChain)> {
@@ -152,7 +167,7 @@ fn settle(explanation: &mut Explanation) {
 }
 
 /// What later chains see of a packet that was given another destination.
-fn rewrite((outcome, mut subject): (Outcome, Subject)) -> Subject {
+fn rewrite((outcome, mut subject): (Outcome, Subject)) -> Seen {
     let range = match outcome {
         Outcome::Dnat(range) => range,
         Outcome::Redirect(range) if subject.hook == Hook::Output => NatRange {
@@ -162,7 +177,7 @@ fn rewrite((outcome, mut subject): (Outcome, Subject)) -> Subject {
             }),
             ..range
         },
-        _ => return subject,
+        _ => NatRange::default(),
     };
     if let Some((first, last)) = range.addresses
         && first == last
@@ -176,7 +191,10 @@ fn rewrite((outcome, mut subject): (Outcome, Subject)) -> Subject {
     connection.status = connection
         .status
         .with(Bits::exactly(status::DST_NAT), status::DST_NAT);
-    subject
+    Seen {
+        subject,
+        rewritten: true,
+    }
 }
 
 fn both(address: IpAddr) -> (IpAddr, IpAddr) {
@@ -184,14 +202,17 @@ fn both(address: IpAddr) -> (IpAddr, IpAddr) {
 }
 
 /// States with equal destinations become one; too many are cut off, which is said by `given_up`.
-fn distinct(states: Vec<Subject>, given_up: &mut bool) -> Vec<Subject> {
-    let mut kept: Vec<Subject> = Vec::new();
+fn distinct(states: Vec<Seen>, given_up: &mut bool) -> Vec<Seen> {
+    let mut kept: Vec<Seen> = Vec::new();
     for state in states {
         let same = kept.iter().position(|kept| {
-            kept.destination == state.destination && kept.destination_port == state.destination_port
+            let (kept_subject, subject) = (&kept.subject, &state.subject);
+            kept_subject.destination == subject.destination
+                && kept_subject.destination_port == subject.destination_port
+                && kept.rewritten == state.rewritten
         });
         match same {
-            Some(index) => kept[index].merge(&state),
+            Some(index) => kept[index].subject.merge(&state.subject),
             None if kept.len() < DESTINATIONS => kept.push(state),
             None => *given_up = true,
         }

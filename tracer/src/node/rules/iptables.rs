@@ -13,6 +13,7 @@ mod decide;
 mod effect;
 mod error;
 mod kube;
+pub mod legacy;
 mod lexer;
 mod parse;
 mod print;

@@ -1,0 +1,116 @@
+//! How a namespace's rules changed, so that a packet is judged by those of its own time.
+//!
+//! Rules are read some time after they changed. So a version is known to hold when it was read, and
+//! what happened since the one before belongs to either: who explains a packet asks both.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::held::Rules;
+
+/// Versions that are kept.
+const VERSIONS: usize = 16;
+/// Rules that are kept in older versions: some 100 MB.
+const RULES: usize = 100_000;
+
+/// Rules as they were read at one time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Version {
+    /// When they were read, in nanoseconds of `CLOCK_MONOTONIC`.
+    pub time: u64,
+    /// The rules.
+    pub rules: Arc<Rules>,
+}
+
+/// A namespace's rules, the last versions.
+///
+/// Saved is the last version only: a recording has the others where they were the last.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// The oldest first.
+    versions: Vec<Version>,
+}
+
+impl History {
+    /// The rules were read. Returns whether they are others than before.
+    pub fn read(&mut self, time: u64, rules: Arc<Rules>) -> bool {
+        let known = self.versions.last();
+        if known.map_or(rules.is_empty(), |known| same(&known.rules, &rules)) {
+            return false;
+        }
+        self.versions.push(Version { time, rules });
+        self.forget();
+        true
+    }
+
+    /// Versions that were known before the first one here, from an earlier snapshot.
+    pub fn follows(&mut self, earlier: &Self) {
+        let first = self.versions.first().map_or(u64::MAX, |first| first.time);
+        let before = earlier.versions.iter().filter(|known| known.time < first);
+        let mut versions: Vec<_> = before.cloned().collect();
+        versions.append(&mut self.versions);
+        self.versions = versions;
+        self.forget();
+    }
+
+    fn forget(&mut self) {
+        let mut rules = 0;
+        let enough = self.versions.iter().rev().skip(1).position(|version| {
+            rules += version.rules.size();
+            rules > RULES
+        });
+        let keep = enough.map_or(VERSIONS, |enough| (enough + 1).min(VERSIONS));
+        let excess = self.versions.len().saturating_sub(keep);
+        self.versions.drain(..excess);
+    }
+
+    /// The last version.
+    #[must_use]
+    pub fn last(&self) -> Option<&Version> {
+        self.versions.last()
+    }
+
+    /// The versions that may have held at a time, the likelier one first.
+    pub fn around(&self, time: u64) -> impl Iterator<Item = &Version> {
+        let next = self
+            .versions
+            .partition_point(|version| version.time <= time);
+        let first = next.saturating_sub(1);
+        self.versions
+            .iter()
+            .skip(first)
+            .take(if next == 0 { 1 } else { 2 })
+    }
+}
+
+fn same(one: &Arc<Rules>, other: &Arc<Rules>) -> bool {
+    Arc::ptr_eq(one, other) || one == other
+}
+
+impl PartialEq for History {
+    fn eq(&self, other: &Self) -> bool {
+        let versions = self.versions.iter().zip(&other.versions);
+        self.versions.len() == other.versions.len()
+            && versions
+                .into_iter()
+                .all(|(a, b)| a.time == b.time && same(&a.rules, &b.rules))
+    }
+}
+
+impl Eq for History {}
+
+impl Serialize for History {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.last().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for History {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let last = Option::<Version>::deserialize(deserializer)?;
+        Ok(Self {
+            versions: last.into_iter().collect(),
+        })
+    }
+}
