@@ -16,6 +16,7 @@ pub mod netlink;
 pub mod netns;
 pub mod nf_tables;
 pub mod pods;
+pub mod program;
 pub mod read;
 pub mod reasons;
 pub mod rules;

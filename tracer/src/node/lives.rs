@@ -8,10 +8,14 @@
 //! A namespace keeps its pod to its end: a runtime removes what it wrote of a pod shortly before
 //! the namespace, when the last packets are still on their way.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use super::{
     pods::Pod,
+    rules::{held::Rules, history::History},
     snapshot::{Namespace, Past},
 };
 
@@ -25,6 +29,8 @@ pub(super) struct Life {
     pub(super) since: u64,
     /// The pod whose it is.
     pub(super) pod: Option<Pod>,
+    /// Its rules.
+    pub(super) rules: History,
 }
 
 /// The lives of the namespaces that there are, and of the last ones that ended.
@@ -46,7 +52,7 @@ impl Lives {
     pub(super) fn began(&mut self, inode: u32, time: u64) {
         let life = Life {
             since: time,
-            pod: None,
+            ..Life::default()
         };
         self.now.insert(inode, life);
     }
@@ -74,8 +80,12 @@ impl Lives {
     /// `before` is what the namespace was until now, when another pod's life in it begins.
     pub(super) fn replace(&mut self, before: Namespace, time: u64) {
         let inode = before.inode;
+        let rules = before.rules.clone();
         self.ended(before, time, time);
         self.began(inode, time);
+        if let Some(life) = self.now.get_mut(&inode) {
+            life.rules = rules;
+        }
     }
 
     /// Notes whose the namespaces are.
@@ -85,6 +95,23 @@ impl Lives {
                 life.pod = Some(pod.clone());
             }
         }
+    }
+
+    /// A namespace's rules were read. Returns whether they are others than before.
+    pub(super) fn rules_read(&mut self, inode: u32, time: u64, rules: Arc<Rules>) -> bool {
+        let life = self.now.get_mut(&inode);
+        life.is_some_and(|life| life.rules.read(time, rules))
+    }
+
+    /// What could not be read of rules, for people.
+    pub(super) fn notes_on_rules(&self) -> impl Iterator<Item = String> {
+        let mut notes: Vec<String> = Vec::new();
+        for version in self.now.values().filter_map(|life| life.rules.last()) {
+            notes.extend(version.rules.notes.iter().cloned());
+        }
+        notes.sort();
+        notes.dedup();
+        notes.into_iter()
     }
 
     fn keep(&mut self, past: Past) {

@@ -14,6 +14,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
     os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
     thread,
 };
 
@@ -28,6 +29,7 @@ use super::{
         HostRoot, Pod, PodReader, Processes,
         combine::{Combined, Surroundings, combine},
     },
+    rules::held::Rules,
     snapshot::Snapshot,
     tables::{self, Table, Tables},
 };
@@ -225,7 +227,13 @@ impl Reader {
         notes.extend(self.files.notes().iter().cloned());
         notes.extend(notes_on(&self.pods));
         let pods: &[Pod] = &self.pods.pods;
+        notes.extend(self.lives.notes_on_rules().take(NOTES));
         tables::snapshot(&self.inventory, &self.tables, (&self.lives, pods), &notes)
+    }
+
+    /// A namespace's rules were read. Returns whether they are others than before.
+    pub fn rules_read(&mut self, netns: u32, time: u64, rules: Arc<Rules>) -> bool {
+        self.lives.rules_read(netns, time, rules)
     }
 
     /// The namespaces that exist.
@@ -369,7 +377,7 @@ fn notes_on(pods: &Combined) -> Vec<String> {
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC`, as in the kernel's records.
-fn clock() -> u64 {
+pub(super) fn clock() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     let part = |value: i64| u64::try_from(value).unwrap_or(0);
     part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::{
     link::{Link, LinkId},
     pods::{Pod, PodName},
+    rules::history::History,
 };
 
 /// The name of the namespace that the node itself runs in.
@@ -84,6 +85,9 @@ pub struct Namespace {
     /// Its devices, by index; empty when they could not be read, which a note says.
     #[serde(default)]
     pub links: BTreeMap<u32, Link>,
+    /// Its rules, as they changed.
+    #[serde(default)]
+    pub rules: History,
 }
 
 /// A network namespace that has ended, as it was. Times are nanoseconds of `CLOCK_MONOTONIC`.
@@ -223,6 +227,17 @@ impl Snapshot {
             };
         }
         next
+    }
+
+    /// Takes over what an earlier snapshot of the same node knew of rules before: saved is only what
+    /// held at the time.
+    pub fn follows(&mut self, earlier: &Self) {
+        for netns in &mut self.contents.namespaces {
+            let same = earlier.namespace(netns.inode);
+            if let Some(before) = same.filter(|before| before.since == netns.since) {
+                netns.rules.follows(&before.rules);
+            }
+        }
     }
 
     /// The pods that run.

@@ -131,6 +131,7 @@ pub(super) fn namespace(entry: &Entry, tables: &Tables, lives: &Lives) -> Namesp
         process: entry.process.clone(),
         pod: life.and_then(|life| Some(life.pod.as_ref()?.name.clone())),
         since: life.map_or(0, |life| life.since),
+        rules: life.map(|life| life.rules.clone()).unwrap_or_default(),
         links: tables
             .get(&entry.inode)
             .map(|table| links_of(entry.inode, table))

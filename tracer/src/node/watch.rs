@@ -11,7 +11,7 @@ mod schedule;
 mod tests;
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io,
     os::fd::OwnedFd,
@@ -31,6 +31,7 @@ use super::{
     inventory::Entry,
     pods::HostRoot,
     read::{ReadError, Reader},
+    rules::watch::{Found, RulesWatch},
     snapshot::Snapshot,
 };
 use crate::privilege::{self, Role};
@@ -72,6 +73,7 @@ pub enum Change {
 pub struct Watch {
     snapshots: Receiver<Arc<Snapshot>>,
     requests: Requests,
+    rules: Arc<RulesWatch>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -82,6 +84,8 @@ pub struct Requests(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     asked: Mutex<Asked>,
+    /// Rules that were read since the last wake-up.
+    found: Mutex<Vec<Found>>,
     wake: OwnedFd,
 }
 
@@ -114,10 +118,16 @@ impl Watch {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(io_error)?;
         let shared = Arc::new(Shared {
             asked: Mutex::default(),
+            found: Mutex::default(),
             wake,
         });
         let (publish, snapshots) = watch::channel(Arc::default());
+        let finder = Arc::clone(&shared);
+        let rules = Arc::new(RulesWatch::start(move |found| finder.found(found))?);
         let mut worker = Worker {
+            rules: Arc::clone(&rules),
+            life: BTreeMap::new(),
+            lives: 0,
             reader: Reader::new(root),
             schedule: Schedule::default(),
             on_change,
@@ -132,6 +142,7 @@ impl Watch {
         Ok(Self {
             snapshots,
             requests: Requests(shared),
+            rules,
             thread: Some(thread),
         })
     }
@@ -146,6 +157,12 @@ impl Watch {
     #[must_use]
     pub fn subscribe(&self) -> Receiver<Arc<Snapshot>> {
         self.snapshots.clone()
+    }
+
+    /// Waits until the rules of all namespaces known by now were read, but no longer than this. A
+    /// snapshot with them follows at once.
+    pub fn wait_for_rules(&self, longest: Duration) {
+        self.rules.wait(longest);
     }
 
     /// A handle to ask with.
@@ -188,6 +205,12 @@ impl Shared {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn found(&self, found: Found) {
+        let waiting = self.found.lock();
+        waiting.unwrap_or_else(PoisonError::into_inner).push(found);
+        self.wake();
+    }
+
     fn wake(&self) {
         // It can only fail because the counter is at its end, and then the reader wakes anyway.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
@@ -195,6 +218,10 @@ impl Shared {
 }
 
 struct Worker<F> {
+    rules: Arc<RulesWatch>,
+    /// Which namespace of its number each is, and how many there were.
+    life: BTreeMap<u32, u64>,
+    lives: u64,
     reader: Reader,
     schedule: Schedule,
     on_change: F,
@@ -221,6 +248,7 @@ impl<F: FnMut(Change)> Worker<F> {
             if asked.stop {
                 return;
             }
+            self.take_rules();
             self.schedule.request(asked.inodes);
             let now = Instant::now();
             let asked = self.schedule.ready(now);
@@ -268,10 +296,17 @@ impl<F: FnMut(Change)> Worker<F> {
         let found = self.reader.look(round)?;
         for &inode in &found.vanished {
             self.schedule.vanished(inode);
+            self.life.remove(&inode);
+            self.rules.vanished(inode);
             (self.on_change)(Change::Vanished(inode));
         }
         for &inode in &found.appeared {
             self.schedule.appeared(inode);
+            if let Some(entry) = self.reader.inventory().entries.get(&inode) {
+                self.lives += 1;
+                self.life.insert(inode, self.lives);
+                self.rules.appeared(entry.clone(), self.lives);
+            }
             self.tell(inode, Change::Appeared);
         }
         let unknown = asked.iter().filter(|inode| !self.reader.knows(**inode));
@@ -290,6 +325,30 @@ impl<F: FnMut(Change)> Worker<F> {
         for inode in again {
             self.tell(inode, Change::Revisited);
         }
+        self.publish();
+        Ok(())
+    }
+
+    /// Takes the rules that were read meanwhile.
+    fn take_rules(&mut self) {
+        let found = self.shared.found.lock();
+        let found = std::mem::take(&mut *found.unwrap_or_else(PoisonError::into_inner));
+        let mut changed = false;
+        for found in found {
+            let Found {
+                netns, time, rules, ..
+            } = found;
+            // What was read of a namespace that has ended is not the next one's of its number.
+            if self.life.get(&netns) == Some(&found.life) {
+                changed |= self.reader.rules_read(netns, time, rules);
+            }
+        }
+        if changed {
+            self.publish();
+        }
+    }
+
+    fn publish(&self) {
         let snapshot = self.reader.snapshot();
         self.publish.send_if_modified(|published| {
             let modified = **published != snapshot;
@@ -298,7 +357,6 @@ impl<F: FnMut(Change)> Worker<F> {
             }
             modified
         });
-        Ok(())
     }
 
     fn tell(&mut self, inode: u32, change: impl FnOnce(Entry) -> Change) {

@@ -114,3 +114,99 @@ impl<'de> Deserialize<'de> for History {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(note: &str) -> Arc<Rules> {
+        Arc::new(Rules {
+            notes: vec![note.to_owned()],
+            ..Rules::default()
+        })
+    }
+
+    fn history(versions: &[(u64, &str)]) -> History {
+        let mut history = History::default();
+        for (time, note) in versions {
+            history.read(*time, rules(note));
+        }
+        history
+    }
+
+    fn around(history: &History, time: u64) -> Vec<u64> {
+        history.around(time).map(|version| version.time).collect()
+    }
+
+    #[test]
+    fn a_packet_asks_the_version_before_it_and_the_one_after() {
+        let history = history(&[(10, "a"), (20, "b"), (30, "c")]);
+        for (time, expected) in [
+            (5, &[10][..]),
+            (10, &[10, 20]),
+            (19, &[10, 20]),
+            (25, &[20, 30]),
+            (30, &[30]),
+            (99, &[30]),
+        ] {
+            assert_eq!(around(&history, time), expected, "{time}");
+        }
+        assert!(around(&History::default(), 5).is_empty());
+    }
+
+    #[test]
+    fn what_is_the_same_is_no_new_version() {
+        let mut history = History::default();
+        assert!(!history.read(1, Arc::default()));
+        assert!(history.read(2, rules("a")) && !history.read(3, rules("a")));
+        assert!(history.read(4, Arc::default()));
+        assert_eq!(around(&history, 3), [2, 4]);
+    }
+
+    #[test]
+    fn few_versions_are_kept() {
+        let mut history = History::default();
+        for time in 0..100 {
+            history.read(time, rules(&time.to_string()));
+        }
+        assert_eq!(history.versions.len(), VERSIONS);
+        assert_eq!(history.last().unwrap().time, 99);
+    }
+
+    #[test]
+    fn of_many_rules_few_versions_are_kept() {
+        let text = format!("*filter\n:X - [0:0]\n{}COMMIT\n", "-A X\n".repeat(40_000));
+        let tables = super::super::iptables::Tables::parse(&text).unwrap();
+        let large = |note: &str| {
+            use super::super::{iptables::RuleSet, path::Source, subject::Family};
+            let set = RuleSet::new(Family::V4, Source::IptablesNft, tables.clone());
+            Arc::new(Rules {
+                iptables: vec![Arc::new(set)],
+                notes: vec![note.to_owned()],
+                ..Rules::default()
+            })
+        };
+        let mut history = History::default();
+        for time in 0..5 {
+            history.read(time, large(&time.to_string()));
+        }
+        let kept: Vec<u64> = history
+            .versions
+            .iter()
+            .map(|version| version.time)
+            .collect();
+        assert_eq!(kept, [2, 3, 4]);
+    }
+
+    #[test]
+    fn saved_is_the_last_and_what_was_before_can_be_put_back() {
+        let all = history(&[(10, "a"), (20, "b")]);
+        let text = serde_json::to_string(&all).unwrap();
+        let mut read: History = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, history(&[(20, "b")]));
+        read.follows(&history(&[(10, "a"), (20, "b")]));
+        assert_eq!(read, all);
+        let none: History = serde_json::from_str("null").unwrap();
+        assert_eq!(none, History::default());
+    }
+}

@@ -15,6 +15,7 @@ mod error;
 mod kube;
 pub mod legacy;
 mod lexer;
+pub mod live;
 mod parse;
 mod print;
 pub mod protocol;

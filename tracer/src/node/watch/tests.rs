@@ -1,7 +1,7 @@
 use std::sync::mpsc;
 
 use super::*;
-use crate::node::testing::{Named, root, wait_until};
+use crate::node::testing::{Named, root, run, wait_until};
 
 /// A watch on which nothing happens by time alone.
 fn start() -> (Watch, mpsc::Receiver<Change>) {
@@ -157,4 +157,35 @@ fn dropping_it_ends_its_thread() {
     drop(watch);
     // The thread owned the sender.
     while changes.recv().is_ok() {}
+}
+
+#[test]
+fn rules_and_their_changes_are_in_the_snapshots() {
+    if !root() {
+        return;
+    }
+    let named = Named::new("rules");
+    let inode = named.inode();
+    let inside = |line: &str| run(&format!("ip netns exec {} {line}", named.name));
+    if !inside("iptables-nft -A FORWARD -j DROP") {
+        return println!("skipped: iptables-nft does not work here");
+    }
+    let (watch, _changes) = start();
+    let sizes = || {
+        let snapshot = watch.snapshot();
+        let rules = &snapshot.namespace(inode).unwrap().rules;
+        let first_and_last = rules.around(0).chain(rules.last());
+        first_and_last
+            .map(|version| version.rules.size())
+            .collect::<Vec<_>>()
+    };
+    watch.wait_for_rules(Duration::from_secs(60));
+    wait_until("they are read", || sizes() == [1, 1]);
+    assert!(inside("iptables-nft -I FORWARD -j ACCEPT"));
+    wait_until("one more is read", || sizes() == [1, 2]);
+    if inside("iptables-legacy -A FORWARD -j DROP") {
+        wait_until("also the other back end's", || sizes() == [1, 3]);
+    }
+    assert!(inside("iptables-nft -F FORWARD"));
+    wait_until("fewer are read", || sizes().last() < Some(&2));
 }

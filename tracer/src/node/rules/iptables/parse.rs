@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Bytes of the longest text: some twenty times the rules of 5,000 Services.
-const LONGEST: usize = 128 << 20;
+pub(super) const LONGEST: usize = 128 << 20;
 /// Characters of a refused word that are shown.
 const SHOWN: usize = 80;
 
