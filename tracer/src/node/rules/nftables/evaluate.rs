@@ -14,7 +14,7 @@ use super::{
         evaluate::{self, Answer, BaseChain, ChainKind},
         outcome::{Observed, Outcome},
         path::{Place, Source, Step},
-        subject::{Family as Version, Hook, Subject, Surroundings},
+        subject::{Connection, DeviceName, Family as Version, Hook, States, Subject, Surroundings},
         walk::Walk,
     },
     RuleSet,
@@ -89,9 +89,18 @@ impl evaluate::RuleSet for RuleSet {
         observed: Observed,
     ) -> Answer {
         let mut walk = Walk::new(around, observed);
-        if let Some(state) = self.chain(&mut walk, chain.id, subject.clone()) {
-            let base = self.index.chain_of(&self.listing, chain.id);
-            let policy = base.and_then(|chain| chain.base.as_ref()?.policy);
+        let base = self.index.chain_of(&self.listing, chain.id);
+        let base = base.and_then(|chain| chain.base.as_ref());
+        let untracked = base.is_some_and(|base| before_tracking(base.priority, subject));
+        let mut state = subject.clone();
+        if untracked {
+            state.connection = Connection {
+                states: States::INVALID,
+                ..Connection::default()
+            };
+        }
+        if let Some(state) = self.chain(&mut walk, chain.id, untracked, state) {
+            let policy = base.and_then(|base| base.policy);
             let outcome = match policy {
                 Some(Policy::Drop) => Outcome::Dropped,
                 Some(Policy::Accept) | None => Outcome::Accepted,
@@ -104,10 +113,41 @@ impl evaluate::RuleSet for RuleSet {
             .map(|finding| self.choice(&finding.rules, &finding.outcome))
             .collect();
         let mut answer = walked.answer(observed, |spot| self.step(*spot));
+        if let (true, Some(passed)) = (untracked, &mut answer.passed) {
+            passed.connection = tracked(passed.connection.states, subject.connection);
+        }
         for ((_, path), service) in answer.explanation.paths.iter_mut().zip(services) {
             path.service = service;
         }
         answer
+    }
+}
+
+/// Whether conntrack has not seen a packet yet where a chain of this priority sees it. What came
+/// over the loopback device was seen before it was sent.
+fn before_tracking(priority: i32, subject: &Subject) -> bool {
+    /// `NF_IP_PRI_CONNTRACK`.
+    const TRACKING: i32 = -200;
+    let first = matches!(subject.hook, Hook::Prerouting | Hook::Output);
+    let looped = subject.input == DeviceName::Is("lo".to_owned());
+    first && priority < TRACKING && !looped
+}
+
+/// The connection of a packet as conntrack finds it after chains that came before it, which may
+/// have told it not to look (`notrack`).
+fn tracked(before: States, connection: Connection) -> Connection {
+    if before == States::UNTRACKED {
+        Connection {
+            states: States::UNTRACKED,
+            ..Connection::default()
+        }
+    } else if before.may_be(States::UNTRACKED) {
+        Connection {
+            states: connection.states.or(States::UNTRACKED),
+            ..connection
+        }
+    } else {
+        connection
     }
 }
 

@@ -42,7 +42,7 @@ impl Packet<'_> {
                 modulus, offset, ..
             } => generated(*modulus, offset.unwrap_or(0), "a number is generated"),
             Expression::Binary(operator, operands) => self.operation(*operator, operands),
-            Expression::Unknown(json) => unknown(json),
+            Expression::Unknown(json) => self.hashed(json),
             constant => Field::maybe(
                 Kind::Number.value(constant),
                 "an expression is not understood",
@@ -56,6 +56,23 @@ impl Packet<'_> {
             Expression::Concat(parts) => parts.iter().map(|part| self.field(part)).collect(),
             one => vec![self.field(one)],
         }
+    }
+
+    /// A number made of a part of the packet, if it is that.
+    fn hashed(self, json: &Json) -> Field {
+        let Some((name @ ("jhash" | "symhash"), body)) = json.single() else {
+            return Field::Unknown("an expression is not understood");
+        };
+        let of = body.get("expr").map(super::read::value);
+        let of = of.map_or_else(Vec::new, |of| self.key(&of));
+        if name == "jhash" && of.contains(&Field::Absent) {
+            return Field::Absent;
+        }
+        let number = |name: &str| body.get(name).and_then(Json::as_number);
+        let offset = number("offset").unwrap_or(0);
+        number("mod").map_or(Field::Unknown("a hash is not known"), |modulus| {
+            generated(modulus, offset, "a hash chooses")
+        })
     }
 
     fn operation(self, operator: BinaryOperator, operands: &[Expression]) -> Field {
@@ -237,17 +254,4 @@ fn device_field(name: &DeviceName) -> Field {
 fn generated(modulus: u64, offset: u64, why: &'static str) -> Field {
     let last = u128::from(offset) + u128::from(modulus.saturating_sub(1));
     Field::Between(offset.into(), last, why)
-}
-
-fn unknown(json: &Json) -> Field {
-    match json.single() {
-        Some(("jhash" | "symhash", body)) => {
-            let number = |name: &str| body.get(name).and_then(Json::as_number);
-            let offset = number("offset").unwrap_or(0);
-            number("mod").map_or(Field::Unknown("a hash is not known"), |modulus| {
-                generated(modulus, offset, "a hash chooses")
-            })
-        }
-        _ => Field::Unknown("an expression is not understood"),
-    }
 }

@@ -2,6 +2,7 @@
 
 mod evaluation;
 mod hostile;
+mod kernel;
 mod listings;
 mod reading;
 mod services;

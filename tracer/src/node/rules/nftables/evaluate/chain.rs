@@ -21,6 +21,8 @@ pub(super) struct Cause {
     pub(super) spot: Spot,
     /// The table that it is in.
     pub(super) table: usize,
+    /// Conntrack has not seen the packet here.
+    untracked: bool,
     /// What could not be decided of it so far.
     pub(super) why: Option<Undecided>,
 }
@@ -81,6 +83,7 @@ impl RuleSet {
         &self,
         walk: &mut Walk<'_, Spot>,
         chain: usize,
+        untracked: bool,
         mut state: Subject,
     ) -> Option<Subject> {
         let mut returned = None;
@@ -95,6 +98,7 @@ impl RuleSet {
                 cause: Cause {
                     spot: Spot::Rule(chain, number),
                     table: entry.table,
+                    untracked,
                     why: None,
                 },
                 before: state,
@@ -167,7 +171,8 @@ impl RuleSet {
                 }
                 Statement::Mangle { key, value } => mangle(walk, &mut rule, key, value),
                 Statement::Passing { name, .. } => {
-                    if &**name == "notrack" {
+                    // Later it is too late (`nft_notrack_eval`).
+                    if &**name == "notrack" && rule.cause.untracked {
                         rule.change().connection.states = States::UNTRACKED;
                     }
                 }
@@ -195,11 +200,17 @@ impl RuleSet {
     fn verdict(
         &self,
         walk: &mut Walk<'_, Spot>,
-        Cause { spot, table, why }: Cause,
+        cause: Cause,
         verdict: &Verdict,
         state: Subject,
         returned: &mut Option<Subject>,
     ) -> Option<Subject> {
+        let Cause {
+            spot,
+            table,
+            untracked,
+            why,
+        } = cause;
         let chain = |name| self.index.tables.get(table)?.chains.get(name).copied();
         match verdict {
             Verdict::Accept => walk.end(spot, why, Outcome::Accepted, &state),
@@ -208,13 +219,15 @@ impl RuleSet {
             Verdict::Return => *returned = join(returned.take(), Some(state)),
             Verdict::Jump(name) => match chain(name) {
                 Some(chain) => {
-                    return walk.inside(spot, why, |walk| self.chain(walk, chain, state));
+                    return walk
+                        .inside(spot, why, |walk| self.chain(walk, chain, untracked, state));
                 }
                 None => return Some(state),
             },
             Verdict::Goto(name) => {
                 if let Some(chain) = chain(name) {
-                    let end = walk.inside(spot, why, |walk| self.chain(walk, chain, state));
+                    let end =
+                        walk.inside(spot, why, |walk| self.chain(walk, chain, untracked, state));
                     *returned = join(returned.take(), end);
                 }
             }
@@ -251,6 +264,7 @@ impl RuleSet {
             let cause = Cause {
                 spot: Spot::Element(chain, place, looked.set, *number),
                 table: rule.cause.table,
+                untracked: rule.cause.untracked,
                 why,
             };
             let state = rule.subject().clone();

@@ -10,6 +10,8 @@ use crate::node::rules::{
 };
 
 proptest! {
+    // Each case evaluates forty packets.
+    #![proptest_config(ProptestConfig::with_cases(48))]
     #[test]
     fn any_rules_end_and_their_services_are_read(
         objects in prop::collection::vec(objects(), 1..6),

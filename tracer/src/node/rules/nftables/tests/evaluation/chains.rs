@@ -8,7 +8,7 @@ use super::{
 };
 use crate::node::rules::{
     outcome::Observed,
-    subject::{Bits, Hook, States},
+    subject::{Bits, DeviceName, Hook, States},
 };
 
 #[test]
@@ -121,9 +121,6 @@ fn marks_are_carried_along() {
         droppers(&input("accept", &[&then_fails, &marked]), &packet()),
         "11"
     );
-    let untracked = format!(r#"{},{{"drop":null}}"#, matched(STATE, r#""untracked""#));
-    let rules = input("accept", &[r#"{"notrack":null}"#, &untracked]);
-    assert_eq!(droppers(&rules, &packet()), "11");
 }
 
 #[test]
@@ -166,4 +163,30 @@ fn an_established_connection_is_not_translated_again() {
     let mut subject = packet();
     subject.connection.states = States::ESTABLISHED;
     assert_eq!(droppers(&rules, &subject), "");
+}
+
+#[test]
+fn conntrack_is_told_not_to_look_only_before_it_does() {
+    let rules = |priority: i32| {
+        let of = r#""family":"ip","table":"t""#;
+        let chain = |name: &str, priority: i32, rule: &str| {
+            format!(
+                r#"{{"chain":{{{of},"name":"{name}","type":"filter","hook":"prerouting","prio":{priority},"policy":"accept"}}}},
+                {{"rule":{{{of},"chain":"{name}","handle":10,"expr":[{rule}]}}}}"#
+            )
+        };
+        let drop = format!(r#"{},{{"drop":null}}"#, matched(STATE, r#""untracked""#));
+        let notrack = chain("first", priority, r#"{"notrack":null}"#);
+        let text = format!(
+            r#"{{"nftables":[{notrack},{}]}}"#,
+            chain("second", 0, &drop)
+        );
+        RuleSet::parse(&text).unwrap()
+    };
+    let packet = first(Hook::Prerouting, 6, "10.0.0.1:1000 -> 10.0.0.2:80");
+    assert_eq!(droppers(&rules(-300), &packet), "10");
+    assert_eq!(droppers(&rules(-150), &packet), "");
+    let mut looped = packet;
+    looped.input = DeviceName::Is("lo".to_owned());
+    assert_eq!(droppers(&rules(-300), &looped), "");
 }
