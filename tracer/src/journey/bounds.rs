@@ -25,7 +25,9 @@ impl Default for Limits {
 /// How long things are waited for, in nanoseconds of the events' clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Patience {
-    /// From a socket taking a packet to the packet being over: within it the protocol may drop it.
+    /// From a socket taking a packet to the packet being over: within it the protocol may drop it,
+    /// when it comes to it. What comes while a process works on a TCP socket waits that long
+    /// (`sk_backlog`), and under emulation everything takes longer.
     pub delivered: u64,
     /// From a packet's last event to giving it up. A packet may wait that long for ARP.
     pub packet: u64,
@@ -38,7 +40,7 @@ pub struct Patience {
 impl Default for Patience {
     fn default() -> Self {
         Self {
-            delivered: 2_000_000,
+            delivered: 20_000_000,
             packet: 4_000_000_000,
             closed: 1_000_000_000,
             silent: 120_000_000_000,

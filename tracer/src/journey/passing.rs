@@ -125,11 +125,16 @@ impl Journeys {
         seen && any
     }
 
-    /// Gives the oldest packet out when there is no room for so many more.
+    /// Gives a packet out when there is no room for so many more: one that a socket took, or else
+    /// the oldest.
     pub(super) fn make_room(&mut self, more: usize) {
-        if self.flight.len() + more > self.limits.packets
-            && let Some(oldest) = self.flight.pop_oldest()
-        {
+        if self.flight.len() + more <= self.limits.packets {
+            return;
+        }
+        // Nothing is missing of what was delivered, but for its being dropped yet.
+        if let Some(delivered) = self.flight.pop_over(u64::MAX, 0) {
+            self.complete(delivered);
+        } else if let Some(oldest) = self.flight.pop_oldest() {
             self.overflow.packets += 1;
             self.complete(oldest);
         }

@@ -112,6 +112,19 @@ fn what_the_protocol_drops_after_the_socket_took_it_is_dropped() {
 }
 
 #[test]
+fn what_waits_at_a_busy_socket_and_is_dropped_then_is_no_packet_of_its_own() {
+    let mut walk = Walk::new();
+    let mut records = request(&mut walk, SYN, 1);
+    walk.wait(3_000_000);
+    walk.drop(7, 1);
+    records.extend(walk.take());
+    let mut journeys = engine();
+    let packets = run(&mut journeys, &records);
+    assert_eq!((packets.len(), packets[0].verdict), (1, Verdict::Dropped));
+    assert_eq!(journeys.flows().len(), 1);
+}
+
+#[test]
 fn where_no_socket_hook_is_the_end_is_inferred_and_says_so() {
     let mut records = request(&mut Walk::new(), SYN, 1);
     records.pop();

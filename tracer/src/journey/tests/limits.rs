@@ -92,3 +92,23 @@ fn silent_packets_and_flows_are_given_out_in_time() {
     assert_eq!(journeys.take_flows_over(patience.silent * 2).len(), 1);
     assert!(journeys.flows().is_empty());
 }
+
+#[test]
+fn what_was_delivered_makes_room_first() {
+    let limits = Limits {
+        packets: 2,
+        ..Limits::default()
+    };
+    let mut journeys = Journeys::new(limits, Patience::default(), Reasons::default());
+    let mut walk = Walk::new();
+    let mut under_way = request(&mut walk, SYN, 1);
+    under_way.truncate(5);
+    let delivered = request(&mut walk, SYN, 2);
+    let next = request(&mut walk, SYN, 3);
+    for record in under_way.iter().chain(&delivered).chain(&next[..1]) {
+        journeys.push(record);
+    }
+    let given: Vec<Verdict> = journeys.take_packets().map(|it| it.verdict).collect();
+    assert_eq!(given, [Verdict::Delivered]);
+    assert_eq!(journeys.overflow().packets, 0);
+}

@@ -180,6 +180,11 @@ impl Walk {
         self.packet.record.skb
     }
 
+    /// Lets time pass.
+    pub(super) fn wait(&mut self, nanoseconds: u64) {
+        self.time += nanoseconds;
+    }
+
     fn note(&mut self, hook: u8, netns: u32, (name, ifindex): (&str, u32), flags: u16) {
         self.time += 1000;
         let mut event = self.packet;
