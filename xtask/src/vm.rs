@@ -9,6 +9,7 @@
 //! Limits: x86-64, on a Debian. A machine has two processors, which emulation makes some twenty
 //! times slower than real ones: times in its results mean nothing.
 
+mod agreement;
 mod check;
 mod cpio;
 mod decompress;
@@ -19,13 +20,17 @@ mod image;
 mod index;
 mod kernel;
 mod lab;
+mod likeness;
 mod machine;
 mod modules;
 mod paths;
 mod programs;
 mod release;
 mod results;
+mod session;
 mod table;
+mod timing;
+mod verdicts;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -47,6 +52,9 @@ use release::Series;
 use results::Results;
 use table::Outcome;
 
+/// Where the table is kept.
+const DOCUMENTATION: &str = "docs/kernels.md";
+
 /// Which kernels, and what on them.
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -63,16 +71,19 @@ pub(crate) struct Arguments {
         hide_default_value = true
     )]
     only: String,
+    /// Put the table into docs/kernels.md
+    #[arg(long)]
+    document: bool,
     /// How many machines run at once
     #[arg(long, default_value_t = 2)]
     jobs: usize,
     /// How long a machine may run, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     limit: u64,
     /// What runs the machines' instructions
     #[arg(long, value_enum, default_value_t)]
     accel: Accelerator,
-    /// Options for every `tracer run`
+    /// Options for every tracer
     #[arg(last = true, value_name = "OPTIONS")]
     options: Vec<String>,
 }
@@ -108,16 +119,44 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         arguments,
     };
     let kernels = kernels(&arguments.series, &target.join("vm"))?;
-    let outcomes = bench.all(&kernels)?;
-    println!("\n{}", table::table(&outcomes));
-    if outcomes.iter().all(Outcome::is_good) {
-        return Ok(ExitCode::SUCCESS);
+    let mut outcomes = bench.all(&kernels)?;
+    compare(&mut outcomes);
+    let table = table::table(&outcomes);
+    println!("\n{table}");
+    if !outcomes.iter().all(Outcome::is_good) {
+        println!("{}", table::failures(&outcomes));
+        println!(
+            "what the machines wrote is in {}",
+            bench.directory.display()
+        );
+        return Ok(ExitCode::FAILURE);
     }
-    println!(
-        "what the machines wrote is in {}",
-        bench.directory.display()
-    );
-    Ok(ExitCode::FAILURE)
+    if arguments.document {
+        document(&table)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Compares what the kernels say, each with the last.
+fn compare(outcomes: &mut [Outcome]) {
+    let Some((last, others)) = outcomes.split_last_mut() else {
+        return;
+    };
+    for other in others.iter_mut() {
+        let row = likeness::row(&other.likenesses, &last.likenesses, &last.version);
+        other.rows.push(row);
+    }
+    let row = likeness::row(&last.likenesses, &last.likenesses, &last.version);
+    last.rows.push(row);
+}
+
+/// Puts the table into the documentation.
+fn document(table: &str) -> anyhow::Result<()> {
+    let path = process::root().join(DOCUMENTATION);
+    let text = fs::read_to_string(&path).with_context(|| DOCUMENTATION.to_owned())?;
+    fs::write(&path, table::document(&text, table)?)?;
+    println!("the table is in {DOCUMENTATION}");
+    Ok(())
 }
 
 /// Installs what is missing and says so.
@@ -234,15 +273,11 @@ impl Bench<'_> {
     }
 
     fn judge(&self, kernel: &Kernel, results: &Results, failures: Vec<String>) -> Outcome {
-        let verdicts = self.paths.iter().map(|traced| {
-            let degradations = degradations::of(traced, &kernel.numbers);
-            let section = results.section(&traced.to_string());
-            (*traced, check::check(traced, section, degradations))
-        });
         Outcome {
             version: kernel.version.clone(),
             choices: doctor::Choices::read(results.section("doctor")),
-            verdicts: verdicts.collect(),
+            rows: verdicts::of(&self.paths, &kernel.numbers, results),
+            likenesses: likeness::of(&self.paths, &kernel.numbers, results),
             failures,
         }
     }

@@ -9,94 +9,89 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, bail, ensure};
 use tracer_tests::trace::json::{
-    Direction, Flow, FlowTranslation, Kind, Packet, Stage, Trace, Translation, Verdict,
+    Direction, FlowTranslation, Kind, Packet, Stage, Translation, Verdict,
 };
 
 use super::degradations::{Degradation, Effect};
 use super::hops;
-use super::paths::{Case, Outcome, Traced};
-use super::results::Section;
+use super::paths::{Case, Outcome, Way};
+use super::results::Walk;
+use super::session::Seen;
+use super::timing::Excuse;
 
-/// How a path came out on a kernel.
+/// How something came out on a kernel.
 #[derive(Debug)]
 pub(crate) enum Judgement {
     /// As it must be.
-    Pass,
-    /// As it must be but for what that kernel cannot show.
-    Degraded(Vec<&'static Degradation>),
+    Good {
+        /// In a word or two.
+        word: String,
+        /// What is not shown, and why: documented reasons.
+        but: Vec<&'static str>,
+    },
     /// Otherwise.
     Fail(String),
 }
 
-/// Judges the section of a path; `degradations` are what the kernel may lack.
+impl Judgement {
+    /// A path shows all that there is, but for that.
+    pub(crate) fn complete(but: Vec<&'static str>) -> Self {
+        Self::Good {
+            word: "complete".to_owned(),
+            but,
+        }
+    }
+}
+
+/// Judges what a way says of a path; `degradations` are what the kernel may lack.
 pub(crate) fn check(
-    traced: &Traced,
-    section: Option<&Section>,
-    degradations: Vec<&'static Degradation>,
+    case: &Case,
+    way: Way,
+    (walk, seen): (&Walk, &Seen<'_>),
+    degradations: &[&'static Degradation],
 ) -> Judgement {
-    let Some(section) = section else {
-        return Judgement::Fail("was not traced".to_owned());
+    let judge = |lacking| {
+        let judge = Judge {
+            case,
+            way,
+            seen,
+            lacking,
+        };
+        judge.all(walk)
     };
-    let strict = judge(traced.case, section, &[]);
-    let Err(error) = strict else {
-        return Judgement::Pass;
+    let Err(error) = judge(&[]) else {
+        return Judgement::complete(Vec::new());
     };
     let effects: Vec<Effect> = degradations.iter().map(|it| it.effect).collect();
-    if effects.is_empty() || judge(traced.case, section, &effects).is_err() {
-        return Judgement::Fail(format!("{error:#}{}", said(section)));
+    if effects.is_empty() || judge(&effects).is_err() {
+        return Judgement::Fail(format!("{error:#}"));
     }
-    Judgement::Degraded(degradations)
-}
-
-/// What the tracer and the command said, for the one who looks for the cause.
-fn said(section: &Section) -> String {
-    let messages = section.messages.iter();
-    messages.map(|line| format!("\n    | {line}")).collect()
-}
-
-fn judge(case: &Case, section: &Section, lacking: &[Effect]) -> anyhow::Result<()> {
-    let status = section
-        .status
-        .context("the machine ended while it was traced")?;
-    if lacking.contains(&Effect::Refused) {
-        return refused(section, status);
-    }
-    let expected = case.outcome.status();
-    ensure!(status == expected, "exit status {status}, not {expected}");
-    let lines = section.output.iter().map(String::as_str);
-    let trace = Trace::read(lines)?;
-    ensure!(trace.totals()?.lost == 0, "events were lost");
-    let [flow] = &trace.flows[..] else {
-        bail!("{} flows, not one", trace.flows.len());
-    };
-    let packets = trace.packets_of(flow);
-    ensure!(packets.len() == trace.packets.len(), "packets of no flow");
-    let judge = Judge {
-        case,
-        flow,
-        lacking,
-    };
-    judge.packets(&packets)?;
-    judge.flow(&packets)
-}
-
-/// The tracer must say why it does not work that way, and trace nothing.
-fn refused(section: &Section, status: i32) -> anyhow::Result<()> {
-    ensure!(status != 0, "exit status 0 without tracing");
-    ensure!(section.output.is_empty(), "output without tracing");
-    ensure!(!section.messages.is_empty(), "no message");
-    Ok(())
+    Judgement::complete(degradations.iter().map(|it| it.reason).collect())
 }
 
 struct Judge<'a> {
     case: &'a Case,
-    flow: &'a Flow,
+    way: Way,
+    seen: &'a Seen<'a>,
     lacking: &'a [Effect],
 }
 
 impl Judge<'_> {
-    fn flow(&self, packets: &[&Packet]) -> anyhow::Result<()> {
-        let (case, flow) = (self.case, self.flow);
+    fn all(&self, walk: &Walk) -> anyhow::Result<()> {
+        let status = walk
+            .status
+            .context("the machine ended while it was walked")?;
+        let expected = self.case.outcome.status();
+        ensure!(
+            status == expected,
+            "its command's exit status is {status}, not {expected}"
+        );
+        self.packets()?;
+        self.flow()
+    }
+
+    fn flow(&self) -> anyhow::Result<()> {
+        let (case, flow, packets) = (self.case, self.seen.flow, &self.seen.packets);
         let outcome = case.outcome;
         ensure!(flow.proto == outcome.proto(), "proto {}", flow.proto);
         ensure!(flow.state == outcome.state(), "state {:?}", flow.state);
@@ -124,6 +119,13 @@ impl Judge<'_> {
         let counts = (count(Direction::Original), count(Direction::Reply));
         let said = (flow.packets.original, flow.packets.reply);
         ensure!(counts == said, "packets {said:?}, but there are {counts:?}");
+        let length = |direction| {
+            let of = packets.iter().filter(|it| it.direction == direction);
+            of.map(|packet| packet.len).sum::<u64>()
+        };
+        let lengths = (length(Direction::Original), length(Direction::Reply));
+        let said = (flow.bytes.original, flow.bytes.reply);
+        ensure!(lengths == said, "bytes {said:?}, but there are {lengths:?}");
         let drops = packets.iter().filter(|packet| packet.drop.is_some());
         ensure!(drops.count() as u64 == flow.drops, "{} drops", flow.drops);
         ensure!(flow.holes == 0, "{} holes", flow.holes);
@@ -132,7 +134,7 @@ impl Judge<'_> {
     }
 
     fn backend(&self) -> anyhow::Result<()> {
-        let backend = self.flow.backend.as_ref();
+        let backend = self.seen.flow.backend.as_ref();
         // Where nothing arrives, nobody is known to be there, but the translation tells who would.
         let arrives = matches!(self.case.outcome, Outcome::Answered | Outcome::Resolved);
         let Some(expected) = self.case.backend else {
@@ -152,7 +154,7 @@ impl Judge<'_> {
     }
 
     fn translations(&self) -> anyhow::Result<()> {
-        let seen = &self.flow.translations;
+        let seen = &self.seen.flow.translations;
         let made = |(translation, (kind, stage)): (&FlowTranslation, &(Kind, Stage))| {
             translation.kind == *kind
                 && translation.stage == Some(*stage)
@@ -163,32 +165,42 @@ impl Judge<'_> {
         ensure!(same, "the flow's translations are {seen:?}");
         for translation in seen {
             let ends = match translation.kind {
-                Kind::Dnat => (Some(self.flow.destination.addr), self.case.backend),
-                _ => (Some(self.flow.client.addr), None),
+                Kind::Dnat => (self.seen.flow.destination.addr, self.case.backend),
+                _ => (self.seen.flow.client.addr, None),
             };
             let to = ends.1.map(str::parse).transpose()?;
             ensure!(
-                ends.0 == Some(translation.from) && to.is_none_or(|to| translation.to == to),
+                ends.0 == translation.from && to.is_none_or(|to| translation.to == to),
                 "{translation:?}"
             );
         }
         Ok(())
     }
 
-    fn packets(&self, packets: &[&Packet]) -> anyhow::Result<()> {
+    fn packets(&self) -> anyhow::Result<()> {
         let original = hops::parse(self.case.original)?;
         let reply = hops::parse(self.case.reply)?;
-        for packet in packets {
+        for packet in &self.seen.packets {
             let expected = match packet.direction {
                 Direction::Original => &original,
                 Direction::Reply => &reply,
+            };
+            let excuse = Excuse::of(packet, &self.seen.packets);
+            let (hops, expected) = match excuse {
+                Some(excuse) => (
+                    excuse.without_drop(&packet.hops),
+                    excuse.without_socket(&packet.hops, expected),
+                ),
+                None => (&packet.hops[..], &expected[..]),
             };
             let context = || {
                 let flags = packet.tcp.as_ref().map_or("", |tcp| tcp.flags.as_str());
                 format!("packet {} ({:?} {flags})", packet.id, packet.direction)
             };
             ensure!(
-                hops::are(&packet.hops, expected) && packet.holes == 0 && packet.hops_cut == 0,
+                hops::are(&packet.hops, expected, self.way)
+                    && packet.holes == 0
+                    && packet.hops_cut == 0,
                 "{}:\n    {}\n  must be\n    {}",
                 context(),
                 hops::notation(&packet.hops),
@@ -197,7 +209,10 @@ impl Judge<'_> {
                     Direction::Reply => self.case.reply,
                 }
             );
-            self.end(packet).with_context(context)?;
+            // A drop that is excused is TCP's.
+            if hops.len() == packet.hops.len() {
+                self.end(packet).with_context(context)?;
+            }
             self.tuples(packet).with_context(context)?;
         }
         Ok(())
@@ -230,11 +245,30 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// Each translation on the way is one of the flow's, or undoes one.
+    /// It comes and goes under the addresses that its ends know, and each translation on the way is
+    /// one of the flow's, or undoes one.
     fn tuples(&self, packet: &Packet) -> anyhow::Result<()> {
+        let flow = self.seen.flow;
+        let (client, destination) = (flow.client.addr, flow.destination.addr);
+        if let (Some(first), Some(last), None) =
+            (packet.hops.first(), packet.hops.last(), &packet.icmp)
+        {
+            let backend = flow.backend.as_ref().map(|backend| backend.addr);
+            let right = match packet.direction {
+                Direction::Original => {
+                    (first.src, first.dst) == (client, destination)
+                        && backend.is_none_or(|backend| last.dst == backend)
+                }
+                Direction::Reply => {
+                    (last.src, last.dst) == (destination, client) && Some(first.src) == backend
+                }
+            };
+            ensure!(right, "its ends are wrong: first {first:?}, last {last:?}");
+        }
         for hop in &packet.hops {
             for translation in &hop.translations {
                 let known = self
+                    .seen
                     .flow
                     .translations
                     .iter()
@@ -280,6 +314,3 @@ fn whole(outcome: Outcome, packets: &[&Packet]) -> anyhow::Result<()> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,18 +1,26 @@
-//! What `tracer doctor --json` says of a kernel: what was chosen for each family of hooks.
+//! What `tracer doctor --json` says of a kernel: what was chosen for each family of hooks, and what
+//! attaching took.
 
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 
 use super::results::Section;
 
-/// The words of its choices, by family.
+/// The words of its choices, by family, and how long it took.
 #[derive(Debug, Default)]
-pub(crate) struct Choices([String; Choices::FAMILIES.len()]);
+pub(crate) struct Choices([String; Choices::NAMES.len()]);
 
 #[derive(Deserialize)]
 struct Report {
     readiness: String,
     plan: Option<Plan>,
+    timing: Option<Timing>,
+}
+
+#[derive(Deserialize)]
+struct Timing {
+    attach_us: u64,
+    detach_us: u64,
 }
 
 #[derive(Deserialize)]
@@ -27,8 +35,17 @@ struct Family {
 }
 
 impl Choices {
-    /// The families whose choice differs by kernel.
-    pub(crate) const FAMILIES: [&'static str; 4] = ["netfilter", "drops", "socket", "conntrack"];
+    /// The families, and what is said of time.
+    pub(crate) const NAMES: [&'static str; 8] = [
+        "devices",
+        "drops",
+        "consume",
+        "netfilter",
+        "socket",
+        "conntrack",
+        "attaching",
+        "detaching",
+    ];
 
     /// Reads what doctor said.
     ///
@@ -48,18 +65,25 @@ impl Choices {
             "tracing is {readiness}"
         );
         let plan = report.plan.context("no plan")?;
+        let timing = report.timing.context("nothing was attached")?;
+        let seconds = |us: u64| format!("{}.{} s", us / 1_000_000, us / 100_000 % 10);
         let choice = |name: &&str| {
+            match *name {
+                "attaching" => return seconds(timing.attach_us),
+                "detaching" => return seconds(timing.detach_us),
+                _ => {}
+            }
             let mut families = plan.families.iter();
             let family = families.find(|family| family.kind == *name);
             let choice = family.and_then(|family| family.choice.as_deref());
             short(choice.unwrap_or("none"))
         };
-        Ok(Self(Self::FAMILIES.each_ref().map(choice)))
+        Ok(Self(Self::NAMES.each_ref().map(choice)))
     }
 
-    /// The choice for the family of that number.
-    pub(crate) fn of(&self, family: usize) -> &str {
-        self.0.get(family).map_or("", String::as_str)
+    /// What is said under the name of that number.
+    pub(crate) fn of(&self, number: usize) -> &str {
+        self.0.get(number).map_or("", String::as_str)
     }
 }
 
@@ -69,9 +93,11 @@ fn short(choice: &str) -> String {
         ("fentry", "fentry"),
         ("kprobe", "kprobe"),
         ("netfilter links", "link"),
-        ("with reason", "reason"),
-        ("kfree_skb", "no reason"),
+        ("with reason", "place, reason"),
+        ("kfree_skb", "place"),
+        ("consume_skb", "consume_skb"),
         ("cgroup_skb", "cgroup_skb"),
+        ("tp_btf", "tracepoints"),
         ("read at netfilter hooks", "read"),
     ];
     let word = known.iter().find(|(part, _)| choice.contains(part));
@@ -93,11 +119,18 @@ mod tests {
     fn choices_are_read() {
         let line = r#"{"readiness":"degraded","plan":{"families":[
             {"kind":"netfilter","choice":"fentry and fexit of nf_hook_slow"},
-            {"kind":"drops","choice":"tp_btf kfree_skb"},{"kind":"socket","choice":null}]}}"#;
+            {"kind":"drops","choice":"tp_btf kfree_skb"},{"kind":"socket","choice":null}]},
+            "timing":{"attach_us":12345678,"detach_us":99999}}"#;
         let choices = Choices::read(Some(&section(line))).unwrap();
-        assert_eq!(choices.of(0), "fentry");
-        assert_eq!(choices.of(1), "no reason");
-        assert_eq!(choices.of(2), "none");
+        let said = |name: &str| {
+            let number = Choices::NAMES.iter().position(|it| *it == name).unwrap();
+            choices.of(number)
+        };
+        assert_eq!(said("netfilter"), "fentry");
+        assert_eq!(said("drops"), "place");
+        assert_eq!(said("socket"), "none");
+        assert_eq!(said("attaching"), "12.3 s");
+        assert_eq!(said("detaching"), "0.0 s");
     }
 
     #[test]

@@ -6,12 +6,16 @@
 #   node                       bridge cni0 10.244.1.1, dummy eth0 192.168.77.11, default route
 #   pod-a, pod-b               eth0 10.244.1.2 and .3, to vetha and vethb on cni0
 #
-# The first serial line is for people; the second carries the results, in sections:
+# The first serial line is for people; the second carries the results:
 #
+#   @@ path NAME SECONDS       the path is walked from now on, seconds after the boot
+#   @@ status NAME STATUS      its command has ended
 #   @@ begin NAME
-#   .. what the tracer wrote to its standard output ..
+#   .. what a tracer wrote to its standard output ..
 #   ! what it wrote to its standard error
 #   @@ end NAME STATUS
+#   @@ fail WORDS              something else went wrong
+#   @@ done                    the script came to its end
 #
 # dash, because busybox's shell would run its own `ip`.
 
@@ -19,6 +23,7 @@ PATH=/usr/sbin:/usr/bin
 export PATH
 
 RESULTS=/dev/ttyS1
+export RESULTS
 
 boot() {
     /usr/bin/busybox --install -s /opt
@@ -39,19 +44,23 @@ boot() {
     sysctl -q -w kernel.printk='3 3 1 3'
 }
 
-# The results that follow are called $1.
-begin() { echo "@@ begin $1" >$RESULTS; }
-
-# Ends the results called $1; $2 is the tracer's exit status, and its messages are in /tmp/messages.
-end() {
-    sed 's/^/! /' /tmp/messages >$RESULTS
-    echo "@@ end $1 $2" >$RESULTS
-}
+# Says on the console where the machine has come to.
+say() { echo "$(cut -d ' ' -f 1 /proc/uptime) $*"; }
 
 # Says on the results' line and here what went wrong with what is not the tracer.
 fail() {
     echo "@@ fail $*" >$RESULTS
-    echo "failed: $*"
+    say "failed: $*"
+}
+
+# Passes on what the tracer called $1 wrote, as results called $2; $3 is its exit status.
+results() {
+    {
+        echo "@@ begin $2"
+        cat "/tmp/$1.output"
+        sed 's/^/! /' "/tmp/$1.messages"
+        echo "@@ end $2 $3"
+    } >$RESULTS
 }
 
 # Sets a sysctl in namespace $1.
@@ -70,10 +79,11 @@ raise() {
     tune node net.ipv4.conf.all.route_localnet=1
     tune node net.bridge.bridge-nf-call-iptables=1
     tune node net.bridge.bridge-nf-call-ip6tables=1
-    # The addresses of the link layer are given, and neighbours known, so that each packet of a
-    # path takes the same way: the first one to an unknown neighbour would take another.
+    # The addresses of the link layer are given, neighbours known and bridge ports not forgotten,
+    # so that each packet of a path takes the same way: the first one to an unknown neighbour
+    # would take another.
     ip -n node -batch - <<-END
-	link add cni0 address 02:00:00:00:01:01 type bridge
+	link add cni0 address 02:00:00:00:01:01 type bridge ageing_time 1000000
 	addr add 10.244.1.1/24 dev cni0
 	addr add fd00:10:244:1::1/64 dev cni0 nodad
 	link set cni0 up
@@ -88,7 +98,8 @@ raise() {
 	END
     attach a 2
     attach b 3
-    ip netns exec pod-b lab-server b 8080 5353 >/run/server &
+    # The client and the server share a processor, as `traced.sh` has it.
+    ip netns exec pod-b taskset 1 lab-server b 8080 5353 >/run/server &
     server=$!
     until grep -q ready /run/server; do sleep 0.1; done
 }
@@ -132,25 +143,6 @@ services() {
     esac
 }
 
-# Makes the node drop what it forwards to pod b's server, in the form $1.
-forbid() {
-    case $1 in
-    nftables)
-        ip netns exec node nft -f - <<-END
-	table inet forbid {
-	    chain forward {
-	        type filter hook forward priority filter; policy accept;
-	        ip daddr 10.244.1.3 tcp dport 8080 drop
-	    }
-	}
-	END
-        ;;
-    *)
-        ip netns exec node "$1" -I FORWARD -d 10.244.1.3 -p tcp --dport 8080 -j DROP
-        ;;
-    esac || fail "the rule that drops in the form $1"
-}
-
 # Takes down the node and its pods.
 lower() {
     kill $server
@@ -160,37 +152,69 @@ lower() {
     ip netns del node
 }
 
-# Raises a lab whose Services have the form $1.
+# Raises a lab whose Services have the form $1. Exchanges that are not traced tell the bridge where
+# pod b is, and prepare the node's headers for it: br_netfilter sends the first packet that it
+# redirects there another way.
 lab() {
-    echo "$(cut -d ' ' -f 1 /proc/uptime) lab $1"
+    say "lab $1"
     raise
     services "$1" || fail "the Services in the form $1"
+    for address in 10.244.1.3 '[fd00:10:244:1::3]'; do
+        ip netns exec node curl -sS -m 60 -o /dev/null "http://$address:8080/" ||
+            fail "$address does not answer in the form $1"
+    done
 }
 
-# Traces path $1: the command that follows, run in namespace $2. It has run once untraced, so that
-# what is to be learnt of neighbours and bridge ports is known.
+# Traces the paths of the form $1: `tracer run` makes them, and other tracers watch, each by a way
+# of its own. All of them see the same packets.
 trace() {
-    name=$1
-    netns=$2
-    shift 2
-    echo "$(cut -d ' ' -f 1 /proc/uptime) trace $name"
-    ip netns exec "$netns" "$@" >/tmp/untraced 2>&1
-    begin "$name"
+    say "trace $1"
+    watch
     # shellcheck disable=SC2086
-    tracer run --json $OPTIONS --netns "$netns" -- "$@" >$RESULTS 2>/tmp/messages
-    end "$name" $?
+    tracer run --json $OPTIONS -- dash /lab/traced "$1" >/tmp/run.output 2>/tmp/run.messages
+    status=$?
+    say "traced $1"
+    unwatch "$1"
+    results run "$1" $status
+}
+
+# Starts the other tracers, and waits until each of them watches or has given up.
+watch() {
+    watchers=
+    while read -r way; do
+        # shellcheck disable=SC2086
+        tracer watch --json --netfilter "$way" $OPTIONS 'tcp or udp' \
+            >"/tmp/$way.output" 2>"/tmp/$way.messages" &
+        watchers="$watchers $way:$!"
+    done </lab/ways
+    for watcher in $watchers; do
+        until grep -q 'watching' "/tmp/${watcher%:*}.messages" || ! [ -e "/proc/${watcher#*:}/exe" ]; do
+            sleep 0.1
+        done
+    done
+}
+
+# Ends the other tracers, which watched the form $1.
+unwatch() {
+    for watcher in $watchers; do
+        kill -TERM "${watcher#*:}" 2>/dev/null
+    done
+    for watcher in $watchers; do
+        wait "${watcher#*:}"
+        results "${watcher%:*}" "$1+${watcher%:*}" $?
+    done
 }
 
 # Asks the tracer what it can do here.
 doctor() {
-    echo "$(cut -d ' ' -f 1 /proc/uptime) doctor"
-    begin doctor
-    tracer doctor --json >$RESULTS 2>/tmp/messages
-    end doctor $?
+    say doctor
+    tracer doctor --json >/tmp/doctor.output 2>/tmp/doctor.messages
+    results doctor doctor $?
 }
 
 boot
 . /lab/plan
 echo "@@ done" >$RESULTS
 sync
+say done
 reboot -f

@@ -5,6 +5,8 @@ use std::fmt::{self, Write as _};
 use anyhow::{Context as _, ensure};
 use tracer_tests::trace::json::{Hop, Kind, Stage};
 
+use super::paths::Way;
+
 /// A hop as it must be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Expected {
@@ -12,8 +14,8 @@ pub(crate) struct Expected {
     place: String,
     stage: Stage,
     translation: Option<Kind>,
-    /// Whether it may be missing.
-    optional: bool,
+    /// Whether only ways that see netfilter everywhere see it.
+    everywhere: bool,
 }
 
 /// Reads the notation; see [`super::paths`].
@@ -46,7 +48,7 @@ fn hop(place: &str, word: &str) -> anyhow::Result<Expected> {
             _ => contract(stage)?,
         },
         translation: translation.map(contract).transpose()?,
-        optional: inner.is_some(),
+        everywhere: inner.is_some(),
     })
 }
 
@@ -55,18 +57,20 @@ fn contract<T: serde::de::DeserializeOwned>(word: &str) -> anyhow::Result<T> {
     Ok(serde_json::from_value(word.into())?)
 }
 
-/// Whether the hops are as they must be, none missing, none more.
-pub(crate) fn are(hops: &[Hop], expected: &[Expected]) -> bool {
-    let mut hops = hops.iter().peekable();
-    for expected in expected {
-        if hops.next_if(|hop| expected.is(hop)).is_none() && !expected.optional {
-            return false;
-        }
-    }
-    hops.next().is_none()
+/// Whether the hops are as the way must show them, none missing, none more.
+pub(crate) fn are(hops: &[Hop], expected: &[Expected], way: Way) -> bool {
+    let seen = |expected: &&Expected| !expected.everywhere || way.everywhere();
+    let mut expected = expected.iter().filter(seen);
+    let same = |hop: &Hop| expected.next().is_some_and(|expected| expected.is(hop));
+    hops.iter().all(same) && expected.next().is_none()
 }
 
 impl Expected {
+    /// Whether it is of that stage.
+    pub(crate) fn is_at(&self, stage: Stage) -> bool {
+        self.stage == stage
+    }
+
     fn is(&self, hop: &Hop) -> bool {
         let mut kinds = hop.translations.iter().map(|translation| translation.kind);
         self.place == place(hop)
@@ -163,13 +167,18 @@ mod tests {
             seen("prerouting", Some("un-dnat")),
         ];
         let whole = [post.clone(), queue.clone(), translated.clone()];
-        assert!(are(&whole, &expected));
-        assert!(are(&whole[1..], &expected), "one may be missing");
-        assert!(!are(&whole[..2], &expected), "the others may not");
-        let more = [queue.clone(), translated, post];
-        assert!(!are(&more, &expected), "nothing follows");
+        assert!(are(&whole, &expected, Way::Best));
+        assert!(!are(&whole[1..], &expected, Way::Best), "one is missing");
+        assert!(are(&whole[1..], &expected, Way::Link), "as it must be");
+        assert!(!are(&whole, &expected, Way::Link), "links are not there");
+        assert!(
+            !are(&whole[..2], &expected, Way::Best),
+            "the last is missing"
+        );
+        let more = [post, queue.clone(), translated.clone(), translated];
+        assert!(!are(&more, &expected, Way::Best), "nothing follows");
         let untranslated = [queue, seen("prerouting", None)];
-        assert!(!are(&untranslated, &expected));
+        assert!(!are(&untranslated, &expected, Way::Link));
         assert_eq!(
             notation(&whole),
             "node/cni0 postrouting queue prerouting(un-dnat)"

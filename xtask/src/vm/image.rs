@@ -10,7 +10,7 @@ use super::paths::Traced;
 use super::programs::Programs;
 
 /// A program that the test machine runs, and the Debian package that has it.
-pub(crate) const PROGRAMS: [(&str, &str); 13] = [
+pub(crate) const PROGRAMS: [(&str, &str); 15] = [
     ("busybox", "busybox-static"),
     ("dash", "dash"),
     ("ip", "iproute2"),
@@ -24,11 +24,17 @@ pub(crate) const PROGRAMS: [(&str, &str); 13] = [
     ("conntrack", "conntrack"),
     ("curl", "curl"),
     ("ipvsadm", "ipvsadm"),
+    ("ethtool", "ethtool"),
+    ("tcpdump", "tcpdump"),
 ];
 /// iptables' matches and targets.
 const EXTENSIONS: &str = "/usr/lib/x86_64-linux-gnu/xtables";
 /// The first process.
 const SCRIPT: &str = include_str!("guest.sh");
+/// The command of its `tracer run`.
+const TRACED: &str = include_str!("traced.sh");
+/// Whom tcpdump runs as.
+const USERS: &str = "root:x:0:0:root:/root:/bin/dash\n";
 
 /// Builds the initramfs for a kernel.
 ///
@@ -56,6 +62,8 @@ pub(crate) fn build(
     add_modules(&mut programs, kernel)?;
     lab::add(&mut programs, paths, options);
     programs.write(Path::new("/init"), SCRIPT.as_bytes());
+    programs.write(Path::new("/lab/traced"), TRACED.as_bytes());
+    programs.write(Path::new("/etc/passwd"), USERS.as_bytes());
     Ok(programs.finish())
 }
 

@@ -10,7 +10,7 @@ use tracer_tests::lab::{
     CLUSTER_CIDR, CLUSTER_CIDR6, DNS_PORT, HTTP_PORT, Protocol, SERVICE_CIDR, SERVICE_CIDR6,
 };
 
-use super::paths::Traced;
+use super::paths::{Traced, Way};
 use super::programs::Programs;
 
 /// Puts the script's files into the initramfs. `options` are given to each `tracer run`.
@@ -33,28 +33,42 @@ pub(crate) fn add(programs: &mut Programs, paths: &[Traced], options: &str) {
     write("ipvs.addresses", &ipvs_addresses());
     write("ipvs.services", &ipvs_services());
     write("plan", &plan(paths, options));
+    write("ways", &ways());
+    for lab in by_form(paths) {
+        write(&format!("paths.{}", lab[0].form), &walked(lab));
+    }
 }
 
-/// The script's steps: a lab for each form, and the paths on it.
+/// The paths of each form.
+fn by_form(paths: &[Traced]) -> impl Iterator<Item = &[Traced]> {
+    paths.chunk_by(|one, next| one.form == next.form)
+}
+
+/// The script's steps: a lab for each form, and its paths traced.
 fn plan(paths: &[Traced], options: &str) -> String {
-    let mut text = "doctor\n".to_owned();
-    for lab in paths.chunk_by(|one, next| one.form == next.form) {
+    let mut text = format!("OPTIONS='{options}'\ndoctor\n");
+    for lab in by_form(paths) {
         let form = lab[0].form;
-        let _ = writeln!(text, "lab {form}");
-        for traced in lab {
-            let (case, way) = (traced.case, traced.way.options());
-            if case.forbidden {
-                let _ = writeln!(text, "forbid {form}");
-            }
-            let _ = writeln!(
-                text,
-                "OPTIONS='{way} {options}'\ntrace {traced} {} {}",
-                case.netns, case.command
-            );
-        }
-        text.push_str("lower\n");
+        let _ = writeln!(text, "lab {form}\ntrace {form}\nlower");
     }
     text
+}
+
+/// What the tracers are told that watch beside `tracer run`.
+fn ways() -> String {
+    let others = Way::ALL.iter().map(|way| way.word());
+    let others = others.filter(|word| !word.is_empty());
+    others.map(|word| format!("{word}\n")).collect()
+}
+
+/// The paths of one form, for the command of `tracer run`.
+fn walked(lab: &[Traced]) -> String {
+    let lines = lab.iter().map(|traced| {
+        let case = traced.case;
+        let (beside, netns, command) = (case.beside.word(), case.netns, case.command);
+        format!("{beside} {traced} {netns} {command}\n")
+    });
+    lines.collect()
 }
 
 /// What kube-proxy on the node knows.
@@ -167,13 +181,22 @@ mod tests {
 
     #[test]
     fn each_form_has_one_lab() {
-        let plan = plan(&paths::all(), "--ring-size 1M");
-        assert_eq!(plan.matches("lab ").count(), 4);
-        assert_eq!(plan.matches("lower\n").count(), 4);
-        assert!(plan.contains(
-            "OPTIONS='--netfilter link --ring-size 1M'\n\
-             trace nftables/tcp+link pod-a curl -sS -m 10 http://10.96.0.81/\n"
-        ));
+        let all = paths::all();
+        let plan = plan(&all, "--ring-size 1M");
+        assert_eq!(
+            plan.lines().take(5).collect::<Vec<_>>(),
+            [
+                "OPTIONS='--ring-size 1M'",
+                "doctor",
+                "lab iptables-nft",
+                "trace iptables-nft",
+                "lower"
+            ]
+        );
+        assert_eq!(by_form(&all).count(), 4);
+        let walked: String = by_form(&all).map(walked).collect();
+        assert_eq!(walked.lines().count(), all.len());
+        assert!(walked.contains("nothing nftables/tcp pod-a curl -sS -m 60 http://10.96.0.81/\n"));
     }
 
     #[test]

@@ -6,111 +6,21 @@
 //! pod-a/eth0 [postrouting] queue transmit, node/vetha receive, node/cni0 prerouting(dnat) ..
 //! ```
 //!
-//! A hop in brackets may be missing. There is one such: AppArmor, which Debian's and Ubuntu's
-//! kernels have, puts a function into POSTROUTING of every namespace, so what a pod sends passes
-//! that hook. Programs around `nf_hook_slow` see it; netfilter links are only made where there are
+//! A hop in brackets is seen only by the ways that see netfilter everywhere ([`Way::everywhere`]).
+//! There is one such: AppArmor, which Debian's and Ubuntu's kernels have, puts a function into
+//! POSTROUTING of every namespace, so what a pod sends passes that hook, in a namespace without
 //! rules.
 //!
 //! The sequences follow from how the kernel forwards and from the lab in `guest.sh`. Neighbours and
 //! bridge ports are known before a path is traced, so each of its packets takes the same way.
 
+mod terms;
+
 use std::fmt;
 
-use tracer_tests::trace::json::{Kind, Stage, State};
+use tracer_tests::trace::json::{Kind, Stage};
 
-/// What Services are made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Form {
-    /// kube-proxy's iptables mode, on nftables.
-    IptablesNft,
-    /// kube-proxy's iptables mode, on the old tables.
-    IptablesLegacy,
-    /// kube-proxy's nftables mode.
-    Nftables,
-    /// kube-proxy's IPVS mode.
-    Ipvs,
-}
-
-impl fmt::Display for Form {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::IptablesNft => "iptables-nft",
-            Self::IptablesLegacy => "iptables-legacy",
-            Self::Nftables => "nftables",
-            Self::Ipvs => "ipvs",
-        })
-    }
-}
-
-/// How the tracer is told to see netfilter's hooks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
-    /// As it finds best.
-    Best,
-    /// By netfilter links.
-    Link,
-}
-
-impl Way {
-    /// What it is told.
-    pub(crate) fn options(self) -> &'static str {
-        match self {
-            Self::Best => "",
-            Self::Link => "--netfilter link",
-        }
-    }
-
-    /// What a path's name ends with.
-    fn suffix(self) -> &'static str {
-        match self {
-            Self::Best => "",
-            Self::Link => "+link",
-        }
-    }
-}
-
-/// Which protocol and what its flow comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
-    /// HTTP over TCP, answered and closed.
-    Answered,
-    /// A question over UDP, answered.
-    Resolved,
-    /// TCP, refused by an ICMP error of the node, which drops it in FORWARD.
-    Rejected,
-    /// TCP, dropped in FORWARD.
-    Dropped,
-}
-
-impl Outcome {
-    /// The flow's protocol.
-    pub(crate) fn proto(self) -> &'static str {
-        match self {
-            Self::Resolved => "udp",
-            _ => "tcp",
-        }
-    }
-
-    /// The flow's state.
-    pub(crate) fn state(self) -> State {
-        match self {
-            Self::Answered => State::Closed,
-            Self::Resolved => State::Replied,
-            Self::Rejected => State::Refused,
-            Self::Dropped => State::SynSent,
-        }
-    }
-
-    /// The command's exit status.
-    pub(crate) fn status(self) -> i32 {
-        match self {
-            Self::Answered | Self::Resolved => 0,
-            // curl's words for "could not connect" and "timed out".
-            Self::Rejected => 7,
-            Self::Dropped => 28,
-        }
-    }
-}
+pub(crate) use terms::{Beside, Form, Outcome, Way};
 
 /// A path.
 #[derive(Debug)]
@@ -119,10 +29,8 @@ pub(crate) struct Case {
     pub(crate) name: &'static str,
     /// The forms of Services that it is traced with.
     pub(crate) forms: &'static [Form],
-    /// What the tracer is told.
-    pub(crate) ways: &'static [Way],
-    /// Whether the node drops what it forwards to pod b's server.
-    pub(crate) forbidden: bool,
+    /// What else goes on.
+    pub(crate) beside: Beside,
     /// The namespace of the client.
     pub(crate) netns: &'static str,
     /// What the client runs.
@@ -143,31 +51,35 @@ pub(crate) struct Case {
     pub(crate) reply: &'static str,
 }
 
-/// A path in one form and way.
+/// A path in one form.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Traced {
     /// The path.
     pub(crate) case: &'static Case,
     /// What the Services are made of.
     pub(crate) form: Form,
-    /// What the tracer is told.
-    pub(crate) way: Way,
 }
 
 impl fmt::Display for Traced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (form, name, way) = (self.form, self.case.name, self.way.suffix());
-        f.pad(&format!("{form}/{name}{way}"))
+        f.pad(&format!("{}/{}", self.form, self.case.name))
     }
 }
 
-/// Every path in every form and way, those of one form together.
+/// The name of what one way says of a form's paths.
+pub(crate) fn session(form: Form, way: Way) -> String {
+    match way.word() {
+        "" => form.to_string(),
+        word => format!("{form}+{word}"),
+    }
+}
+
+/// Every path in every form, those of one form together.
 pub(crate) fn all() -> Vec<Traced> {
     let mut all = Vec::new();
     for &form in ALL {
-        for case in CASES.iter().filter(|case| case.forms.contains(&form)) {
-            all.extend(case.ways.iter().map(|&way| Traced { case, form, way }));
-        }
+        let cases = CASES.iter().filter(|case| case.forms.contains(&form));
+        all.extend(cases.map(|case| Traced { case, form }));
     }
     all
 }
@@ -182,11 +94,14 @@ const ALL: &[Form] = &[
 const RULES: &[Form] = &[Form::IptablesNft, Form::IptablesLegacy, Form::Nftables];
 /// Where a path is about something else than the form, it is traced in two.
 const TWO: &[Form] = &[Form::IptablesNft, Form::Nftables];
-const BEST: &[Way] = &[Way::Best];
-const EACH_WAY: &[Way] = &[Way::Best, Way::Link];
+/// Where it is about neither the form nor the address family, in one.
+const ONE: &[Form] = &[Form::IptablesNft];
 
-const CURL: &str = "curl -sS -m 10 http://10.96.0.81/";
-const CURL6: &str = "curl -sS -m 10 http://[fd00:10:96::81]/";
+// The time limits are for machines that are slow, not for what is slow in them.
+const CURL: &str = "curl -sS -m 60 http://10.96.0.81/";
+const CURL6: &str = "curl -sS -m 60 http://[fd00:10:96::81]/";
+/// More than a device takes at once, so that TCP gives it large buffers (GSO).
+const LARGE: &str = "curl -sS -m 60 -o /dev/null http://10.96.0.81/bytes/200000";
 const LOOKUP: &str = "nslookup -type=a web.default.svc 10.96.0.10";
 const DNAT: &[(Kind, Stage)] = &[(Kind::Dnat, Stage::Prerouting)];
 
@@ -202,8 +117,7 @@ const B_TO_A: &str = "pod-b/eth0 [postrouting] queue transmit, node/vethb receiv
 const TCP: Case = Case {
     name: "tcp",
     forms: RULES,
-    ways: EACH_WAY,
-    forbidden: false,
+    beside: Beside::Nothing,
     netns: "pod-a",
     command: CURL,
     client: "10.244.1.2",
@@ -217,7 +131,6 @@ const TCP: Case = Case {
 const TCP6: Case = Case {
     name: "tcp6",
     forms: TWO,
-    ways: BEST,
     command: CURL6,
     client: "fd00:10:244:1::2",
     destination: "[fd00:10:96::81]:80",
@@ -227,7 +140,6 @@ const TCP6: Case = Case {
 const UDP: Case = Case {
     name: "udp",
     forms: TWO,
-    ways: BEST,
     command: LOOKUP,
     destination: "10.96.0.10:53",
     backend: Some("10.244.1.3:5353"),
@@ -243,7 +155,6 @@ const CASES: &[Case] = &[
     Case {
         name: "hairpin",
         forms: TWO,
-        ways: BEST,
         netns: "pod-b",
         client: "10.244.1.3",
         translations: &[
@@ -261,7 +172,7 @@ const CASES: &[Case] = &[
     // The reply is the node's own: the bridge passes it up, to INPUT.
     Case {
         name: "node",
-        forms: &[Form::IptablesNft],
+        forms: ONE,
         netns: "node",
         client: "192.168.77.11",
         translations: &[
@@ -276,9 +187,8 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "pod",
-        forms: &[Form::IptablesNft],
-        ways: BEST,
-        command: "curl -sS -m 10 http://10.244.1.3:8080/",
+        forms: ONE,
+        command: "curl -sS -m 60 http://10.244.1.3:8080/",
         destination: "10.244.1.3:8080",
         translations: &[],
         original: "pod-a/eth0 [postrouting] queue transmit, node/vetha receive, \
@@ -293,8 +203,8 @@ const CASES: &[Case] = &[
     // is rejected. The ICMP error goes to a kernel socket's queue, not through a socket.
     Case {
         name: "refused",
-        forms: &[Form::IptablesNft],
-        command: "curl -sS -m 10 http://10.96.0.85/",
+        forms: ONE,
+        command: "curl -sS -m 60 http://10.96.0.85/",
         destination: "10.96.0.85:80",
         backend: None,
         translations: &[],
@@ -305,11 +215,29 @@ const CASES: &[Case] = &[
             node/vetha queue transmit, pod-a/eth0 receive",
         ..TCP
     },
+    Case {
+        name: "large",
+        forms: ONE,
+        command: LARGE,
+        ..TCP
+    },
+    Case {
+        name: "tcp-captures",
+        forms: ONE,
+        beside: Beside::Captures,
+        ..TCP
+    },
+    Case {
+        name: "large-merging",
+        forms: ONE,
+        beside: Beside::Merging,
+        command: LARGE,
+        ..TCP
+    },
     // The last of a lab: the rule stays.
     Case {
         name: "drop",
-        ways: BEST,
-        forbidden: true,
+        beside: Beside::Forbidden,
         command: "curl -sS -m 2 http://10.96.0.81/",
         outcome: Outcome::Dropped,
         original: "pod-a/eth0 [postrouting] queue transmit, node/vetha receive, \
@@ -340,7 +268,6 @@ const CASES: &[Case] = &[
 
 const IPVS: Case = Case {
     forms: &[Form::Ipvs],
-    ways: BEST,
     translations: &[(Kind::Dnat, Stage::Input)],
     original: "pod-a/eth0 [postrouting] queue transmit, node/vetha receive, \
         node/cni0 bridge prerouting bridge input(dnat) output postrouting queue bridge, \
@@ -365,11 +292,21 @@ mod tests {
     }
 
     #[test]
-    fn the_rule_that_drops_comes_last() {
+    fn what_stays_comes_last() {
         for form in ALL {
             let of_form = all().into_iter().filter(|traced| traced.form == *form);
-            let forbidden: Vec<bool> = of_form.map(|traced| traced.case.forbidden).collect();
-            assert!(forbidden.is_sorted(), "{form}");
+            let stays = |traced: Traced| match traced.case.beside {
+                Beside::Nothing | Beside::Captures => 0,
+                Beside::Merging => 1,
+                Beside::Forbidden => 2,
+            };
+            assert!(of_form.map(stays).is_sorted(), "{form}");
         }
+    }
+
+    #[test]
+    fn the_best_way_makes_the_traffic_and_the_others_are_told() {
+        assert_eq!(Way::ALL[0], Way::Best);
+        assert!(Way::ALL.iter().skip(1).all(|way| !way.word().is_empty()));
     }
 }
