@@ -43,8 +43,12 @@ pub(crate) fn of(paths: &[Traced], version: &[u32], results: &Results) -> Likene
         let lab = Lab::new(of_form[0].form, version, results);
         for traced in of_form {
             let lacking = degradations::of(traced.case, version);
-            let lacking = lacking.iter().any(|it| it.effect == Effect::NoDropReason);
-            let likeness = lab.best(traced).map(|seen| Likeness::of(&seen, lacking));
+            let lacks = |effect| lacking.iter().any(|it| it.effect == effect);
+            if lacks(Effect::ForwardedTwice) {
+                continue;
+            }
+            let reason = lacks(Effect::NoDropReason);
+            let likeness = lab.best(traced).map(|seen| Likeness::of(&seen, reason));
             likenesses.insert(traced.to_string(), likeness);
         }
     }
@@ -80,7 +84,7 @@ impl Likeness {
     fn of(seen: &Seen<'_>, lacking: bool) -> Self {
         let journeys = |reason: bool| {
             let packets = seen.packets.iter();
-            let timeless = packets.filter(|it| Excuse::of(it, &seen.packets).is_none());
+            let timeless = packets.filter(|it| !Excuse::of(it, &seen.packets).is_any());
             timeless.map(|packet| journey(packet, reason)).collect()
         };
         Self {
@@ -130,12 +134,8 @@ fn flow(flow: &Flow) -> String {
     if let Some(backend) = &flow.backend {
         text += &format!("{} ({:?})", address(backend.addr), backend.netns);
     }
-    text += &format!(
-        ", {:?}, drops: {}, holes: {}",
-        flow.state,
-        flow.drops > 0,
-        flow.holes
-    );
+    // TCP drops what it gets twice, which is a matter of timing; other drops are in the journeys.
+    text += &format!(", {:?}, holes: {}", flow.state, flow.holes);
     for it in &flow.translations {
         let (from, to) = (address(it.from), address(it.to));
         let inferred = if it.kind_inferred { " (inferred)" } else { "" };

@@ -228,6 +228,12 @@ const CASES: &[Case] = &[
         ..TCP
     },
     Case {
+        name: "tcp-promiscuous",
+        forms: ONE,
+        beside: Beside::Promiscuous,
+        ..TCP
+    },
+    Case {
         name: "large-merging",
         forms: ONE,
         beside: Beside::Merging,
@@ -296,7 +302,7 @@ mod tests {
         for form in ALL {
             let of_form = all().into_iter().filter(|traced| traced.form == *form);
             let stays = |traced: Traced| match traced.case.beside {
-                Beside::Nothing | Beside::Captures => 0,
+                Beside::Nothing | Beside::Captures | Beside::Promiscuous => 0,
                 Beside::Merging => 1,
                 Beside::Forbidden => 2,
             };

@@ -9,41 +9,43 @@ use tracer_tests::trace::json::{Hop, Packet, Stage};
 use super::hops::Expected;
 
 /// Why a packet may end otherwise than its like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Excuse {
-    /// All its bytes came with others as well: the socket may drop them.
-    Repeated,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Excuse {
+    /// All that it brings came with others as well: the socket may drop it.
+    repeated: bool,
     /// Its receiver had sent a FIN: it may be in TIME-WAIT, where no socket is.
-    Closing,
+    closing: bool,
 }
 
 impl Excuse {
     /// Of a packet among all of its flow.
-    pub(crate) fn of(packet: &Packet, all: &[&Packet]) -> Option<Self> {
-        packet.tcp.as_ref()?;
-        let others = all.iter().filter(|other| other.id != packet.id);
-        let (mut repeated, mut closing) = (false, false);
-        for other in others {
-            if other.direction == packet.direction {
-                repeated |= covers(other, packet);
-            } else {
-                closing |= other.has_flag('F') && other.began() < end(packet);
-            }
+    pub(crate) fn of(packet: &Packet, all: &[&Packet]) -> Self {
+        if packet.tcp.is_none() {
+            return Self::default();
         }
-        match (repeated, closing) {
-            (true, _) => Some(Self::Repeated),
-            (false, true) => Some(Self::Closing),
-            _ => None,
+        let others = || all.iter().filter(|other| other.id != packet.id);
+        let like = others().filter(|other| other.direction == packet.direction);
+        let mut back = others().filter(|other| other.direction != packet.direction);
+        Self {
+            repeated: repeats(packet, like.copied()),
+            closing: back.any(|other| other.has_flag('F') && other.began() < end(packet)),
         }
+    }
+
+    /// Whether there is any.
+    pub(crate) fn is_any(self) -> bool {
+        self != Self::default()
     }
 
     /// Its hops without the drop that it may end with.
     pub(crate) fn without_drop(self, hops: &[Hop]) -> &[Hop] {
-        match (self, hops) {
-            (Self::Repeated, [same @ .., socket, last])
-                if last.stage == Stage::Drop && socket.stage == Stage::Socket =>
+        match hops {
+            [before @ .., last]
+                if self.repeated
+                    && last.stage == Stage::Drop
+                    && before.last().is_some_and(|hop| hop.stage == Stage::Socket) =>
             {
-                &hops[..=same.len()]
+                before
             }
             _ => hops,
         }
@@ -56,24 +58,37 @@ impl Excuse {
         expected: &'a [Expected],
     ) -> &'a [Expected] {
         let lacks = hops.last().is_some_and(|last| last.stage != Stage::Socket);
-        match (self, expected) {
-            (Self::Closing, [same @ .., last]) if lacks && last.is_at(Stage::Socket) => same,
+        match expected {
+            [same @ .., last] if self.closing && lacks && last.is_at(Stage::Socket) => same,
             _ => expected,
         }
     }
 }
 
-/// Whether what one packet brings, another brings as well.
-fn covers(other: &Packet, packet: &Packet) -> bool {
-    let (Some(of_other), Some(tcp)) = (&other.tcp, &packet.tcp) else {
+/// Whether what the packet brings, others bring as well.
+fn repeats<'a>(packet: &Packet, others: impl Iterator<Item = &'a Packet>) -> bool {
+    let Some(tcp) = &packet.tcp else {
         return false;
     };
+    let mut others = others.filter_map(|other| Some((other.tcp.as_ref()?, other)));
     if packet.payload == 0 {
         let signs = packet.has_flag('S') || packet.has_flag('F');
-        return signs && (of_other.seq, &of_other.flags) == (tcp.seq, &tcp.flags);
+        return signs && others.any(|(of, _)| (of.seq, &of.flags) == (tcp.seq, &tcp.flags));
     }
-    let from = u64::from(tcp.seq.wrapping_sub(of_other.seq));
-    from + u64::from(packet.payload) <= u64::from(other.payload)
+    // From where to where in this packet the others' bytes lie; sequence numbers wrap.
+    let spans = others.map(|(of, other)| {
+        let from = i64::from(of.seq.wrapping_sub(tcp.seq).cast_signed());
+        (from, from + i64::from(other.payload))
+    });
+    let mut spans: Vec<(i64, i64)> = spans.collect();
+    spans.sort_unstable();
+    let mut covered = 0;
+    for (from, to) in spans {
+        if from <= covered {
+            covered = covered.max(to);
+        }
+    }
+    covered >= i64::from(packet.payload)
 }
 
 fn end(packet: &Packet) -> u64 {
@@ -112,13 +127,18 @@ mod tests {
         let again = packet(2, (120, "A", 30), &["device.receive", "socket", "drop"]);
         let more = packet(3, (120, "A", 31), TAKEN);
         let all = [&first, &again, &more];
-        assert_eq!(Excuse::of(&again, &all[..2]), Some(Excuse::Repeated));
-        assert_eq!(Excuse::of(&more, &all), None);
-        assert_eq!(Excuse::of(&first, &all), None);
-        let excused = Excuse::Repeated.without_drop(&again.hops);
-        assert_eq!(excused.len(), 2);
-        let elsewhere = packet(4, (100, "PA", 50), &["device.receive", "drop"]);
-        let dropped = Excuse::Repeated.without_drop(&elsewhere.hops);
+        let repeated = Excuse {
+            repeated: true,
+            closing: false,
+        };
+        assert_eq!(Excuse::of(&again, &all[..2]), repeated);
+        assert!(!Excuse::of(&more, &all).is_any());
+        assert!(!Excuse::of(&first, &all).is_any());
+        let rest = packet(4, (150, "PA", 1), TAKEN);
+        assert_eq!(Excuse::of(&more, &[&first, &more, &rest]), repeated);
+        assert_eq!(repeated.without_drop(&again.hops).len(), 2);
+        let elsewhere = packet(5, (100, "PA", 50), &["device.receive", "drop"]);
+        let dropped = repeated.without_drop(&elsewhere.hops);
         assert_eq!(dropped.len(), 2, "only by its socket");
     }
 
@@ -127,13 +147,14 @@ mod tests {
         let mut fin = packet(1, (7, "FA", 0), TAKEN);
         fin.direction = tracer_tests::trace::json::Direction::Original;
         let late = packet(2, (9, "FA", 0), &["device.receive"]);
-        assert_eq!(Excuse::of(&late, &[&fin, &late]), Some(Excuse::Closing));
-        assert_eq!(Excuse::of(&late, &[&late]), None);
+        let closing = Excuse::of(&late, &[&fin, &late]);
+        assert!(closing.closing && !closing.repeated);
+        assert!(!Excuse::of(&late, &[&late]).is_any());
         let early = packet(0, (9, "A", 0), &["device.receive"]);
-        assert_eq!(Excuse::of(&early, &[&fin, &early]), None);
+        assert!(!Excuse::of(&early, &[&fin, &early]).is_any());
         let expected = hops::parse(REPLY).unwrap();
         let without = |packet: &Packet| {
-            let expected = Excuse::Closing.without_socket(&packet.hops, &expected);
+            let expected = closing.without_socket(&packet.hops, &expected);
             expected.len()
         };
         assert_eq!(without(&late), 2);

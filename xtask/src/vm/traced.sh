@@ -19,11 +19,16 @@ merging() {
     done
 }
 
-captures() {
+captures() { capture -p; }
+
+promiscuous() { capture; }
+
+# Captures on all devices, by tcpdump with the options given.
+capture() {
     for device in $DEVICES; do
         said=/tmp/capture.${device%/*}.${device#*/}
         : >"$said"
-        ip netns exec "${device%/*}" tcpdump -n -Z root -i "${device#*/}" -w /dev/null 2>"$said" &
+        ip netns exec "${device%/*}" tcpdump "$@" -n -Z root -i "${device#*/}" -w /dev/null 2>"$said" &
         captures="$captures $!"
         until grep -q 'listening' "$said"; do
             if ! [ -e /proc/$!/exe ]; then

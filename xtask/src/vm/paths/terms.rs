@@ -71,8 +71,11 @@ pub(crate) enum Beside {
     Nothing,
     /// The devices of the path merge what they receive (GRO).
     Merging,
-    /// On each device of the path somebody captures, as tcpdump does it.
+    /// On each device of the path somebody captures, as `tcpdump -p` does it.
     Captures,
+    /// On each device of the path somebody captures, as tcpdump does it: the bridge becomes
+    /// promiscuous, and gives its host a copy of whatever it forwards.
+    Promiscuous,
     /// The node drops what it forwards to pod b's server.
     Forbidden,
 }
@@ -84,6 +87,7 @@ impl Beside {
             Self::Nothing => "nothing",
             Self::Merging => "merging",
             Self::Captures => "captures",
+            Self::Promiscuous => "promiscuous",
             Self::Forbidden => "forbidden",
         }
     }
