@@ -7,18 +7,23 @@
 
 use std::{fs, io, path::Path, sync::OnceLock};
 
-use super::netlink::{Netlink, attributes};
+use super::netlink::{Message, Netlink, attributes, put_attribute};
 
 /// `NFNL_SUBSYS_NFTABLES` and messages of `enum nf_tables_msg_types`.
 const NFT_MSG_GETTABLE: u16 = 10 << 8 | 1;
 const NFT_MSG_GETCHAIN: u16 = 10 << 8 | 4;
+const NFT_MSG_GETSET: u16 = 10 << 8 | 10;
 const NFT_MSG_GETGEN: u16 = 10 << 8 | 16;
 /// Attributes of these.
 const NFTA_TABLE_NAME: u16 = 1;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
+const NFTA_SET_TABLE: u16 = 1;
+const NFTA_SET_FLAGS: u16 = 3;
 const NFTA_GEN_ID: u16 = 1;
+/// `NFT_SET_ANONYMOUS`: a set of one rule.
+const ANONYMOUS: u32 = 1;
 /// `struct nfgenmsg`: all families, version 0.
 const ALL_FAMILIES: [u8; 4] = [0; 4];
 
@@ -101,6 +106,25 @@ pub fn base_chains() -> io::Result<Vec<BaseChain>> {
         name: named(&chain.body, NFTA_CHAIN_NAME).name,
     });
     Ok(named.collect())
+}
+
+/// Whether a table of the calling thread's namespace has sets or maps of its own. Ask [`present`]
+/// first.
+///
+/// # Errors
+/// As [`generation`].
+pub fn has_named_sets(table: &Table) -> io::Result<bool> {
+    let mut question = vec![table.family, 0, 0, 0];
+    let mut name = table.name.clone().into_bytes();
+    name.push(0);
+    put_attribute(&mut question, NFTA_SET_TABLE, &name);
+    let sets = open()?.dump(NFT_MSG_GETSET, &question)?;
+    let named = |set: &Message| {
+        let flags = attribute(&set.body, NFTA_SET_FLAGS);
+        let flags = flags.and_then(|flags| flags.try_into().ok());
+        flags.map_or(0, u32::from_be_bytes) & ANONYMOUS == 0
+    };
+    Ok(sets.iter().any(named))
 }
 
 fn open() -> io::Result<Netlink> {

@@ -6,15 +6,21 @@
 //! anything changed since is one small question to the kernel
 //! ([`generation`](crate::node::nf_tables::generation)), so nothing is read twice.
 //!
+//! iptables-nft's tables beside others are left out of the question.
+//!
 //! Limits: what packets add to sets is as old as the last reading. A table that is called and built
 //! like one of iptables-nft's is taken for it.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use super::{
     RuleSet,
     index::{BUILT_IN, IPTABLES},
-    read::{MAX_BYTES, ReadError},
+    model::{Family, Ruleset},
+    read::{self, MAX_BYTES, ReadError},
 };
 use crate::node::{
     nf_tables,
@@ -43,12 +49,29 @@ pub enum LiveError {
 /// # Errors
 /// When the kernel or the program does not answer, or not as expected.
 pub fn read() -> Result<RuleSet, LiveError> {
-    if !nf_tables::present() || !own_tables().map_err(LiveError::Ask)? {
+    if !nf_tables::present() {
+        return Ok(RuleSet::default());
+    }
+    let own = Own::find().map_err(LiveError::Ask)?;
+    if own == Own::Some(Vec::new()) {
         return Ok(RuleSet::default());
     }
     let program = program().ok_or(LiveError::Missing)?;
-    let listing = program::output(&program, &["-j", "list", "ruleset"], MAX_BYTES)?;
-    Ok(RuleSet::parse(&listing)?)
+    let Own::Some(tables) = own else {
+        return Ok(list(&program, &["ruleset"])?.into());
+    };
+    let mut listing = Ruleset::default();
+    for (family, name) in &tables {
+        let table = list(&program, &["table", family.as_str(), name])?;
+        listing.append(table);
+    }
+    Ok(listing.into())
+}
+
+fn list(program: &Path, what: &[&str]) -> Result<Ruleset, LiveError> {
+    let arguments: Vec<&str> = ["-j", "list"].iter().chain(what).copied().collect();
+    let listing = program::output(program, &arguments, MAX_BYTES)?;
+    Ok(read::read(&listing)?)
 }
 
 /// The program `nft`, where there is one.
@@ -57,25 +80,66 @@ pub fn program() -> Option<PathBuf> {
     program::find("nft")
 }
 
-/// Whether there is a table that is not one of iptables-nft's.
-fn own_tables() -> io::Result<bool> {
-    /// `NFPROTO_IPV4`, `NFPROTO_IPV6`.
-    const IP: [u8; 2] = [2, 10];
-    let tables = nf_tables::tables()?;
-    let by_name = |table: &nf_tables::Table| {
-        IP.contains(&table.family) && IPTABLES.contains(&table.name.as_str())
-    };
-    if !tables.iter().all(by_name) {
-        return Ok(true);
+/// The tables that are not iptables-nft's.
+#[derive(Debug, PartialEq, Eq)]
+enum Own {
+    /// All that there are, or it is not known which.
+    All,
+    /// These. iptables-nft's rules may be many, and each would be listed as opaque JSON.
+    Some(Vec<(Family, String)>),
+}
+
+impl Own {
+    fn find() -> io::Result<Self> {
+        let tables = nf_tables::tables()?;
+        let by_name = |table: &&nf_tables::Table| {
+            let family = family(table.family);
+            matches!(family, Some(Family::Ip | Family::Ip6))
+                && IPTABLES.contains(&table.name.as_str())
+        };
+        let mut theirs: Vec<_> = tables.iter().filter(by_name).collect();
+        if !theirs.is_empty() {
+            let chains = nf_tables::base_chains()?;
+            let own = chains
+                .iter()
+                .filter(|chain| !BUILT_IN.contains(&chain.name.as_str()));
+            let own: Vec<_> = own.map(|chain| &chain.table).collect();
+            theirs.retain(|table| !own.contains(table));
+        }
+        let mut all_own = true;
+        let mut own = Vec::new();
+        for table in &tables {
+            if theirs.contains(&table) && !nf_tables::has_named_sets(table)? {
+                all_own = false;
+            } else {
+                own.push((family(table.family), table.name.clone()));
+            }
+        }
+        let plain = |name: &str| {
+            name.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b))
+        };
+        let known = own
+            .into_iter()
+            .map(|(family, name)| plain(&name).then_some((family?, name)));
+        Ok(match known.collect::<Option<Vec<_>>>() {
+            Some(own) if !all_own || own.is_empty() => Self::Some(own),
+            _ => Self::All,
+        })
     }
-    // Asked only now, for there may be many chains.
-    let mut chains = if tables.is_empty() {
-        Vec::new()
-    } else {
-        nf_tables::base_chains()?
-    };
-    chains.retain(|chain| !BUILT_IN.contains(&chain.name.as_str()));
-    Ok(!chains.is_empty())
+}
+
+/// A family by its number (`enum nfproto`).
+fn family(number: u8) -> Option<Family> {
+    Some(match number {
+        1 => Family::Inet,
+        2 => Family::Ip,
+        3 => Family::Arp,
+        5 => Family::Netdev,
+        7 => Family::Bridge,
+        10 => Family::Ip6,
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -145,12 +209,17 @@ mod tests {
             assert!(read().unwrap() == RuleSet::default());
             assert!(run("iptables-nft -A FORWARD -j DROP"));
             assert_ne!(generation().unwrap(), before);
-            // One of another name beside them: all are listed, and theirs known again.
-            assert!(run("nft add table ip kube-proxy"));
+            // Of others beside them, those alone are.
+            for table in ["ip kube-proxy", "inet other", "bridge filter"] {
+                assert!(run(&format!("nft add table {table}")));
+            }
             let rules = read().unwrap();
-            let theirs: Vec<_> = rules.tables_of_iptables().collect();
-            assert!(theirs.contains(&"ip nat".to_owned()), "{theirs:?}");
-            assert!(!theirs.contains(&"ip kube-proxy".to_owned()), "{theirs:?}");
+            assert_eq!(rules.listing().objects.len(), 4, "{:?}", rules.listing());
+            assert_eq!(rules.tables_of_iptables().count(), 0);
+            // Where everything is listed, theirs are known again.
+            let all = RuleSet::from(list(&program().unwrap(), &["ruleset"]).unwrap());
+            let theirs: Vec<_> = all.tables_of_iptables().collect();
+            assert_eq!(theirs, ["ip nat", "ip filter"]);
         });
         in_new_netns(|| {
             // One of the same name that iptables-nft did not make.
@@ -161,6 +230,12 @@ mod tests {
             let rules = read().unwrap();
             assert_eq!(rules.tables_of_iptables().count(), 0);
             assert_eq!(rules.listing().objects.len(), 3);
+            assert!(run("nft delete table ip nat"));
+            // One that is built as theirs, but has a set.
+            assert!(run("nft add table ip filter"));
+            assert!(run("nft add set ip filter s { type ipv4_addr; }"));
+            assert_eq!(read().unwrap().listing().objects.len(), 3);
+            assert_eq!(Own::find().unwrap(), Own::All);
         });
     }
 }

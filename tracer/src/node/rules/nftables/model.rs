@@ -17,6 +17,18 @@ pub struct Ruleset {
     pub objects: Vec<Object>,
 }
 
+impl Ruleset {
+    /// Adds the objects of another listing of the same namespace.
+    pub fn append(&mut self, other: Self) {
+        let known = !self.objects.is_empty();
+        let objects = other.objects.into_iter();
+        let about_nft =
+            |object: &Object| matches!(object, Object::Other { kind, .. } if &**kind == "metainfo");
+        self.objects
+            .extend(objects.filter(|object| !(known && about_nft(object))));
+    }
+}
+
 /// One object of the listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
