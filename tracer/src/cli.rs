@@ -6,6 +6,7 @@ mod arguments;
 pub mod doctor;
 mod moment;
 pub mod names;
+mod playback;
 mod record;
 mod recording;
 mod replay;
