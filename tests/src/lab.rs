@@ -14,6 +14,7 @@ mod capture;
 mod cni;
 mod command;
 mod config;
+pub mod counters;
 mod fingerprint;
 mod forward_drop;
 mod masquerade;
