@@ -17,6 +17,7 @@ mod config;
 pub mod counters;
 mod fingerprint;
 mod forward_drop;
+mod kubelet;
 mod masquerade;
 mod namespace;
 mod network;
@@ -28,6 +29,7 @@ mod service;
 pub mod state;
 mod topology;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
@@ -37,6 +39,7 @@ use serde::{Deserialize, Serialize};
 pub use capture::{Capture, tcp_closed};
 pub use config::{Config, Fabric, Plugin, Proxy};
 pub use forward_drop::ForwardDrop;
+pub use kubelet::Identity;
 pub use rules::view as proxy_view;
 pub use servers::SERVER_VARIABLE;
 pub use service::{Endpoint, Protocol, Service};
@@ -137,30 +140,94 @@ impl Lab {
     }
 
     fn attach_pods(&mut self) -> anyhow::Result<()> {
-        let directory = self.directory();
         for plan in &topology::PODS {
-            let netns = topology::pod_netns(&self.id, plan.name);
-            network::add_pod(&netns)?;
-            let node = &self.nodes[usize::from(plan.node) - 1];
-            let attachment = cni::attach(&cni::Request {
-                plugin: self.config.plugin,
-                node,
-                pod: plan.name,
-                netns: &netns,
-                mtu: network::pod_mtu(self.config.fabric),
-                directory: &directory,
-            })?;
-            self.pods.push(Pod {
-                name: plan.name.to_owned(),
-                netns,
-                node: node.name.clone(),
-                ipv4: attachment.ipv4,
-                ipv6: attachment.ipv6,
-                veth: attachment.veth,
-                serves: plan.serves,
-            });
+            let node = self.nodes[usize::from(plan.node) - 1].clone();
+            let pod = self.attach_pod(plan.name, &node, plan.serves, &[])?;
+            self.pods.push(pod);
         }
         Ok(())
+    }
+
+    fn attach_pod(
+        &self,
+        name: &str,
+        node: &Node,
+        serves: bool,
+        addresses: &[IpAddr],
+    ) -> anyhow::Result<Pod> {
+        let netns = topology::pod_netns(&self.id, name);
+        network::add_pod(&netns)?;
+        let identity = Identity::new(&netns, name);
+        let attachment = self.with_attachment((&identity, &netns, node), addresses, cni::attach)?;
+        Ok(Pod {
+            name: name.to_owned(),
+            netns,
+            node: node.name.clone(),
+            ipv4: attachment.ipv4,
+            ipv6: attachment.ipv6,
+            veth: attachment.veth,
+            serves,
+            identity,
+        })
+    }
+
+    fn with_attachment<T>(
+        &self,
+        (pod, netns, node): (&Identity, &str, &Node),
+        addresses: &[IpAddr],
+        work: impl FnOnce(&cni::Request<'_>) -> anyhow::Result<T>,
+    ) -> anyhow::Result<T> {
+        work(&cni::Request {
+            plugin: self.config.plugin,
+            node,
+            pod,
+            netns,
+            addresses,
+            mtu: network::pod_mtu(self.config.fabric),
+            directory: &self.directory(),
+            root: &self.root(),
+        })
+    }
+
+    /// Deletes a pod, as a runtime does: its server, its attachment, its network namespace.
+    ///
+    /// # Errors
+    /// When there is no such pod, or a step fails.
+    pub fn delete_pod(&mut self, name: &str) -> anyhow::Result<Pod> {
+        let at = self.pods.iter().position(|pod| pod.name == name);
+        let pod = self
+            .pods
+            .remove(at.with_context(|| format!("no pod {name}"))?);
+        let node = self.node(&pod.node).clone();
+        namespace::kill_all(&self.id, &pod.netns)?;
+        self.with_attachment((&pod.identity, &pod.netns, &node), &[], cni::detach)?;
+        namespace::remove(&pod.netns)?;
+        state::save(self)?;
+        Ok(pod)
+    }
+
+    /// Makes a pod of that name where another was, with its addresses.
+    ///
+    /// # Errors
+    /// When a step fails: the addresses may be in use.
+    pub fn replace_pod(&mut self, name: &str, before: &Pod) -> anyhow::Result<()> {
+        let node = self.node(&before.node).clone();
+        let addresses: [IpAddr; 2] = [before.ipv4.into(), before.ipv6.into()];
+        let pod = self.attach_pod(name, &node, before.serves, &addresses)?;
+        // Who knows the addresses would else try the link address of the one before for a while.
+        let neighbours = self.pods.iter().map(|pod| &pod.netns);
+        for netns in neighbours.chain([&node.netns]) {
+            let lines = addresses.map(|address| format!("neigh flush to {address}\n"));
+            command::ip_batch(netns, &lines.concat())?;
+        }
+        let (netns, serves) = (pod.netns.clone(), pod.serves);
+        self.pods.push(pod);
+        if serves {
+            let server = servers::executable()?;
+            let child = servers::start(&server, &netns, name, &self.directory())?;
+            self.children.push(child);
+        }
+        state::save(self)
     }
 
     fn start_servers(&mut self, executable: &std::path::Path) -> anyhow::Result<()> {
@@ -216,6 +283,12 @@ impl Lab {
     #[must_use]
     pub fn directory(&self) -> PathBuf {
         state::directory(&self.id)
+    }
+
+    /// The directory that is the nodes' root to who wants to know their pods (`TRACER_HOST_ROOT`).
+    #[must_use]
+    pub fn root(&self) -> PathBuf {
+        self.directory().join("root")
     }
 
     /// The full name of the namespace called `name` for short: a pod, a node, `switch` or

@@ -31,6 +31,8 @@ mod noise;
 mod outcome;
 #[path = "journeys/paths.rs"]
 mod paths;
+#[path = "journeys/pods.rs"]
+mod pods;
 #[path = "journeys/privileges.rs"]
 mod privileges;
 #[path = "journeys/recordings.rs"]

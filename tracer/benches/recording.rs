@@ -208,6 +208,7 @@ fn replay(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
     while let Some(step) = steps.next_step()? {
         let known = Knowledge {
             node: steps.node(),
+            names: true,
             reasons: &reasons,
             function_at: &|_| None,
         };

@@ -1,4 +1,4 @@
-//! The traced command: `tracer run [--netns N] -- CMD...`.
+//! The traced command: `tracer run [--netns N|--pod P] -- CMD...`.
 //!
 //! The command runs in a cgroup of its own, by whose id the kernel side knows its packets. So the
 //! order is: [`Prepared::new`] finds the program and the namespace and makes the cgroup; the caller
@@ -63,21 +63,38 @@ use self::{
     child::{Failure, Inside, Way},
 };
 pub use self::{child::Step, error::Error};
-use crate::{node::find, privilege};
+use crate::{
+    node::{
+        find,
+        pods::{HostRoot, PodName},
+    },
+    privilege,
+};
 
 /// What to run, and where.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The program and its arguments.
     pub command: Vec<OsString>,
-    /// The network namespace: a name, a path, or the id of a process in it (see
-    /// [`find::find`]). Without, the tracer's own.
-    ///
-    /// With one, the command has a `/sys` that shows this namespace's devices, and in `/etc` the
-    /// files of `/etc/netns/NAME`, or the `resolv.conf` and `hosts` of the process.
-    pub netns: Option<String>,
+    /// The network that it runs in.
+    pub place: Place,
     /// Whether what the command writes to its standard output goes to the standard error.
     pub stdout_to_stderr: bool,
+}
+
+/// Whose network a command runs in.
+///
+/// In another than the tracer's own, the command has a `/sys` that shows that network's devices, and
+/// in `/etc` the files of `/etc/netns/NAME`, or the `resolv.conf` and `hosts` of the process.
+#[derive(Clone, Debug, Default)]
+pub enum Place {
+    /// The tracer's own.
+    #[default]
+    Here,
+    /// A network namespace: a name, a path, or the id of a process in it (see [`find::find`]).
+    Netns(String),
+    /// A pod, found below the node's root.
+    Pod(PodName, HostRoot),
 }
 
 /// A command that can be started. Its cgroup exists, and is removed when this is dropped.
@@ -98,17 +115,21 @@ impl Prepared {
     /// milliseconds.
     ///
     /// # Errors
-    /// When there is no such program or namespace, or no cgroup can be made (no cgroup2, no
+    /// When there is no such program, namespace or pod, or no cgroup can be made (no cgroup2, no
     /// permission).
     pub fn new(options: Options) -> Result<Self, Error> {
         let caller = Caller::now();
         let program = options.command.first().ok_or(Error::NoCommand)?;
         let path = program::look_up(program, env::var_os("PATH").as_deref())?;
-        let (mut netns, mut files, mut notes) = (None, Vec::new(), Vec::new());
-        if let Some(word) = &options.netns {
-            netns = Some(find::find(word)?);
-            (files, notes) = configuration::files_for(word)?;
-        }
+        let (netns, (files, notes)) = match options.place {
+            Place::Here => Default::default(),
+            Place::Netns(word) => (Some(find::find(&word)?), configuration::files_for(&word)?),
+            Place::Pod(name, root) => {
+                let pod = find::find_pod(&name, root)?;
+                let files = configuration::files_of_pod(&name, pod.process);
+                (Some(pod.netns), files)
+            }
+        };
         Ok(Self {
             caller,
             leaf: privilege::with_file_access(Leaf::create).map_err(file_access)??,

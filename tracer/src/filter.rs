@@ -16,6 +16,9 @@
 //!   `netns`, `dev`) holds only when it holds at **every hop** of the flow: its positive form holds
 //!   at no hop. Protocol and IP version are the same at all hops, so there `not` means just that.
 //!
+//! - `pod` and `dropped` ask something of the flow: that a pod is its client or its backend (with
+//!   `src` and `dst`, at which end of the hop's packet), that a packet of it was dropped.
+//!
 //! A negation over `and`/`or` is first moved to the tests (De Morgan). `src` and `dst` are those of
 //! the hop, so replies count with their own.
 //!
@@ -36,6 +39,7 @@
 //! some hop of every flow that matches, so nothing that matches is missed from that hop on;
 //! [`Compiled`] says when it also holds at hops of flows that do not match.
 
+mod anchor;
 mod compile;
 mod error;
 mod expression;
@@ -54,6 +58,7 @@ use std::fmt;
 
 pub use compile::{Compiled, cgroup_program};
 pub use error::{ParseError, ResolveError};
+pub use meaning::{FlowView, Sighting};
 pub use resolve::{Namespaces, ResolvedFilter};
 pub use tracer_common::filter::Subject;
 
@@ -104,10 +109,10 @@ impl Filter {
         Self { expression }
     }
 
-    /// Looks up the names of namespaces.
+    /// Looks up the names of namespaces and pods.
     ///
     /// # Errors
-    /// A namespace that `namespaces` does not know, with the similar names that it does.
+    /// A namespace or pod that `namespaces` does not know, with the similar names that it does.
     pub fn resolve(&self, namespaces: &impl Namespaces) -> Result<ResolvedFilter, ResolveError> {
         ResolvedFilter::new(self, namespaces)
     }

@@ -12,7 +12,7 @@ use std::{
 use tracer_common::hook;
 
 use crate::{
-    filter::ResolvedFilter,
+    filter::{FlowView, ResolvedFilter},
     journey::{
         Journeys, Overflow,
         model::{Flow, FlowId, NetnsId, Packet, State},
@@ -245,8 +245,21 @@ impl<K: Sink> Pipeline<K> {
     }
 
     /// Whether the filter lets the flow through, by all that is known of it.
-    fn wanted(&self, flow: &Flow) -> bool {
-        self.window.meets(flow.first, flow.last) && self.filter.matches_flow(&flow.subjects)
+    fn wanted(&self, flow: &Flow, known: &Knowledge<'_>) -> bool {
+        if !self.window.meets(flow.first, flow.last) {
+            return false;
+        }
+        let [client, backend] = if self.filter.asks_for_pods() {
+            known.pods_of(flow)
+        } else {
+            [None, None]
+        };
+        self.filter.matches(&FlowView {
+            hops: &flow.subjects,
+            client_pod: client.as_deref(),
+            backend_pod: backend.as_deref(),
+            dropped: flow.drops > 0,
+        })
     }
 
     fn packets_over(&mut self, known: &Knowledge<'_>) -> io::Result<()> {
@@ -262,7 +275,7 @@ impl<K: Sink> Pipeline<K> {
                     if self
                         .journeys
                         .flow(packet.flow)
-                        .is_some_and(|flow| self.wanted(flow))
+                        .is_some_and(|flow| self.wanted(flow, known))
                     {
                         self.show(&packet, known)?;
                     }
@@ -291,7 +304,7 @@ impl<K: Sink> Pipeline<K> {
     }
 
     fn flow_over(&mut self, flow: Flow, known: &Knowledge<'_>) -> io::Result<()> {
-        if !self.wanted(&flow) {
+        if !self.wanted(&flow, known) {
             self.held.remove(&flow.id);
             return Ok(());
         }

@@ -72,6 +72,16 @@ pub struct Party {
     pub endpoint: Endpoint,
     /// Its namespace's name; `None` when it is elsewhere or not known.
     pub netns: Option<String>,
+    /// The pod that it is, as `NAMESPACE/NAME`; `None` when it is none or not known.
+    pub pod: Option<String>,
+}
+
+impl Party {
+    /// What to call it: its pod, else its namespace.
+    #[must_use]
+    pub fn called(&self) -> Option<&str> {
+        self.pod.as_deref().or(self.netns.as_deref())
+    }
 }
 
 /// What was rewritten.
@@ -197,6 +207,8 @@ pub struct HopReport {
     pub stage: Stage,
     /// The namespace's name.
     pub netns: Option<String>,
+    /// The pod whose the namespace is, as `NAMESPACE/NAME`.
+    pub pod: Option<String>,
     /// The device; `None` where there is none.
     pub device: Option<DeviceReport>,
     /// The packet's tuple as it came here.
@@ -207,6 +219,14 @@ pub struct HopReport {
     pub encapsulation: Option<Encapsulation>,
     /// What should be before this hop and is not.
     pub hole: Option<Hole>,
+}
+
+impl HopReport {
+    /// What to call its place: the pod, else the namespace.
+    #[must_use]
+    pub fn called(&self) -> Option<&str> {
+        self.pod.as_deref().or(self.netns.as_deref())
+    }
 }
 
 /// A device of a hop.
@@ -229,6 +249,8 @@ pub struct DropReport {
     pub stage: Stage,
     /// The namespace's name.
     pub netns: Option<String>,
+    /// The pod whose the namespace is.
+    pub pod: Option<String>,
     /// The kernel address that freed it.
     pub address: u64,
     /// The function at that address, as `nf_hook_slow+0xa6`; `None` where the kernel hides it.

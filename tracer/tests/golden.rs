@@ -74,6 +74,7 @@ fn flows(recording: &[u8]) -> Vec<String> {
         assert!(steps.take_damages().is_empty());
         let known = Knowledge {
             node: steps.node(),
+            names: true,
             reasons: &about.reasons,
             function_at: &|address| steps.function_at(address).map(str::to_owned),
         };

@@ -4,13 +4,14 @@
 //! on, no `ipMasq`, for masquerading is flanneld's: see [`super::masquerade`]) and Calico's shape
 //! (ptp). The IPAM plugin keeps its files in the lab's own directory, so that they go with it.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::kubelet::{self, Identity};
 use super::topology::Node;
 use super::{Plugin, command};
 
@@ -30,36 +31,69 @@ pub(super) struct Attachment {
 pub(super) struct Request<'a> {
     pub(super) plugin: Plugin,
     pub(super) node: &'a Node,
-    pub(super) pod: &'a str,
+    pub(super) pod: &'a Identity,
     pub(super) netns: &'a str,
+    /// The addresses that it must get; any when there are none.
+    pub(super) addresses: &'a [IpAddr],
     pub(super) mtu: u16,
     /// The lab's directory.
     pub(super) directory: &'a Path,
+    /// The lab's root for what a node keeps.
+    pub(super) root: &'a Path,
 }
 
-/// Attaches the pod: `eth0` with both addresses and a default route, and the host's end.
+/// Attaches the pod: `eth0` with both addresses and a default route, and the host's end. What
+/// kubelet and libcni would leave of it is in the lab's root.
 pub(super) fn attach(request: &Request<'_>) -> anyhow::Result<Attachment> {
+    let pod = &request.pod.name;
+    let configuration = configuration(request);
+    let answer =
+        call(request, "ADD", &configuration).with_context(|| format!("cannot attach pod {pod}"))?;
+    let attachment = parse(&answer).with_context(|| format!("the answer for pod {pod}"))?;
+    let attached = kubelet::Attached {
+        identity: request.pod,
+        network: network(request.plugin),
+        configuration: &configuration,
+        answer: &serde_json::from_str(&answer)?,
+    };
+    kubelet::started(request.root, &attached)?;
+    Ok(attachment)
+}
+
+/// Detaches the pod; its addresses are free again.
+pub(super) fn detach(request: &Request<'_>) -> anyhow::Result<()> {
+    let pod = &request.pod.name;
+    call(request, "DEL", &configuration(request))
+        .with_context(|| format!("cannot detach pod {pod}"))?;
+    kubelet::stopped(request.root, request.pod, network(request.plugin))
+}
+
+fn call(request: &Request<'_>, what: &str, configuration: &Value) -> anyhow::Result<String> {
     let plugin = format!("{PLUGIN_DIR}/{}", request.plugin);
     let mut command = command::in_netns(&request.node.netns, &plugin);
+    let arguments = request.pod.arguments();
+    let arguments: Vec<String> = arguments
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
     command
-        .env("CNI_COMMAND", "ADD")
-        .env("CNI_CONTAINERID", request.netns)
+        .env("CNI_COMMAND", what)
+        .env("CNI_CONTAINERID", &request.pod.sandbox)
         .env("CNI_NETNS", format!("/run/netns/{}", request.netns))
         .env("CNI_IFNAME", "eth0")
         .env("CNI_PATH", PLUGIN_DIR)
-        .env(
-            "CNI_ARGS",
-            format!(
-                "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID={}",
-                request.pod, request.netns
-            ),
-        );
-    let answer = command::run(&mut command, &configuration(request).to_string())
-        .with_context(|| format!("cannot attach pod {}", request.pod))?;
-    parse(&answer).with_context(|| format!("the answer of {plugin} for pod {}", request.pod))
+        .env("CNI_ARGS", arguments.join(";"));
+    command::run(&mut command, &configuration.to_string())
 }
 
-fn configuration(request: &Request<'_>) -> serde_json::Value {
+fn network(plugin: Plugin) -> &'static str {
+    match plugin {
+        Plugin::Bridge => "cbr0",
+        Plugin::Ptp => "ptp0",
+    }
+}
+
+fn configuration(request: &Request<'_>) -> Value {
     let node = request.node;
     let ipam = json!({
         "type": "host-local",
@@ -69,19 +103,20 @@ fn configuration(request: &Request<'_>) -> serde_json::Value {
     });
     match request.plugin {
         Plugin::Bridge => json!({
-            "cniVersion": "1.0.0", "name": "cbr0", "type": "bridge", "bridge": "cni0",
-            "isDefaultGateway": true, "hairpinMode": true, "ipMasq": false,
-            "mtu": request.mtu, "ipam": ipam,
+            "cniVersion": "1.0.0", "name": network(request.plugin), "type": "bridge",
+            "bridge": "cni0", "isDefaultGateway": true, "hairpinMode": true, "ipMasq": false,
+            "mtu": request.mtu, "ipam": ipam, "args": {"cni": {"ips": request.addresses}},
         }),
         Plugin::Ptp => json!({
-            "cniVersion": "1.0.0", "name": "ptp0", "type": "ptp", "ipMasq": false,
-            "mtu": request.mtu, "ipam": ipam,
+            "cniVersion": "1.0.0", "name": network(request.plugin), "type": "ptp",
+            "ipMasq": false, "mtu": request.mtu, "ipam": ipam,
+            "args": {"cni": {"ips": request.addresses}},
         }),
     }
 }
 
 /// The bridge plugin adds default routes itself and refuses them from the IPAM as well.
-fn routes(plugin: Plugin) -> serde_json::Value {
+fn routes(plugin: Plugin) -> Value {
     match plugin {
         Plugin::Bridge => json!([]),
         Plugin::Ptp => json!([{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]),
@@ -119,8 +154,8 @@ fn parse(answer: &str) -> anyhow::Result<Attachment> {
             .split_once('/')
             .map_or(address.as_str(), |(host, _)| host);
         match host.parse()? {
-            std::net::IpAddr::V4(address) => ipv4 = Some(address),
-            std::net::IpAddr::V6(address) => ipv6 = Some(address),
+            IpAddr::V4(address) => ipv4 = Some(address),
+            IpAddr::V6(address) => ipv6 = Some(address),
         }
     }
     let (Some(ipv4), Some(ipv6)) = (ipv4, ipv6) else {

@@ -62,6 +62,19 @@ pub(super) fn remove_all(id: &str) -> anyhow::Result<()> {
     result
 }
 
+/// Ends every process of the lab `id` in the namespace.
+pub(super) fn kill_all(id: &str, netns: &str) -> anyhow::Result<()> {
+    let inode = inode(netns).with_context(|| format!("no network namespace {netns}"))?;
+    kill_until_gone(netns, || {
+        in_namespaces(std::slice::from_ref(&inode), id, false)
+    })
+}
+
+/// Removes the namespace.
+pub(super) fn remove(netns: &str) -> anyhow::Result<()> {
+    command::run(Command::new("ip").args(["netns", "delete", netns]), "").map(drop)
+}
+
 /// Runs `f` in a thread of its own that has entered the namespace.
 ///
 /// # Errors
@@ -91,13 +104,15 @@ pub(super) fn set_sysctls(netns: &str, values: &[(&str, &str)]) -> anyhow::Resul
     })
 }
 
-/// The processes in any of the namespaces or started for the lab `id`, this one excepted.
-fn processes(id: &str, names: &[String]) -> anyhow::Result<Vec<Pid>> {
-    let inodes: Vec<String> = names
-        .iter()
-        .filter_map(|netns| fs::metadata(path(netns)).ok())
-        .map(|metadata| format!("net:[{}]", metadata.ino()))
-        .collect();
+/// The namespace as `/proc/PID/ns/net` shows it.
+fn inode(netns: &str) -> Option<String> {
+    let metadata = fs::metadata(path(netns)).ok()?;
+    Some(format!("net:[{}]", metadata.ino()))
+}
+
+/// The processes in any of the namespaces and, if `started`, those started for the lab `id`; this
+/// one excepted.
+fn in_namespaces(inodes: &[String], id: &str, started: bool) -> anyhow::Result<Vec<Pid>> {
     let mark = format!("{}={id}", command::LAB_VARIABLE).into_bytes();
     let mut pids = Vec::new();
     for entry in fs::read_dir("/proc").context("cannot list /proc")? {
@@ -111,12 +126,11 @@ fn processes(id: &str, names: &[String]) -> anyhow::Result<Vec<Pid>> {
             continue;
         };
         let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
-        if (inodes
+        let mut variables = environment.split(|&byte| byte == 0);
+        let here = inodes
             .iter()
-            .any(|inode| netns.as_os_str() == inode.as_str())
-            || environment
-                .split(|&byte| byte == 0)
-                .any(|variable| variable == mark))
+            .any(|inode| netns.as_os_str() == inode.as_str());
+        if (here || started && variables.any(|variable| variable == mark))
             && let Some(pid) = Pid::from_raw(pid)
             && pid != rustix::process::getpid()
         {
@@ -128,9 +142,19 @@ fn processes(id: &str, names: &[String]) -> anyhow::Result<Vec<Pid>> {
 
 /// Kills every process of the lab and waits until they are gone.
 fn kill_processes(id: &str, names: &[String]) -> anyhow::Result<()> {
+    let inodes: Vec<String> = names.iter().filter_map(|netns| inode(netns)).collect();
+    kill_until_gone(&format!("the lab {id}"), || {
+        in_namespaces(&inodes, id, true)
+    })
+}
+
+fn kill_until_gone(
+    whose: &str,
+    processes: impl Fn() -> anyhow::Result<Vec<Pid>>,
+) -> anyhow::Result<()> {
     let limit = Instant::now() + KILL_LIMIT;
     loop {
-        let pids = processes(id, names)?;
+        let pids = processes()?;
         if pids.is_empty() {
             return Ok(());
         }
@@ -139,7 +163,7 @@ fn kill_processes(id: &str, names: &[String]) -> anyhow::Result<()> {
             let _ = kill_process(pid, Signal::KILL);
         }
         if Instant::now() > limit {
-            return Err(anyhow!("processes {pids:?} of the lab {id} do not end"));
+            return Err(anyhow!("processes {pids:?} of {whose} do not end"));
         }
         thread::sleep(Duration::from_millis(5));
     }

@@ -18,6 +18,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::kubelet::{Identity, NAMESPACE};
+
 /// The addresses of all pods (kube-proxy's `clusterCIDR`).
 pub const CLUSTER_CIDR: &str = "10.244.0.0/16";
 /// The IPv6 addresses of all pods.
@@ -102,6 +104,16 @@ pub struct Pod {
     pub veth: String,
     /// Whether it runs the server.
     pub serves: bool,
+    /// What the cluster and its runtime call it.
+    pub identity: Identity,
+}
+
+impl Pod {
+    /// Its namespace and name: `default/a1`.
+    #[must_use]
+    pub fn full_name(&self) -> String {
+        format!("{NAMESPACE}/{}", self.name)
+    }
 }
 
 /// The machine outside the cluster: a client for NodePorts, a server for pods, the nodes' default

@@ -55,6 +55,19 @@ pub fn command<S: AsRef<std::ffi::OsStr>>(
     Ok(command)
 }
 
+/// A command that runs the tracer with what a lab's nodes keep of their pods.
+///
+/// # Errors
+/// As [`executable`].
+pub fn command_in<S: AsRef<std::ffi::OsStr>>(
+    lab: &Lab,
+    arguments: impl IntoIterator<Item = S>,
+) -> anyhow::Result<Command> {
+    let mut command = command(arguments)?;
+    command.env("TRACER_HOST_ROOT", lab.root());
+    Ok(command)
+}
+
 /// What a tracer that has ended wrote, and how it ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -165,12 +178,29 @@ impl Running {
     pub fn watch<S: AsRef<std::ffi::OsStr>>(
         arguments: impl IntoIterator<Item = S>,
     ) -> anyhow::Result<Self> {
+        Self::watching(command(["watch"])?, arguments)
+    }
+
+    /// As [`Self::watch`], with what a lab's nodes keep of their pods.
+    ///
+    /// # Errors
+    /// As [`Self::watch`].
+    pub fn watch_in<S: AsRef<std::ffi::OsStr>>(
+        lab: &Lab,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> anyhow::Result<Self> {
+        Self::watching(command_in(lab, ["watch"])?, arguments)
+    }
+
+    fn watching<S: AsRef<std::ffi::OsStr>>(
+        mut command: Command,
+        arguments: impl IntoIterator<Item = S>,
+    ) -> anyhow::Result<Self> {
         let mut arguments = arguments.into_iter().peekable();
         let json = arguments
             .peek()
             .is_some_and(|first| first.as_ref() == "--json");
         let recording = json.then(Recording::new).transpose()?;
-        let mut command = command(["watch"])?;
         command.args(recording.iter().flat_map(Recording::arguments));
         command.args(arguments);
         let mut running = Self::start(command)?;

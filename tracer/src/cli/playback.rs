@@ -102,7 +102,6 @@ impl Playback {
         enough: impl Fn() -> bool,
     ) -> anyhow::Result<End> {
         let reasons = self.about().reasons.clone();
-        let nameless = (!self.names).then(|| Arc::new(Snapshot::default()));
         let journeys = Journeys::new(
             Limits::default(),
             Patience::default(),
@@ -119,10 +118,11 @@ impl Playback {
         loop {
             let step = steps.next_step()?;
             damaged |= say_damages(steps);
-            let node = nameless.clone().unwrap_or_else(|| Arc::clone(steps.node()));
+            let node = Arc::clone(steps.node());
             let function_at = |address| steps.function_at(address).map(str::to_owned);
             let known = Knowledge {
                 node: &node,
+                names: self.names,
                 reasons: &reasons,
                 function_at: &function_at,
             };

@@ -11,9 +11,10 @@ use super::{
     session::{Interrupts, Session, Step, Subject, Target},
 };
 use crate::{
-    command::{self, Prepared, Running},
+    command::{self, Place, Prepared, Running},
     filter::{Filter, cgroup_program},
     kernel::{coverage::Node, live},
+    node::pods::PodName,
     pipeline::When,
     privilege::Role,
 };
@@ -40,6 +41,9 @@ pub(super) struct RunArgs {
     /// The network namespace to run it in: a name, a path, or the id of a process in it
     #[arg(long, value_name = "NAME|PATH|PID")]
     netns: Option<String>,
+    /// The pod in whose network to run it; without NAMESPACE, in the namespace `default`
+    #[arg(long, value_name = "[NAMESPACE/]NAME", conflicts_with = "netns", value_parser = PodName::parse)]
+    pod: Option<PodName>,
     /// Which of its flows, in the words of docs/filter.md; without, all
     filter: Vec<String>,
     /// The command and its arguments
@@ -55,9 +59,14 @@ pub(super) struct RunArgs {
 pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let filter = arguments::filter(&args.filter)?;
     live::check(args.live.sizes())?;
+    let place = match (args.netns, args.pod) {
+        (Some(word), _) => Place::Netns(word),
+        (None, Some(name)) => Place::Pod(name, args.live.host_root()?),
+        (None, None) => Place::Here,
+    };
     let prepared = Prepared::new(command::Options {
         command: args.command,
-        netns: args.netns,
+        place,
         stdout_to_stderr: args.output.json(),
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -38,8 +38,8 @@ pub(super) struct Session<K> {
     recorder: Option<Recorder>,
     reasons: DropReasons,
     symbols: LazySymbols,
-    /// With `--no-names`: nothing is known.
-    nameless: Option<Arc<Snapshot>>,
+    /// Whether names are shown.
+    names: bool,
 }
 
 /// What a step of a session came to.
@@ -124,7 +124,6 @@ impl<K: Sink> Session<K> {
             Patience::default(),
             Reasons::by_name(|name| reasons.number(name)),
         );
-        let nameless = (!target.names).then(|| Arc::new(Snapshot::default()));
         let pipeline = Pipeline::new(journeys, subject.filter, target.when, target.sink);
         Ok(Self {
             live,
@@ -133,7 +132,7 @@ impl<K: Sink> Session<K> {
             recorder,
             reasons,
             symbols: LazySymbols::open(),
-            nameless,
+            names: target.names,
         })
     }
 
@@ -159,14 +158,14 @@ impl<K: Sink> Session<K> {
         let Some(batch) = batch else {
             return Ok(Step::Over);
         };
-        let real = self.live.node().snapshot();
+        let node = self.live.node().snapshot();
         let now = clock::now();
-        let room = self.record(&batch, &real, now)?;
-        let node = self.nameless.clone().unwrap_or(real);
+        let room = self.record(&batch, &node, now)?;
         let symbols = &self.symbols;
         let function_at = |address| symbols.locate(address).map(|location| location.to_string());
         let known = Knowledge {
             node: &node,
+            names: self.names,
             reasons: &self.reasons,
             function_at: &function_at,
         };
@@ -194,15 +193,15 @@ impl<K: Sink> Session<K> {
     pub(super) async fn finish(mut self) -> anyhow::Result<K> {
         self.live.finish();
         while self.step().await? != Step::Over {}
-        let real = self.live.node().snapshot();
+        let node = self.live.node().snapshot();
         if let Some(recorder) = self.recorder.take() {
-            recorder.finish(&real)?;
+            recorder.finish(&node)?;
         }
-        let node = self.nameless.clone().unwrap_or(real);
         let symbols = &self.symbols;
         let function_at = |address| symbols.locate(address).map(|location| location.to_string());
         let known = Knowledge {
             node: &node,
+            names: self.names,
             reasons: &self.reasons,
             function_at: &function_at,
         };

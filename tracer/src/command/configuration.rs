@@ -20,6 +20,7 @@ use rustix::{
 };
 
 use super::error::Error;
+use crate::node::pods::PodName;
 
 /// Where `ip netns` looks for the files of a namespace.
 const ETC_NETNS: &str = "/etc/netns";
@@ -65,6 +66,18 @@ pub(super) fn files_for(word: &str) -> Result<(Vec<EtcFile>, Vec<String>), Error
         Owner::Process(pid) => Ok(of_process(pid)),
         Owner::Nobody => Ok(Default::default()),
     }
+}
+
+/// The files for a pod, by a process of it.
+pub(super) fn files_of_pod(name: &PodName, process: Option<u32>) -> (Vec<EtcFile>, Vec<String>) {
+    if let Some(pid) = process {
+        return of_process(pid);
+    }
+    let note = format!(
+        "no process of {name} is seen: the command sees this system's /etc/resolv.conf and \
+         /etc/hosts instead of the pod's"
+    );
+    (Vec::new(), vec![note])
 }
 
 fn owner(word: &str) -> Owner<'_> {

@@ -9,7 +9,7 @@ mod listing;
 use tracer_common::filter::{self as terms, ACCEPT, MAX_TERMS, Program, REJECT, Term};
 
 use super::{
-    relax,
+    anchor, relax,
     resolve::{Node, ResolvedFilter},
 };
 
@@ -26,7 +26,7 @@ pub struct Compiled {
     pub program: Program,
     /// Whether it holds at hops of no other flows, so that judging the flow again changes nothing.
     /// It is not so where the filter negates what can change from hop to hop, since the program
-    /// sees one hop at a time, and where it is `relaxed`.
+    /// sees one hop at a time, where it tests the flow as a whole, and where it is `relaxed`.
     pub exact: bool,
     /// Whether the filter needs more than [`MAX_TERMS`] terms and the program is a wider one that
     /// does not.
@@ -38,17 +38,22 @@ impl ResolvedFilter {
     /// [`Compiled::relaxed`].
     #[must_use]
     pub fn compile(&self) -> Compiled {
-        let relaxed = self.root.terms() > MAX_TERMS;
+        let of_flow = self.root.has_flow(&|_| true);
+        let root = if of_flow {
+            anchor::kernel_side(&self.root)
+        } else {
+            self.root.clone()
+        };
+        let relaxed = root.terms() > MAX_TERMS;
         let program = if relaxed {
             // Nothing that is worth the terms: everything.
-            relax::to_fit(&self.root, MAX_TERMS)
-                .map_or_else(Program::default, |node| lay_out(&node))
+            relax::to_fit(&root, MAX_TERMS).map_or_else(Program::default, |node| lay_out(&node))
         } else {
-            lay_out(&self.root)
+            lay_out(&root)
         };
         Compiled {
             program,
-            exact: !relaxed && !self.needs_all_hops(),
+            exact: !relaxed && !of_flow && !self.needs_all_hops(),
             relaxed,
         }
     }
@@ -126,6 +131,7 @@ fn emit(
                 .rev()
                 .fold(on_false, |next, part| emit(part, on_true, next, reversed));
         }
+        Node::Flow(_) => return on_true,
         Node::Here(term) => (*term, on_true, on_false),
         Node::Unlike(term) | Node::Nowhere { term, .. } => (*term, on_false, on_true),
     };

@@ -162,19 +162,29 @@ pub(super) fn shown(text: &str) -> String {
 /// Why a filter's names mean nothing on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolveError {
+    kind: &'static str,
     name: String,
     similar: Vec<String>,
 }
 
 impl ResolveError {
-    pub(super) fn new(name: &str, similar: Vec<String>) -> Self {
+    pub(super) fn netns(name: &str, similar: Vec<String>) -> Self {
         Self {
+            kind: "network namespace",
             name: name.to_owned(),
             similar,
         }
     }
 
-    /// The namespace that is not known.
+    pub(super) fn pod(name: &str, similar: Vec<String>) -> Self {
+        Self {
+            kind: "pod on this node",
+            name: name.to_owned(),
+            similar,
+        }
+    }
+
+    /// The namespace or pod that is not known.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -191,7 +201,7 @@ impl std::error::Error for ResolveError {}
 
 impl Display for ResolveError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "no network namespace is called {}", shown(&self.name))?;
+        write!(f, "no {} is called {}", self.kind, shown(&self.name))?;
         if !self.similar.is_empty() {
             let names: Vec<_> = self.similar.iter().map(|name| shown(name)).collect();
             write!(f, "; similar: {}", names.join(", "))?;

@@ -39,6 +39,10 @@ pub(super) enum Test {
     Netns(String),
     /// The device's name, at most 15 bytes.
     Device(String),
+    /// The pod, as `NAMESPACE/NAME`, is an end of the flow; with a direction, that end of the packet.
+    Pod(Direction, String),
+    /// A packet of the flow was dropped.
+    Dropped,
 }
 
 /// Which end of the packet is tested.
@@ -245,6 +249,8 @@ impl Display for Test {
             Self::Version(Version::V6) => f.write_str("ip6"),
             Self::Netns(name) => write!(f, "netns {}", Name(name)),
             Self::Device(name) => write!(f, "dev {}", Name(name)),
+            Self::Pod(direction, name) => write!(f, "{direction}pod {}", Name(name)),
+            Self::Dropped => f.write_str("dropped"),
         }
     }
 }

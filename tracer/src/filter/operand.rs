@@ -255,6 +255,19 @@ pub(super) fn netns(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
+/// A pod: `NAMESPACE/NAME`, or `NAME` for one in the namespace `default`, as for `kubectl`. What pods
+/// there are, the node knows.
+pub(super) fn pod(name: &str) -> Result<String, String> {
+    let (namespace, pod) = name.split_once('/').unwrap_or(("default", name));
+    if namespace.is_empty() || pod.is_empty() || pod.contains('/') {
+        return Err(format!(
+            "{} does not name a pod; write NAMESPACE/NAME, or NAME for one in `default`",
+            shown(name)
+        ));
+    }
+    Ok(format!("{namespace}/{pod}"))
+}
+
 /// The name of a network device.
 pub(super) fn device(name: &str) -> Result<String, String> {
     if name.is_empty() || name.contains('/') || name == "." || name == ".." {

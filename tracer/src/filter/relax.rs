@@ -23,7 +23,7 @@ pub(super) fn to_fit(node: &Node, budget: usize) -> Option<Node> {
     match node {
         Node::All(parts) => fewer_demands(parts, budget),
         Node::Any(parts) => wider_alternatives(parts, budget),
-        Node::Here(_) | Node::Unlike(_) | Node::Nowhere { .. } => None,
+        Node::Here(_) | Node::Unlike(_) | Node::Nowhere { .. } | Node::Flow(_) => None,
     }
 }
 
@@ -140,6 +140,6 @@ fn selectivity(node: &Node) -> u32 {
             PROTOCOL => 2,
             _ => 1,
         },
-        Node::Unlike(_) | Node::Nowhere { .. } => 0,
+        Node::Unlike(_) | Node::Nowhere { .. } | Node::Flow(_) => 0,
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Negations move to the tests, where their meaning for a flow is decided: a test of what the next
 //! hop can change is negated for all hops ([`Node::Nowhere`]), one of what stays the same is
-//! negated as it is.
+//! negated as it is. Tests of the flow as a whole ([`Node::Flow`]) wait for what is known of it.
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
@@ -19,7 +19,7 @@ use super::{
     words,
 };
 
-/// The network namespaces that are known by name.
+/// The network namespaces and pods that are known by name.
 pub trait Namespaces {
     /// The inode numbers of the namespaces with this name: several where names repeat, none where
     /// the name is not known.
@@ -27,6 +27,13 @@ pub trait Namespaces {
 
     /// All known names, for the suggestions of an error.
     fn names(&self) -> Vec<String>;
+
+    /// The inode numbers of the namespaces in which packets of the pod `NAMESPACE/NAME` are seen:
+    /// none where they can be seen anywhere. `None` where there is no such pod.
+    fn pod(&self, name: &str) -> Option<Vec<u32>>;
+
+    /// Pods whose names are like this one, the most alike first, for the suggestions of an error.
+    fn similar_pods(&self, name: &str) -> Vec<String>;
 }
 
 impl Namespaces for BTreeMap<String, Vec<u32>> {
@@ -36,6 +43,14 @@ impl Namespaces for BTreeMap<String, Vec<u32>> {
 
     fn names(&self) -> Vec<String> {
         self.keys().cloned().collect()
+    }
+
+    fn pod(&self, _: &str) -> Option<Vec<u32>> {
+        None
+    }
+
+    fn similar_pods(&self, _: &str) -> Vec<String> {
+        Vec::new()
     }
 }
 
@@ -63,6 +78,29 @@ pub(super) enum Node {
     Unlike(Term),
     /// The term, of what can change from hop to hop, holds at no hop of the flow.
     Nowhere { term: Term, slot: usize },
+    /// A test of the flow, which the kernel cannot judge: to it, it always holds.
+    Flow(FlowNode),
+}
+
+/// A test of a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct FlowNode {
+    pub(super) test: FlowTest,
+    /// It holds at no hop.
+    pub(super) negated: bool,
+}
+
+/// What is tested of a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum FlowTest {
+    Pod {
+        direction: Direction,
+        /// `NAMESPACE/NAME`
+        name: String,
+        /// The namespaces in one of which the flow has a hop; none: it is not known.
+        inodes: Vec<u32>,
+    },
+    Dropped,
 }
 
 impl fmt::Display for ResolvedFilter {
@@ -95,10 +133,28 @@ impl ResolvedFilter {
     }
 
     /// Whether a flow that matches by the hops seen so far may stop to match when more are seen:
-    /// so it is when the filter negates what can change from hop to hop.
+    /// so it is when the filter negates what can change from hop to hop, or a test of the flow.
     #[must_use]
     pub fn needs_all_hops(&self) -> bool {
-        !self.nowhere.is_empty()
+        !self.nowhere.is_empty() || self.root.has_flow(&|flow| flow.negated)
+    }
+
+    /// Whether it asks which pods the ends of a flow are.
+    #[must_use]
+    pub fn asks_for_pods(&self) -> bool {
+        self.root
+            .has_flow(&|flow| matches!(flow.test, FlowTest::Pod { .. }))
+    }
+}
+
+impl Node {
+    /// Whether there is such a test of the flow.
+    pub(super) fn has_flow(&self, is: &impl Fn(&FlowNode) -> bool) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(|part| part.has_flow(is)),
+            Self::Flow(flow) => is(flow),
+            Self::Here(_) | Self::Unlike(_) | Self::Nowhere { .. } => false,
+        }
     }
 }
 
@@ -150,6 +206,22 @@ impl<N: Namespaces> Lowering<'_, N> {
                 join(nodes, !negated)
             }
             Test::Device(name) => self.changing(device(name), negated),
+            Test::Pod(direction, name) => {
+                let inodes = self
+                    .namespaces
+                    .pod(name)
+                    .ok_or_else(|| ResolveError::pod(name, self.namespaces.similar_pods(name)))?;
+                let test = FlowTest::Pod {
+                    direction: *direction,
+                    name: name.clone(),
+                    inodes,
+                };
+                Node::Flow(FlowNode { test, negated })
+            }
+            Test::Dropped => Node::Flow(FlowNode {
+                test: FlowTest::Dropped,
+                negated,
+            }),
         })
     }
 
@@ -161,7 +233,7 @@ impl<N: Namespaces> Lowering<'_, N> {
         let names = self.namespaces.names();
         let similar = words::similar(name, names.iter().map(String::as_str));
         let similar = similar.into_iter().map(str::to_owned).collect();
-        Err(ResolveError::new(name, similar))
+        Err(ResolveError::netns(name, similar))
     }
 
     /// A test of what the next hop can change.

@@ -48,6 +48,7 @@ impl Node {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::terms).sum(),
             Self::Here(_) | Self::Unlike(_) | Self::Nowhere { .. } => 1,
+            Self::Flow(_) => 0,
         }
     }
 }

@@ -18,9 +18,11 @@ pub(super) enum Word {
     Proto,
     Netns,
     Device,
+    Pod,
+    Dropped,
 }
 
-const WORDS: [(&str, Word); 16] = [
+const WORDS: [(&str, Word); 18] = [
     ("tcp", Word::Protocol(6)),
     ("udp", Word::Protocol(17)),
     ("sctp", Word::Protocol(132)),
@@ -37,6 +39,8 @@ const WORDS: [(&str, Word); 16] = [
     ("proto", Word::Proto),
     ("netns", Word::Netns),
     ("dev", Word::Device),
+    ("pod", Word::Pod),
+    ("dropped", Word::Dropped),
 ];
 
 /// ICMP's protocol number.
@@ -79,7 +83,7 @@ const SERVICES: [(&str, u16); 17] = [
 ];
 
 /// Words of this language that a later version brings.
-const LATER: [&str; 3] = ["pod", "service", "dropped"];
+const LATER: [&str; 1] = ["service"];
 
 /// Words of pcap-filter that this language does not have.
 const PCAP_ONLY: [&str; 20] = [
@@ -156,14 +160,9 @@ pub(super) fn comparison(text: &str) -> Option<String> {
 
 /// What to say of a word that a later version brings; `None` when it is none.
 pub(super) fn later(text: &str) -> Option<String> {
-    let instead = match text {
-        "pod" | "service" => "name its address: `host ADDRESS`",
-        "dropped" => "leave it out: dropped packets are shown with their reason",
-        _ => return None,
-    };
-    Some(format!(
-        "`{text}` comes in a later version; until then, {instead}"
-    ))
+    LATER.contains(&text).then(|| {
+        format!("`{text}` comes in a later version; until then, name its address: `host ADDRESS`")
+    })
 }
 
 /// What to say of a word that cannot stand where it does because it is of another language, needs
@@ -189,7 +188,7 @@ fn pcap_only(text: &str) -> Option<String> {
     known.then(|| {
         format!(
             "{} is of pcap-filter; this language has only host, net, port, portrange, proto, \
-             netns and dev",
+             netns, dev, pod and dropped",
             shown(text)
         )
     })

@@ -17,7 +17,10 @@ use super::{
     model::{Direction, Flow, FlowId, NetnsId, State, Transport},
     state,
 };
-use crate::event::{Endpoint, Event, Tuple};
+use crate::{
+    event::{Endpoint, Event, Tuple},
+    filter::Sighting,
+};
 use direction::tracked_direction;
 
 /// How many distinct places and tuples of a flow are kept for filters.
@@ -181,9 +184,11 @@ impl Flows {
             protocol: tuple.protocol,
             client: forward.source,
             client_netns: None,
+            client_seen: 0,
             destination: forward.destination,
             backend: None,
             backend_netns: None,
+            backend_seen: 0,
             translations: Vec::new(),
             state: if matches!(transport, Transport::Tcp { .. }) {
                 State::Established
@@ -270,9 +275,12 @@ impl Flows {
             return;
         };
         entry.flow.last = entry.flow.last.max(event.record.time);
-        let subject = subject_of(event);
-        if entry.flow.subjects.len() < SUBJECTS && !entry.flow.subjects.contains(&subject) {
-            entry.flow.subjects.push(subject);
+        let sighting = Sighting {
+            subject: subject_of(event),
+            reply: member.direction == Direction::Reply,
+        };
+        if entry.flow.subjects.len() < SUBJECTS && !entry.flow.subjects.contains(&sighting) {
+            entry.flow.subjects.push(sighting);
         }
     }
 

@@ -4,9 +4,10 @@
 
 use std::fmt;
 
-use tracer_common::filter::Subject;
-
-use crate::event::{Endpoint, Tuple};
+use crate::{
+    event::{Endpoint, Tuple},
+    filter::Sighting,
+};
 
 /// A number that tells one thing of its kind from the others, in order of appearance from 1.
 macro_rules! id {
@@ -391,12 +392,16 @@ pub struct Flow {
     pub client: Endpoint,
     /// Where the client is; `None` when its packets came in from outside.
     pub client_netns: Option<NetnsId>,
+    /// When the client was seen there first, nanoseconds of `CLOCK_MONOTONIC`; 0 when it was not.
+    pub client_seen: u64,
     /// Whom the client called.
     pub destination: Endpoint,
     /// Who got the packets; `None` while nobody is known to.
     pub backend: Option<Endpoint>,
     /// Where the backend is; `None` when it is elsewhere, or not known.
     pub backend_netns: Option<NetnsId>,
+    /// When the backend was seen there first; 0 when it was not.
+    pub backend_seen: u64,
     /// How the original direction is rewritten, in order.
     pub translations: Vec<FlowTranslation>,
     /// What its packets say of it.
@@ -416,5 +421,5 @@ pub struct Flow {
     /// The last event.
     pub last: u64,
     /// The distinct places and tuples it was seen with (bounded), for filters.
-    pub subjects: Vec<Subject>,
+    pub subjects: Vec<Sighting>,
 }

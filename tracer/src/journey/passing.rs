@@ -222,20 +222,21 @@ impl Journeys {
                 step,
                 Step::Queue | Step::Enter(Stage::Output | Stage::Postrouting)
             );
+        let time = event.record.time;
         match (member.direction, step) {
-            (Direction::Original, _) if starts_here => {
-                flow.client_netns = flow.client_netns.or(Some(netns));
+            (Direction::Original, _) if starts_here && flow.client_netns.is_none() => {
+                (flow.client_netns, flow.client_seen) = (Some(netns), time);
             }
             (Direction::Reply, _) if starts_here && own_word && flow.backend_netns.is_none() => {
                 flow.backend = Some(tuple.source);
-                flow.backend_netns = Some(netns);
+                (flow.backend_netns, flow.backend_seen) = (Some(netns), time);
             }
             (Direction::Original, Step::Socket) if own_word => {
                 flow.backend = Some(tuple.destination);
-                flow.backend_netns = Some(netns);
+                (flow.backend_netns, flow.backend_seen) = (Some(netns), time);
             }
             (Direction::Reply, Step::Socket) if flow.client_netns.is_none() => {
-                flow.client_netns = Some(netns);
+                (flow.client_netns, flow.client_seen) = (Some(netns), time);
             }
             _ => {}
         }

@@ -1,4 +1,5 @@
-//! The network namespace that a person means: by name, by path, or by a process in it.
+//! The network namespace that a person means: by name, by path, by a process in it, or by the pod
+//! whose it is.
 
 use std::{
     fs::File,
@@ -9,6 +10,8 @@ use std::{
 use super::{
     inventory::{Entry, Inventory},
     netns,
+    pods::{self, HostRoot, Pod, PodName, PodNetwork},
+    read::{ReadError, Reader},
 };
 use crate::privilege;
 
@@ -52,6 +55,25 @@ pub enum FindError {
         /// Where they are mounted.
         paths: Vec<String>,
     },
+    /// No pod of this name runs here.
+    #[error("no pod on this node is called {name}{}; `tracer names` lists them", proposal(.alike))]
+    UnknownPod {
+        /// The name.
+        name: PodName,
+        /// Names that are like it.
+        alike: Vec<String>,
+    },
+    /// Several pods of this name run here: one replaces another.
+    #[error(
+        "{} pods called {name} run here; give the network namespace of one with --netns: {}",
+        namespaces.len(), namespaces.join(", ")
+    )]
+    AmbiguousPod {
+        /// The name.
+        name: PodName,
+        /// What to call their namespaces.
+        namespaces: Vec<String>,
+    },
     /// The process has ended, or belongs to someone else.
     #[error("cannot look at process {pid}: {source}; it must exist, and this needs root")]
     Process {
@@ -74,6 +96,15 @@ pub enum FindError {
         /// The file.
         path: PathBuf,
     },
+}
+
+/// A pod that was found.
+#[derive(Debug)]
+pub struct FoundPod {
+    /// Its network namespace; the node's own where it uses that.
+    pub netns: Found,
+    /// A process of one of its containers.
+    pub process: Option<u32>,
 }
 
 fn proposal(alike: &[String]) -> String {
@@ -113,6 +144,62 @@ fn by_name(word: &str) -> Result<Found, FindError> {
                 .flat_map(|entry| &entry.mounts)
                 .map(|p| p.display().to_string())
                 .collect(),
+        }),
+    }
+}
+
+/// Finds a pod that runs here. What runtimes keep of pods is below `root`.
+///
+/// # Errors
+/// When there is none of that name, or more than one, or its namespace cannot be opened.
+pub fn find_pod(name: &PodName, root: HostRoot) -> Result<FoundPod, FindError> {
+    let mut reader = Reader::new(root);
+    reader.look(true).map_err(|error| match error {
+        ReadError::Inventory(error) | ReadError::Thread(error) => FindError::List(error),
+    })?;
+    let pods: Vec<&Pod> = reader
+        .pods()
+        .iter()
+        .filter(|pod| pod.name == *name)
+        .collect();
+    let entries = &reader.inventory().entries;
+    let entry_of = |pod: &Pod| match pod.network {
+        PodNetwork::Own(inode) => entries.get(&inode),
+        PodNetwork::Host => entries.values().find(|entry| entry.initial),
+    };
+    let called = |pod: &&Pod| {
+        let name = entry_of(pod).and_then(|entry| entry.names.first().cloned());
+        name.unwrap_or_else(|| {
+            pod.uid
+                .as_ref()
+                .map_or_else(String::new, |uid| format!("uid {uid}"))
+        })
+    };
+    let known = || reader.pods().iter().map(|pod| &pod.name);
+    match pods.as_slice() {
+        [] => Err(FindError::UnknownPod {
+            name: name.clone(),
+            alike: pods::similar(name, known())
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+        }),
+        [pod] => {
+            let process = pod
+                .containers
+                .iter()
+                .filter_map(|container| container.pid)
+                .min();
+            let entry = entry_of(pod).ok_or_else(|| FindError::Open {
+                path: PathBuf::from(name.to_string()),
+                source: io::ErrorKind::NotFound.into(),
+            })?;
+            let netns = open(entry, &name.to_string())?;
+            Ok(FoundPod { netns, process })
+        }
+        several => Err(FindError::AmbiguousPod {
+            name: name.clone(),
+            namespaces: several.iter().map(called).collect(),
         }),
     }
 }

@@ -24,6 +24,7 @@ pub mod logs;
 pub mod oci;
 mod processes;
 mod reader;
+mod suggest;
 #[cfg(test)]
 mod tests;
 
@@ -34,6 +35,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     files::HostRoot,
     identity::{PodName, PodNameError, Uid},
+    suggest::similar,
 };
 pub(super) use self::{processes::Processes, reader::PodReader};
 

@@ -127,6 +127,12 @@ impl Reader {
         Ok(difference)
     }
 
+    /// The pods that the last look found.
+    #[must_use]
+    pub fn pods(&self) -> &[Pod] {
+        &self.pods.pods
+    }
+
     /// Becomes readable when a look would find something new about pods.
     #[must_use]
     pub fn pod_changes(&self) -> Option<BorrowedFd<'_>> {

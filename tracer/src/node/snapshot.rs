@@ -260,6 +260,12 @@ impl Snapshot {
         &self.contents.past
     }
 
+    /// What to call a namespace that is not known: `net:4026532001`.
+    #[must_use]
+    pub fn unknown_name(inode: u32) -> String {
+        unknown(inode)
+    }
+
     /// What to call a namespace, also one that is not known: `net:4026532001`.
     #[must_use]
     pub fn display_name(&self, inode: u32) -> Cow<'_, str> {

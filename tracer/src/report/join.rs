@@ -9,14 +9,21 @@ use crate::{
     journey::model::{
         Device, Dropped, Flow, FlowTranslation, Hop, NetnsId, Packet, Translation, TranslationKind,
     },
-    node::{link::LinkKind, reasons::DropReasons, snapshot::Snapshot},
+    node::{
+        link::LinkKind,
+        pods::PodName,
+        reasons::DropReasons,
+        snapshot::{Namespace, Snapshot},
+    },
 };
 
 /// What is known when a journey is reported.
 #[derive(Clone, Copy)]
 pub struct Knowledge<'a> {
-    /// Namespaces and devices.
+    /// Namespaces, devices and pods.
     pub node: &'a Snapshot,
+    /// Whether names are shown; without, there are numbers only.
+    pub names: bool,
     /// Drop reasons by number.
     pub reasons: &'a DropReasons,
     /// The function at a kernel address, as `nf_hook_slow+0xa6`.
@@ -27,19 +34,23 @@ impl Knowledge<'_> {
     /// The flow with names.
     #[must_use]
     pub fn flow(&self, flow: &Flow) -> FlowReport {
-        let party = |endpoint, netns: Option<NetnsId>| Party {
+        let party = |endpoint, netns: Option<NetnsId>, time| Party {
             endpoint,
-            netns: netns.and_then(|netns| self.netns(netns)),
+            netns: netns.and_then(|netns| self.netns(netns, time)),
+            pod: netns.and_then(|netns| self.pod(netns, time)),
         };
+        let backend = |endpoint| party(endpoint, flow.backend_netns, flow.backend_seen);
         FlowReport {
             id: flow.id,
             protocol: flow.protocol,
-            client: party(flow.client, flow.client_netns),
+            client: party(flow.client, flow.client_netns, flow.client_seen),
             destination: flow.destination,
-            backend: flow
-                .backend
-                .map(|endpoint| party(endpoint, flow.backend_netns)),
-            translations: flow.translations.iter().map(|t| self.placed(t)).collect(),
+            backend: flow.backend.map(backend),
+            translations: flow
+                .translations
+                .iter()
+                .map(|translation| self.placed(translation, flow.first))
+                .collect(),
             state: flow.state,
             packets: flow.packets,
             bytes: flow.bytes,
@@ -71,7 +82,10 @@ impl Knowledge<'_> {
             hops_cut: packet.hops_cut,
             verdict: packet.verdict,
             verdict_observed: packet.verdict_observed,
-            drop: packet.dropped.as_ref().map(|dropped| self.drop(dropped)),
+            drop: packet
+                .dropped
+                .as_ref()
+                .map(|dropped| self.drop(dropped, last_time(packet))),
         }
     }
 
@@ -81,8 +95,9 @@ impl Knowledge<'_> {
             since_previous: hop.time.saturating_sub(before),
             spent: hop.left.map(|left| left.saturating_sub(hop.time)),
             stage: hop.stage,
-            netns: self.netns(hop.netns),
-            device: hop.device.as_ref().map(|d| self.device(hop.netns, d)),
+            netns: self.netns(hop.netns, hop.time),
+            pod: self.pod(hop.netns, hop.time),
+            device: hop.device.as_ref().map(|device| self.device(hop, device)),
             tuple: hop.tuple,
             translations: self.translations(hop),
             encapsulation: hop.encapsulation,
@@ -90,15 +105,44 @@ impl Knowledge<'_> {
         }
     }
 
-    fn netns(&self, netns: NetnsId) -> Option<String> {
-        (netns.0 != 0).then(|| self.node.display_name(netns.0).into_owned())
+    /// What the namespace was called at that time.
+    fn netns(&self, netns: NetnsId, time: u64) -> Option<String> {
+        let known = || match self.at(netns, time) {
+            Some(namespace) => namespace.display_name().into_owned(),
+            None => Snapshot::unknown_name(netns.0),
+        };
+        (netns.0 != 0).then(known)
+    }
+
+    /// Whose pod's it was at that time.
+    fn pod(&self, netns: NetnsId, time: u64) -> Option<String> {
+        self.at(netns, time)?.pod.as_ref().map(PodName::to_string)
+    }
+
+    fn at(&self, netns: NetnsId, time: u64) -> Option<&Namespace> {
+        self.node.at(netns.0, time).filter(|_| self.names)
+    }
+
+    /// The pods that the client and the backend are, also where names are not shown.
+    #[must_use]
+    pub fn pods_of(&self, flow: &Flow) -> [Option<String>; 2] {
+        let named = Self {
+            names: true,
+            ..*self
+        };
+        [
+            (flow.client_netns, flow.client_seen),
+            (flow.backend_netns, flow.backend_seen),
+        ]
+        .map(|(netns, time)| named.pod(netns?, time))
     }
 
     /// The device, with its kind where the node knows a device of this index and name; an index
     /// may have passed to another device since the snapshot.
-    fn device(&self, netns: NetnsId, device: &Device) -> DeviceReport {
+    fn device(&self, hop: &Hop, device: &Device) -> DeviceReport {
         let raw = device.raw_name.split(|&byte| byte == 0).next();
-        let link = self.node.link(netns.0, device.ifindex);
+        let netns = self.at(hop.netns, hop.time);
+        let link = netns.and_then(|netns| netns.links.get(&device.ifindex));
         let kind = link
             .filter(|link| raw == Some(link.name.as_bytes()))
             .map(|link| &link.kind)
@@ -117,7 +161,7 @@ impl Knowledge<'_> {
     fn translations(&self, hop: &Hop) -> Vec<TranslationReport> {
         let mut reports = Vec::new();
         for translation in hop.translations.iter().flatten() {
-            for report in self.ends(hop.netns, translation) {
+            for report in self.ends((hop.netns, hop.time), translation) {
                 if !reports.contains(&report) {
                     reports.push(report);
                 }
@@ -128,12 +172,12 @@ impl Knowledge<'_> {
 
     fn ends(
         &self,
-        netns: NetnsId,
+        place: (NetnsId, u64),
         Translation { kind, from, to }: &Translation,
     ) -> impl Iterator<Item = TranslationReport> {
         let (source, destination) = match kind {
             TranslationKind::Dnat | TranslationKind::Snat => {
-                (self.source_kind(netns, to.source), Rewriting::Dnat)
+                (self.source_kind(place, to.source), Rewriting::Dnat)
             }
             TranslationKind::UnDnat | TranslationKind::UnSnat => {
                 (Rewriting::UnDnat, Rewriting::UnSnat)
@@ -148,16 +192,20 @@ impl Knowledge<'_> {
         .map(|(kind, from, to)| TranslationReport { kind, from, to })
     }
 
-    fn source_kind(&self, netns: NetnsId, after: Endpoint) -> Rewriting {
-        let holders = self.node.with_address(after.ip());
-        if holders.iter().any(|link| link.netns == netns.0) {
+    fn source_kind(&self, (netns, time): (NetnsId, u64), after: Endpoint) -> Rewriting {
+        let namespace = self.at(netns, time);
+        let links = namespace
+            .into_iter()
+            .flat_map(|namespace| namespace.links.values());
+        let mut addresses = links.flat_map(|link| &link.addresses);
+        if addresses.any(|prefix| prefix.address == after.ip()) {
             Rewriting::Masquerade
         } else {
             Rewriting::Snat
         }
     }
 
-    fn placed(&self, translation: &FlowTranslation) -> PlacedTranslation {
+    fn placed(&self, translation: &FlowTranslation, time: u64) -> PlacedTranslation {
         let &FlowTranslation {
             stage,
             netns,
@@ -167,18 +215,18 @@ impl Knowledge<'_> {
         } = translation;
         let kind = match translation.kind {
             TranslationKind::Dnat => Rewriting::Dnat,
-            TranslationKind::Snat => self.source_kind(netns, to),
+            TranslationKind::Snat => self.source_kind((netns, time), to),
             TranslationKind::UnDnat => Rewriting::UnDnat,
             TranslationKind::UnSnat => Rewriting::UnSnat,
         };
         PlacedTranslation {
             translation: TranslationReport { kind, from, to },
             stage,
-            netns: self.netns(netns),
+            netns: self.netns(netns, time),
         }
     }
 
-    fn drop(&self, dropped: &Dropped) -> DropReport {
+    fn drop(&self, dropped: &Dropped, time: u64) -> DropReport {
         DropReport {
             reason: self
                 .reasons
@@ -186,9 +234,15 @@ impl Knowledge<'_> {
                 .map(std::borrow::Cow::into_owned),
             reason_number: dropped.reason,
             stage: dropped.stage,
-            netns: self.netns(dropped.netns),
+            netns: self.netns(dropped.netns, time),
+            pod: self.pod(dropped.netns, time),
             address: dropped.location,
             function: (self.function_at)(dropped.location),
         }
     }
+}
+
+/// When a packet was seen last.
+fn last_time(packet: &Packet) -> u64 {
+    packet.hops.last().map_or(0, |hop| hop.time)
 }

@@ -2,7 +2,7 @@
 //! tests of whatever shows them.
 //!
 //! The node is the lab's: `pod-a1` and `pod-b1` on `node1`, `pod-b2` on `node2`, bridges `cni0`,
-//! a VXLAN `flannel.1` between the nodes. Times are nanoseconds since the packet's first hop.
+//! a VXLAN `flannel.1` between the nodes. The pods are `app/a1`, `app/b1` and `app/b2`. Times are nanoseconds since the packet's first hop.
 
 mod cast;
 mod flows;
@@ -20,7 +20,7 @@ use crate::{
     event::{Endpoint, Tuple},
     journey::model::{
         Device, Direction, Dropped, Encapsulation, Flow, FlowId, Hole, Hop, NetnsId, Packet,
-        PacketId, Stage, Translation, TranslationKind, Transport, Verdict,
+        PacketId, Stage, State, Translation, TranslationKind, Transport, Verdict,
     },
     node::{reasons::DropReasons, snapshot::Snapshot},
 };
@@ -81,10 +81,17 @@ pub(crate) fn snapshot() -> Snapshot {
                     (index, link)
                 })
                 .collect();
-            serde_json::json!({"inode": inode, "names": [name], "links": links})
+            let pod = name.strip_prefix("pod-").map(|pod| format!("app/{pod}"));
+            serde_json::json!({"inode": inode, "names": [name], "pod": pod, "links": links})
         })
         .collect();
     serde_json::from_value(serde_json::json!({ "namespaces": namespaces })).unwrap()
+}
+
+/// A flow with an answer, as the engine gives it.
+pub(crate) fn open_flow() -> Flow {
+    let flow = flows::flow(6, "10.244.1.2:37500", "10.244.1.3:8080", State::Established);
+    flows::answered(flow, "10.244.1.3:8080", "pod-b1")
 }
 
 /// A scenario's journeys, reported with what the node knows.
@@ -118,6 +125,7 @@ impl Scenario {
         ]);
         let knowledge = Knowledge {
             node: &node,
+            names: true,
             reasons: &DropReasons::new(reasons, BTreeMap::new()),
             function_at: &|address| match address {
                 0xffff_ffff_81c0_00a6 => Some("nf_hook_slow+0xa6".to_owned()),

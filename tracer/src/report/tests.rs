@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Knowledge, Rewriting, protocol_name, scenarios};
+use super::{HopReport, Knowledge, Rewriting, protocol_name, scenarios};
 use crate::{
     event::{Endpoint, Tuple},
     journey::model::{
@@ -14,6 +14,8 @@ use crate::{
 
 /// `node1`, whose `eth0` has the address 192.168.77.11.
 const NODE1: NetnsId = NetnsId(4_026_532_002);
+/// `pod-a1`, of the pod `app/a1`.
+const POD_A1: NetnsId = NetnsId(4_026_532_001);
 
 fn endpoint(last: u8, port: u16) -> Endpoint {
     Endpoint {
@@ -60,6 +62,7 @@ fn reported(hops: Vec<Hop>, dropped: Option<Dropped>, node: &Snapshot) -> super:
     let reasons = BTreeMap::from([(9, "NETFILTER_DROP".to_owned())]);
     let knowledge = Knowledge {
         node,
+        names: true,
         reasons: &DropReasons::new(reasons, BTreeMap::new()),
         function_at: &|address| (address == 7).then(|| "f+0x0".to_owned()),
     };
@@ -85,6 +88,70 @@ fn a_namespace_has_its_name_or_its_number_and_none_when_there_is_no_number() {
     let report = reported(hops.into(), None, &scenarios::snapshot());
     let names = report.hops.iter().map(|hop| hop.netns.as_deref());
     assert!(names.eq([Some("node1"), Some("net:5"), None]));
+}
+
+#[test]
+fn a_place_is_called_by_its_pod_where_it_has_one() {
+    let hops = [POD_A1, NODE1].map(|netns| hop(1, netns));
+    let report = reported(hops.into(), None, &scenarios::snapshot());
+    let names: Vec<_> = report.hops.iter().map(HopReport::called).collect();
+    assert_eq!(names, [Some("app/a1"), Some("node1")]);
+    let netns = report.hops.iter().map(|hop| hop.netns.as_deref());
+    assert!(netns.eq([Some("pod-a1"), Some("node1")]));
+}
+
+/// A number that one pod's namespace had up to 20, and another's from 30 on.
+fn reused() -> Snapshot {
+    let life = |since: u64, pod: &str, device: &str| {
+        serde_json::json!({"inode": 5, "names": [format!("cni-{pod}")], "pod": pod, "since": since,
+            "links": {"2": {"index": 2, "name": "eth0", "kind": device, "up": true, "mtu": 1500,
+                "addresses": [{"address": "192.168.77.11", "length": 24}]}}})
+    };
+    let past =
+        serde_json::json!({"namespace": life(10, "app/old", "veth"), "last": 20, "until": 25});
+    let now = life(30, "app/new", "macvlan");
+    serde_json::from_value(serde_json::json!({"namespaces": [now], "past": [past]})).unwrap()
+}
+
+#[test]
+fn a_packet_has_the_names_of_its_time() {
+    let at = |time| Hop {
+        device: Some(device(2, "eth0")),
+        ..hop(time, NetnsId(5))
+    };
+    let report = reported(vec![at(15), at(22), at(27), at(40)], None, &reused());
+    let pods: Vec<_> = report
+        .hops
+        .iter()
+        .map(|hop| hop.pod.as_deref().unwrap())
+        .collect();
+    assert_eq!(pods, ["app/old", "app/old", "app/new", "app/new"]);
+    assert_eq!(report.hops[0].netns.as_deref(), Some("cni-app/old"));
+    let kinds = report
+        .hops
+        .iter()
+        .map(|hop| hop.device.as_ref()?.kind.as_deref());
+    assert!(kinds.eq(["veth", "veth", "macvlan", "macvlan"].map(Some)));
+}
+
+#[test]
+fn each_end_of_a_flow_has_the_name_of_when_it_was_seen() {
+    let node = reused();
+    let reasons = DropReasons::new(BTreeMap::new(), BTreeMap::new());
+    let knowledge = Knowledge {
+        node: &node,
+        names: true,
+        reasons: &reasons,
+        function_at: &|_| None,
+    };
+    let mut flow = scenarios::open_flow();
+    // A flow to the old pod, whose client goes on trying while the new one is there.
+    (flow.backend_netns, flow.backend_seen) = (Some(NetnsId(5)), 15);
+    (flow.client_netns, flow.client_seen) = (None, 0);
+    (flow.first, flow.last) = (14, 90);
+    let report = knowledge.flow(&flow);
+    assert_eq!(report.backend.unwrap().pod.as_deref(), Some("app/old"));
+    assert_eq!((report.client.pod, report.client.netns), (None, None));
 }
 
 #[test]

@@ -98,6 +98,8 @@ pub struct Hop {
     pub encapsulation: Option<Encapsulation>,
     #[serde(deserialize_with = "present")]
     pub hole: Option<Hole>,
+    #[serde(deserialize_with = "present")]
+    pub pod: Option<String>,
 }
 
 /// What a hook made of a packet.

@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use super::*;
-use crate::node::testing::Named;
+use crate::{command::Place, node::testing::Named};
 
 /// Tells the namespace, its devices, and what DNS and hosts files say.
 const LOOK: &str = "exec > \"$1\"; readlink /proc/self/ns/net; ls /sys/class/net; \
@@ -35,7 +35,7 @@ impl Drop for EtcNetns {
 async fn look(netns: &str) -> (String, Vec<String>) {
     let (_directory, out) = scratch().unwrap();
     let options = Options {
-        netns: Some(netns.to_owned()),
+        place: Place::Netns(netns.to_owned()),
         ..shell(LOOK, &out)
     };
     let mut running = Prepared::new(options).unwrap().start().unwrap();
@@ -126,7 +126,7 @@ async fn what_is_mounted_in_sys_stays_visible() {
     let (_directory, out) = scratch().unwrap();
     let script = "read -r leaf < \"$1\"; grep -qx $$ \"$leaf/cgroup.procs\"";
     let options = Options {
-        netns: Some(netns.name.clone()),
+        place: Place::Netns(netns.name.clone()),
         ..shell(script, &out)
     };
     let prepared = Prepared::new(options).unwrap();
@@ -159,7 +159,7 @@ async fn an_unknown_namespace_is_answered_with_one_that_is_known() {
     }
     let netns = Named::new("known");
     let options = Options {
-        netns: Some(format!("{}n", netns.name)),
+        place: Place::Netns(format!("{}n", netns.name)),
         ..shell("exit 0", Path::new(""))
     };
     let error = Prepared::new(options).unwrap_err().to_string();
@@ -174,7 +174,7 @@ async fn the_namespace_is_not_kept_alive() {
     let netns = Named::new("freed");
     let inode = netns.inode();
     let options = Options {
-        netns: Some(netns.name.clone()),
+        place: Place::Netns(netns.name.clone()),
         ..shell("exit 0", Path::new(""))
     };
     let mut running = Prepared::new(options).unwrap().start().unwrap();

@@ -44,6 +44,7 @@ enum What {
     Protocol,
     Netns,
     Device,
+    Pod,
 }
 
 impl What {
@@ -56,12 +57,18 @@ impl What {
             Word::Proto => Self::Protocol,
             Word::Netns => Self::Netns,
             Word::Device => Self::Device,
+            Word::Pod => Self::Pod,
             _ => return None,
         })
     }
 
     const fn is_name(self) -> bool {
-        matches!(self, Self::Netns | Self::Device)
+        matches!(self, Self::Netns | Self::Device | Self::Pod)
+    }
+
+    /// Whether it is at one end of a packet.
+    const fn has_ends(self) -> bool {
+        !matches!(self, Self::Netns | Self::Device | Self::Protocol)
     }
 
     const fn is_port(self) -> bool {
@@ -79,6 +86,7 @@ impl What {
             Self::Protocol => "proto",
             Self::Netns => "netns",
             Self::Device => "dev",
+            Self::Pod => "pod",
         }
     }
 
@@ -96,6 +104,10 @@ impl What {
             }
             Self::Device => {
                 "the name of a device is missing, as in `dev eth0`; if it is called as an \
+                 operator is, put it in quotes"
+            }
+            Self::Pod => {
+                "the name of a pod is missing, as in `pod default/web`; if it is called as an \
                  operator is, put it in quotes"
             }
         }
@@ -116,21 +128,36 @@ impl Parser<'_> {
             Some(Word::Protocol(number)) => Some(Test::Protocol(number)),
             Some(Word::Ip) => Some(Test::Version(Version::V4)),
             Some(Word::Ip6) => Some(Test::Version(Version::V6)),
+            Some(Word::Dropped) => return Ok(self.alone(Test::Dropped)),
             Some(_) => None,
         };
         if let Some(test) = &prefix {
             self.at += 1;
             let qualifies = !matches!(
                 self.word_at(0).and_then(words::word),
-                None | Some(Word::Protocol(_) | Word::Ip | Word::Ip6 | Word::Netns | Word::Device)
+                None | Some(
+                    Word::Protocol(_)
+                        | Word::Ip
+                        | Word::Ip6
+                        | Word::Netns
+                        | Word::Device
+                        | Word::Dropped
+                )
             );
             if !qualifies {
-                self.inherited = None;
-                return Ok(Nested::leaf(Expression::Test(test.clone())));
+                self.at -= 1;
+                return Ok(self.alone(test.clone()));
             }
         }
         let qualifier = self.qualifier(prefix)?;
         self.value(&qualifier)
+    }
+
+    /// A word that is a test by itself.
+    fn alone(&mut self, test: Test) -> Nested {
+        self.at += 1;
+        self.inherited = None;
+        Nested::leaf(Expression::Test(test))
     }
 
     fn qualifier(&mut self, prefix: Option<Test>) -> Result<Qualifier, Problem> {
@@ -215,7 +242,8 @@ impl Parser<'_> {
         let text = match &kind {
             Kind::Quoted(name) if qualifier.what.is_name() => name.as_str(),
             Kind::Quoted(_) => {
-                let message = "only names after `netns` and `dev` stand in quotes; remove them";
+                let message =
+                    "only names after `netns`, `dev` and `pod` stand in quotes; remove them";
                 return Err(Problem::new(span, message));
             }
             _ => &self.text[span.clone()],
@@ -237,9 +265,9 @@ impl Qualifier {
     /// Whether the words go together.
     fn check(&self, span: &Range<usize>) -> Result<(), Problem> {
         let fail = |message: String| Err(Problem::new(span.clone(), message));
-        if self.ends != Ends::Unsaid && (self.what.is_name() || self.what == What::Protocol) {
+        if self.ends != Ends::Unsaid && !self.what.has_ends() {
             return fail(
-                "`src` and `dst` go with addresses and ports only; remove them".to_owned(),
+                "`src` and `dst` go with addresses, ports and pods only; remove them".to_owned(),
             );
         }
         match &self.prefix {
@@ -338,6 +366,10 @@ impl Qualifier {
             What::Protocol => Expression::Test(Test::Protocol(operand::protocol(text)?)),
             What::Netns => Expression::Test(Test::Netns(operand::netns(text)?)),
             What::Device => Expression::Test(Test::Device(operand::device(text)?)),
+            What::Pod => {
+                let name = operand::pod(text)?;
+                self.at_ends(|direction| Test::Pod(direction, name.clone()))
+            }
         };
         Ok(match &self.prefix {
             Some(prefix) => Expression::Test(prefix.clone()).and(expression),

@@ -115,6 +115,35 @@ fn names() {
 }
 
 #[test]
+fn pods_and_drops() {
+    reads("pod default/web-0", "pod default/web-0");
+    reads("pod web-0", "pod default/web-0");
+    reads("src pod web-0", "src pod default/web-0");
+    reads("src and dst pod a/b", "src pod a/b and dst pod a/b");
+    reads("pod a/b or c/d or e", "pod a/b or pod c/d or pod default/e");
+    reads("tcp dst pod a/b", "tcp and dst pod a/b");
+    reads("pod \"and\"", "pod default/and");
+    reads("dropped", "dropped");
+    reads(
+        "not dropped and pod (a or b)",
+        "not dropped and (pod default/a or pod default/b)",
+    );
+    reads("pod tcp or dropped", "pod default/tcp or dropped");
+    reads("tcp and dropped", "tcp and dropped");
+    for wrong in [
+        "pod",
+        "pod a/b/c",
+        "pod /a",
+        "pod a/",
+        "src dropped",
+        "tcp dropped",
+        "pod and tcp",
+    ] {
+        assert!(Filter::parse(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn and_and_or_bind_equally_from_the_left() {
     reads("tcp or udp and ip", "(tcp or udp) and ip");
     reads("tcp and udp or ip", "(tcp and udp) or ip");

@@ -157,6 +157,7 @@ fn holds(test: &Test, hop: &Subject) -> bool {
         Test::Version(version) => u16::from(hop.ip_version) == version.number(),
         Test::Netns(name) => namespaces()[name].contains(&hop.netns),
         Test::Device(name) => hop.device_name == device(name),
+        Test::Pod(..) | Test::Dropped => unreachable!("of the flow: see the tests there"),
     }
 }
 
@@ -272,6 +273,7 @@ proptest! {
         words in vec(prop_oneof![
             Just("tcp"), Just("ip6"), Just("src"), Just("dst"), Just("host"), Just("net"),
             Just("port"), Just("portrange"), Just("proto"), Just("netns"), Just("dev"), Just("and"),
+            Just("pod"), Just("dropped"), Just("a/b"),
             Just("or"), Just("not"), Just("("), Just(")"), Just("!"), Just("&&"), Just("80"),
             Just("1-2"), Just("10.0.0.1"), Just("::1"), Just("10.96/16"), Just("\"x y\""), Just("web"),
         ], 0..24)

@@ -48,6 +48,10 @@ impl Flows {
         flow.packets.reverse();
         flow.bytes.reverse();
         (flow.client_netns, flow.backend, flow.backend_netns) = (None, None, None);
+        (flow.client_seen, flow.backend_seen) = (0, 0);
+        for sighting in &mut flow.subjects {
+            sighting.reply = !sighting.reply;
+        }
         for alias in &entry.aliases {
             if let Some(named) = self.by_alias.get_mut(alias) {
                 let (key, client) = (&alias.key, named.client);

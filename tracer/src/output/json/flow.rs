@@ -36,7 +36,7 @@ struct ClientObject<'a> {
     #[serde(serialize_with = "shown")]
     addr: Endpoint,
     netns: Option<&'a str>,
-    pod: (),
+    pod: Option<&'a str>,
     process: (),
 }
 
@@ -52,7 +52,7 @@ struct BackendObject<'a> {
     #[serde(serialize_with = "shown")]
     addr: Endpoint,
     netns: Option<&'a str>,
-    pod: (),
+    pod: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -90,7 +90,7 @@ impl<'a> FlowObject<'a> {
             client: ClientObject {
                 addr: flow.client.endpoint,
                 netns: flow.client.netns.as_deref(),
-                pod: UNKNOWN,
+                pod: flow.client.pod.as_deref(),
                 process: UNKNOWN,
             },
             destination: DestinationObject {
@@ -122,7 +122,7 @@ impl<'a> BackendObject<'a> {
         Self {
             addr: party.endpoint,
             netns: party.netns.as_deref(),
-            pod: UNKNOWN,
+            pod: party.pod.as_deref(),
         }
     }
 }

@@ -70,6 +70,7 @@ struct HopObject<'a> {
     translations: Vec<TranslationObject>,
     encapsulation: Option<EncapsulationObject>,
     hole: Option<HoleObject>,
+    pod: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -105,6 +106,7 @@ struct DropObject<'a> {
     reason_number: u32,
     netns: Option<&'a str>,
     function: Option<&'a str>,
+    pod: Option<&'a str>,
 }
 
 impl<'a> PacketObject<'a> {
@@ -197,6 +199,7 @@ impl<'a> HopObject<'a> {
                 .collect(),
             encapsulation: hop.encapsulation.map(EncapsulationObject::new),
             hole: hop.hole.map(HoleObject::new),
+            pod: hop.pod.as_deref(),
         }
     }
 }
@@ -242,6 +245,7 @@ impl<'a> DropObject<'a> {
             reason_number: drop.reason_number,
             netns: drop.netns.as_deref(),
             function: drop.function.as_deref(),
+            pod: drop.pod.as_deref(),
         }
     }
 }

@@ -65,12 +65,12 @@ const CONTRACT: [(&str, &[&str], &[&str]); 12] = [
     (
         "hop",
         &["t", "dt", "stage", "netns", "dev", "dev_kind", "src", "dst"],
-        &["spent_ns", "translations", "encapsulation", "hole"],
+        &["spent_ns", "translations", "encapsulation", "hole", "pod"],
     ),
     (
         "drop",
         &["reason", "at", "rule"],
-        &["reason_number", "netns", "function"],
+        &["reason_number", "netns", "function", "pod"],
     ),
     (
         "stats",

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// One line where the page is wide enough:
-/// `flow 1: tcp a:p (pod-a) -> vip:80 => b:8080 (pod-b)  closed  6/5 packets  0 drops 0 holes  ..`.
+/// `flow 1: tcp a:p (app/a) -> vip:80 => b:8080 (app/b)  closed  6/5 packets  0 drops 0 holes  ..`.
 pub(super) fn lines(page: &Page, flow: &FlowReport) -> Vec<Line> {
     let mut line = Line::default();
     let mark = if flow.affected_by_loss { "?" } else { "" };
@@ -75,11 +75,11 @@ fn translated_destination(page: &Page, flow: &FlowReport) -> Option<String> {
     }
 }
 
-/// `10.244.1.2:37500 (pod-a1)`.
+/// `10.244.1.2:37500 (app/a1)`.
 fn party(page: &Page, protocol: u8, party: &Party) -> String {
     let end = endpoint(protocol, party.endpoint);
-    match &party.netns {
-        Some(netns) => format!("{end} ({})", page.party_name(netns)),
+    match party.called() {
+        Some(name) => format!("{end} ({})", page.party_name(name)),
         None => end,
     }
 }

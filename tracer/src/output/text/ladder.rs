@@ -120,7 +120,7 @@ fn transmits(queue: &HopReport, hop: &HopReport) -> bool {
         && hop.stage == Stage::DeviceTransmit
         && hop.hole.is_none()
         && hop.time.saturating_sub(queue.time) < MERGE_BELOW
-        && (&queue.netns, &queue.device, queue.tuple) == (&hop.netns, &hop.device, hop.tuple)
+        && (queue.called(), &queue.device, queue.tuple) == (hop.called(), &hop.device, hop.tuple)
         && queue.encapsulation == hop.encapsulation
 }
 
@@ -144,7 +144,7 @@ impl Ladder<'_> {
         line.pad(columns.netns_at());
         line.push(
             Style::Plain,
-            page.short_name(columns::netns(rung.hop), columns.netns),
+            page.short_name(columns::place(rung.hop), columns.netns),
         );
         line.pad(columns.stage_at());
         line.push(Style::Plain, columns::stage(rung));

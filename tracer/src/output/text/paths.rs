@@ -52,7 +52,7 @@ fn way(packet: &PacketReport) -> u64 {
 
 fn place(hop: &HopReport, hasher: &mut DefaultHasher) {
     let device = hop.device.as_ref().map(|device| &device.name);
-    (hop.stage, &hop.netns, device, hop.tuple).hash(hasher);
+    (hop.stage, hop.called(), device, hop.tuple).hash(hasher);
     for translation in &hop.translations {
         (translation.kind, translation.from, translation.to).hash(hasher);
     }

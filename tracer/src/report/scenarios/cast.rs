@@ -260,8 +260,10 @@ pub(crate) fn hostile() -> Scenario {
     let mut scenario = forward_drop();
     let escape = "pod\x1b[2J\x1b[31m\u{202e}\u{9b}31m\r\n漢字";
     scenario.flow.client.netns = Some(escape.to_owned());
+    scenario.flow.client.pod = None;
     let packet = &mut scenario.packets[0];
     for hop in &mut packet.hops {
+        hop.pod = None;
         hop.netns = hop.netns.take().map(|name| match name.as_str() {
             "pod-a1" => escape.to_owned(),
             _ => "cni-1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d".to_owned(),

@@ -10,9 +10,11 @@ pub(super) fn flow(protocol: u8, client: &str, destination: &str, state: State) 
         protocol,
         client: endpoint(client),
         client_netns: Some(netns("pod-a1")),
+        client_seen: START,
         destination: endpoint(destination),
         backend: None,
         backend_netns: None,
+        backend_seen: 0,
         translations: Vec::new(),
         state,
         packets: [1, 1],
@@ -30,6 +32,7 @@ pub(super) fn flow(protocol: u8, client: &str, destination: &str, state: State) 
 pub(super) fn answered(mut flow: Flow, backend: &str, at: &str) -> Flow {
     flow.backend = Some(endpoint(backend));
     flow.backend_netns = Some(netns(at));
+    flow.backend_seen = START;
     flow
 }
 

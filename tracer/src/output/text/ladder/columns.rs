@@ -12,9 +12,9 @@ use crate::{
 pub(super) const INDENT: usize = 2;
 /// Spaces between columns.
 pub(super) const GAP: usize = 2;
-/// What a namespace that is not known is called.
+/// What a place that is not known is called.
 const NAMELESS: &str = "?";
-/// Columns of the page that the others take at their usual widths; the rest is for namespaces.
+/// Columns of the page that the others take at their usual widths; the rest is for pods and namespaces.
 const OTHERS: usize = 66;
 /// The page on which there is room for the time since the line above.
 const WIDE_ENOUGH: usize = 72;
@@ -44,7 +44,7 @@ impl Columns {
         };
         for rung in rungs(packet) {
             let time = duration(rung.hop.time.saturating_sub(first), &page.glyphs);
-            let name = page.name(netns(rung.hop));
+            let name = page.name(place(rung.hop));
             columns.time = columns.time.max(time.width());
             columns.netns = columns.netns.max(name.width().min(limit));
             columns.stage = columns.stage.max(stage(&rung).width());
@@ -77,8 +77,8 @@ impl Columns {
     }
 }
 
-pub(super) fn netns(hop: &HopReport) -> &str {
-    hop.netns.as_deref().unwrap_or(NAMELESS)
+pub(super) fn place(hop: &HopReport) -> &str {
+    hop.called().unwrap_or(NAMELESS)
 }
 
 pub(super) fn stage(rung: &Rung<'_>) -> &'static str {

@@ -98,8 +98,8 @@ pub(super) fn drop(page: &Page, drop: &DropReport) -> Vec<Piece> {
     if drop.stage != Stage::Drop {
         text.push_str(&format!(" at {}", drop.stage));
     }
-    if let Some(netns) = &drop.netns {
-        text.push_str(&format!(" in {}", page.party_name(netns)));
+    if let Some(place) = drop.pod.as_ref().or(drop.netns.as_ref()) {
+        text.push_str(&format!(" in {}", page.party_name(place)));
     }
     let reason = match (&drop.reason, drop.reason_number) {
         (Some(reason), _) => page.name(reason),

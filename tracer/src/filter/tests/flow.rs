@@ -1,0 +1,323 @@
+//! Tests of the flow: `pod` and `dropped`.
+
+use proptest::{collection::vec, prelude::*};
+
+use super::subjects::{BACKEND, NODE, POD, hop, through_cluster_ip};
+use crate::filter::{
+    Filter, FlowView, Namespaces, ResolvedFilter, Sighting, Subject,
+    expression::{Direction, Expression, Test},
+};
+
+const CLIENT: &str = "default/client";
+const SERVER: &str = "shop/server";
+/// A pod that shares the node's network.
+const PROXY: &str = "kube-system/proxy";
+/// A pod that has ended: where it was is not known.
+const GONE: &str = "default/gone";
+
+struct Node;
+
+impl Namespaces for Node {
+    fn inodes(&self, name: &str) -> Vec<u32> {
+        super::subjects::namespaces().inodes(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn pod(&self, name: &str) -> Option<Vec<u32>> {
+        match name {
+            CLIENT => Some(vec![POD]),
+            SERVER => Some(vec![BACKEND]),
+            PROXY => Some(vec![NODE]),
+            GONE => Some(vec![]),
+            _ => None,
+        }
+    }
+
+    fn similar_pods(&self, _: &str) -> Vec<String> {
+        vec![CLIENT.to_owned()]
+    }
+}
+
+fn resolved(text: &str) -> ResolvedFilter {
+    let filter = Filter::parse(text).unwrap_or_else(|error| panic!("{error}"));
+    filter
+        .resolve(&Node)
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The documentation's connection: the second half of its hops is the answer's.
+fn sightings() -> Vec<Sighting> {
+    let hops = through_cluster_ip();
+    let half = hops.len() / 2;
+    let sighting = |(at, subject)| Sighting {
+        subject,
+        reply: at >= half,
+    };
+    hops.into_iter().enumerate().map(sighting).collect()
+}
+
+#[track_caller]
+fn judges(text: &str, flow: &FlowView<'_>, expected: bool) {
+    let filter = resolved(text);
+    assert_eq!(filter.matches(flow), expected, "{text}");
+    let found = |hop: &Sighting| filter.compile().program.matches(&hop.subject);
+    assert!(
+        !expected || flow.hops.iter().any(found),
+        "{text}: the kernel misses it"
+    );
+}
+
+#[test]
+fn a_pod_is_an_end_of_the_flow_whatever_the_hop() {
+    let hops = sightings();
+    let flow = FlowView {
+        hops: &hops,
+        client_pod: Some(CLIENT),
+        backend_pod: Some(SERVER),
+        dropped: false,
+    };
+    for text in [
+        "pod client",
+        "pod default/client",
+        "pod shop/server",
+        "pod client and port 8080",
+        "pod shop/server and host 10.96.0.10",
+        "pod client and pod shop/server",
+        "src pod client and dst port 80",
+        "dst pod shop/server and dst port 8080",
+        "src pod shop/server and dst pod client",
+        "tcp pod client",
+        "pod client or default/gone",
+        "not pod default/gone",
+        "not dropped",
+        "pod client and not port 22",
+        "(pod default/gone or port 80) and not pod kube-system/proxy",
+    ] {
+        judges(text, &flow, true);
+    }
+    for text in [
+        "pod kube-system/proxy",
+        "pod default/gone",
+        "udp pod client",
+        "src pod client and src port 80",
+        "dst pod client and dst port 8080",
+        "src pod client and dst pod client",
+        "not pod client",
+        "not src pod shop/server",
+        "pod client and not port 8080",
+        "pod client and dropped",
+    ] {
+        judges(text, &flow, false);
+    }
+    judges(
+        "dropped",
+        &FlowView {
+            dropped: true,
+            ..flow
+        },
+        true,
+    );
+    judges(
+        "not dropped",
+        &FlowView {
+            dropped: true,
+            ..flow
+        },
+        false,
+    );
+    // Before an answer is seen, the server has sent nothing.
+    let half = FlowView {
+        hops: &hops[..6],
+        ..flow
+    };
+    judges("src pod shop/server", &half, false);
+    judges("not src pod shop/server", &half, true);
+}
+
+#[test]
+fn the_kernel_is_asked_for_the_pods_namespace_and_what_holds_everywhere() {
+    let listing = |text: &str| resolved(text).compile().to_string();
+    let here = format!(" 0  netns {POD} ? accept : reject\n");
+    assert_eq!(listing("pod client"), format!("1 terms\n{here}"));
+    assert_eq!(
+        listing("pod client and port 8080"),
+        format!("1 terms\n{here}")
+    );
+    assert_eq!(
+        listing("src pod client and dropped"),
+        format!("1 terms\n{here}")
+    );
+    let two = listing("pod client and tcp and not port 22");
+    assert!(
+        two.starts_with("3 terms\n") && two.contains("tcp") && two.contains("port 22"),
+        "{two}"
+    );
+    for everything in [
+        "dropped",
+        "not pod client",
+        "pod default/gone",
+        "pod client or dropped",
+    ] {
+        assert_eq!(listing(everything), "0 terms\n", "{everything}");
+    }
+    assert_eq!(listing("dropped and tcp").lines().count(), 2);
+    assert!(resolved("pod client").asks_for_pods() && !resolved("dropped").asks_for_pods());
+    assert!(resolved("not dropped").needs_all_hops() && !resolved("dropped").needs_all_hops());
+}
+
+#[test]
+fn a_pod_that_is_not_there_is_answered_with_one_that_is() {
+    let error = Filter::parse("pod cleint")
+        .unwrap()
+        .resolve(&Node)
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "no pod on this node is called `default/cleint`; similar: `default/client`; `tracer names` \
+         lists those of this node"
+    );
+}
+
+fn pods() -> impl Strategy<Value = Option<&'static str>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(CLIENT)),
+        Just(Some(SERVER)),
+        Just(Some(PROXY))
+    ]
+}
+
+fn tests() -> impl Strategy<Value = Test> {
+    let directions = prop_oneof![
+        Just(Direction::Either),
+        Just(Direction::Source),
+        Just(Direction::Destination)
+    ];
+    let names = prop_oneof![Just(CLIENT), Just(SERVER), Just(PROXY), Just(GONE)];
+    prop_oneof![
+        4 => (directions, names).prop_map(|(direction, name)| Test::Pod(direction, name.to_owned())),
+        1 => Just(Test::Dropped),
+        1 => Just(Test::Protocol(6)),
+        2 => prop_oneof![Just("pod"), Just("host")].prop_map(|name| Test::Netns(name.to_owned())),
+        2 => (0u16..4).prop_map(|port| Test::Port { direction: Direction::Either, low: port, high: port }),
+    ]
+}
+
+fn expressions() -> impl Strategy<Value = Expression> {
+    tests()
+        .prop_map(Expression::Test)
+        .prop_recursive(4, 24, 4, |inner| {
+            prop_oneof![
+                vec(inner.clone(), 2..4)
+                    .prop_map(|parts| parts.into_iter().reduce(Expression::and).unwrap()),
+                vec(inner.clone(), 2..4)
+                    .prop_map(|parts| parts.into_iter().reduce(Expression::or).unwrap()),
+                inner.prop_map(Expression::negated),
+            ]
+        })
+}
+
+/// Where a pod's flow is seen at least once.
+fn place_of(pod: &str) -> u32 {
+    Node.pod(pod).unwrap()[0]
+}
+
+prop_compose! {
+    fn flows()(
+        mut hops in vec((0u16..4, 0u16..4, prop_oneof![Just(POD), Just(NODE), Just(BACKEND)], any::<bool>()), 1..5),
+        client in pods(),
+        backend in pods(),
+        tcp: bool,
+    ) -> (Vec<Sighting>, Option<&'static str>, Option<&'static str>) {
+        for pod in [client, backend].into_iter().flatten() {
+            hops.push((1, 2, place_of(pod), false));
+        }
+        let sighting = |(from, to, netns, reply): (u16, u16, u32, bool)| Sighting {
+            subject: Subject {
+                protocol: if tcp { 6 } else { 17 },
+                ..hop(("10.0.0.1", from), ("10.0.0.2", to), netns, "eth0")
+            },
+            reply,
+        };
+        (hops.into_iter().map(sighting).collect(), client, backend)
+    }
+}
+
+/// The language read anew.
+fn holds(test: &Test, hop: &Sighting, flow: &FlowView<'_>) -> bool {
+    match test {
+        Test::Pod(direction, name) => {
+            let sender = if hop.reply {
+                flow.backend_pod
+            } else {
+                flow.client_pod
+            };
+            let receiver = if hop.reply {
+                flow.client_pod
+            } else {
+                flow.backend_pod
+            };
+            let (sends, receives) = (sender == Some(name), receiver == Some(name));
+            match direction {
+                Direction::Either => sends || receives,
+                Direction::Source => sends,
+                Direction::Destination => receives,
+            }
+        }
+        Test::Dropped => flow.dropped,
+        Test::Protocol(number) => hop.subject.protocol == *number,
+        Test::Netns(name) => Node.inodes(name).contains(&hop.subject.netns),
+        Test::Port { low, .. } => {
+            let ports = [hop.subject.source_port, hop.subject.destination_port];
+            ports.contains(low)
+        }
+        _ => unreachable!(),
+    }
+}
+
+fn judged(expression: &Expression, negated: bool, hop: &Sighting, flow: &FlowView<'_>) -> bool {
+    match expression {
+        Expression::Not(inner) => judged(inner, !negated, hop, flow),
+        Expression::All(parts) if !negated => {
+            parts.iter().all(|part| judged(part, false, hop, flow))
+        }
+        Expression::Any(parts) if negated => parts.iter().all(|part| judged(part, true, hop, flow)),
+        Expression::All(parts) | Expression::Any(parts) => {
+            parts.iter().any(|part| judged(part, negated, hop, flow))
+        }
+        Expression::Test(test) if negated => !flow.hops.iter().any(|hop| holds(test, hop, flow)),
+        Expression::Test(test) => holds(test, hop, flow),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    #[test]
+    fn a_flow_is_judged_as_the_language_says_and_the_kernel_finds_it(
+        expression in expressions(),
+        (hops, client_pod, backend_pod) in flows(),
+        dropped: bool,
+    ) {
+        let flow = FlowView { hops: &hops, client_pod, backend_pod, dropped };
+        let expected = hops.iter().any(|hop| judged(&expression, false, hop, &flow));
+        let filter = Filter { expression: Some(expression) }.resolve(&Node).unwrap();
+        prop_assert_eq!(filter.matches(&flow), expected);
+        let compiled = filter.compile();
+        let found = |hop: &Sighting| compiled.program.matches(&hop.subject);
+        prop_assert!(!expected || hops.iter().any(found));
+        if compiled.exact {
+            prop_assert_eq!(hops.iter().any(found), expected);
+        }
+        if compiled.program.negative != 0 && expected {
+            prop_assert!(hops.iter().all(found));
+        }
+        // What is written is read as the same.
+        let text = filter.filter().to_string();
+        let read = Filter::parse(&text);
+        prop_assert_eq!(read.as_ref(), Ok(filter.filter()));
+    }
+}
