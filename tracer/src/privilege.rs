@@ -26,12 +26,13 @@ use rustix::{
     process::geteuid,
     thread::{
         CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
-        remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+        configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+        set_no_new_privs,
     },
 };
 
 pub use self::{
-    capability::{Capabilities, Capability},
+    capability::{Capabilities, Capability, named},
     role::Role,
 };
 
@@ -136,6 +137,20 @@ pub fn with_file_access<T>(work: impl FnOnce() -> T) -> rustix::io::Result<T> {
     Ok(result)
 }
 
+/// Hands capabilities on to the programs that the calling thread executes. Root's get them anyway.
+fn hand_on(handed: &[Capability]) -> rustix::io::Result<()> {
+    if geteuid().is_root() || handed.is_empty() {
+        return Ok(());
+    }
+    let mut sets = capabilities(None)?;
+    sets.inheritable = sets.permitted & set_of(handed, sets.permitted);
+    set_capabilities(None, sets)?;
+    for capability in sets.inheritable.iter() {
+        configure_capability_in_ambient_set(capability, true)?;
+    }
+    Ok(())
+}
+
 /// Starts a thread that has what its role needs and nothing else; it is so when this returns.
 ///
 /// # Errors
@@ -149,6 +164,7 @@ pub fn spawn(
     let thread = thread::Builder::new().name(name.to_owned());
     let thread = thread.spawn(move || {
         let kept = keep_only(role.needs()).and_then(|()| raise_file_access());
+        let kept = kept.and_then(|()| hand_on(role.hands_on()));
         let sound = kept.is_ok();
         // The receiver waits for it.
         let _ = sender.send(kept);
@@ -171,7 +187,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::node::testing::root;
+    use crate::node::testing::{as_nobody, root};
 
     /// A line of the calling thread's status.
     fn status(key: &str) -> String {
@@ -211,24 +227,6 @@ mod tests {
         assert_eq!(no_new_privs, "1");
         assert_eq!(SETS.map(bits), before);
         assert_eq!(status("NoNewPrivs:"), "0");
-    }
-
-    /// What a program has that an ordinary user runs and whose file has capabilities, in a thread.
-    fn as_nobody(work: impl FnOnce() + Send) {
-        use rustix::{
-            fs::{Gid, Uid},
-            thread::{set_keep_capabilities, set_thread_gid, set_thread_uid},
-        };
-        let become_nobody = || {
-            set_keep_capabilities(true).unwrap();
-            set_thread_gid(Gid::from_raw(65534)).unwrap();
-            set_thread_uid(Uid::from_raw(65534)).unwrap();
-            let mut sets = capabilities(None).unwrap();
-            sets.effective = sets.permitted;
-            set_capabilities(None, sets).unwrap();
-            work();
-        };
-        thread::scope(|scope| scope.spawn(become_nobody).join().unwrap());
     }
 
     #[test]

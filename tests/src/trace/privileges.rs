@@ -8,12 +8,13 @@ use anyhow::Context as _;
 use rustix::process::Pid;
 
 /// Capabilities by their numbers (uapi `linux/capability.h`).
-const NAMES: [(&str, u32); 10] = [
+const NAMES: [(&str, u32); 11] = [
     ("CAP_DAC_OVERRIDE", 1),
     ("CAP_DAC_READ_SEARCH", 2),
     ("CAP_KILL", 5),
     ("CAP_SETPCAP", 8),
     ("CAP_NET_ADMIN", 12),
+    ("CAP_NET_RAW", 13),
     ("CAP_SYS_PTRACE", 19),
     ("CAP_SYS_ADMIN", 21),
     ("CAP_SYSLOG", 34),

@@ -13,8 +13,16 @@ use tracer_tests::trace::privileges::{Privileges, bits};
 use tracer_tests::trace::process::{self, Ended, Running, wait_until};
 use tracer_tests::trace::remains;
 
-/// What the thread that watches the node needs, and the one that makes netfilter links.
+/// What the thread that watches the node needs, the one that reads rules, and the one that makes
+/// netfilter links.
 const NODE: &[&str] = &["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE", "CAP_SYS_ADMIN"];
+const RULES: &[&str] = &[
+    "CAP_DAC_READ_SEARCH",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_ADMIN",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+];
 const NETFILTER: &[&str] = &[
     "CAP_DAC_READ_SEARCH",
     "CAP_SYS_PTRACE",
@@ -84,6 +92,7 @@ fn threads_differ(running: &Running, main: &[&str]) -> anyhow::Result<Option<Str
         let expected = match thread.name.as_str() {
             "tracer" => of_main(main)?,
             "node" => of_own(NODE)?,
+            "rules" => of_own(RULES)?,
             "netfilter" => of_own(NETFILTER)?,
             // Of either; made for a moment, to be in a namespace.
             "netns" if thread.effective == of_own(NODE)? => continue,

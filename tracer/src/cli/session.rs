@@ -20,7 +20,7 @@ use crate::{
     node::{reasons::DropReasons, snapshot::Snapshot},
     output::{Sink, pipe::Closed},
     pipeline::{Pipeline, When},
-    privilege::{self, Capability, Role},
+    privilege::{self, Capabilities, Capability, Role},
     report::Knowledge,
     source::{Batch, Source as _},
     trace::recorder::{self, Recorder, Room, Taken},
@@ -113,6 +113,7 @@ impl<K: Sink> Session<K> {
         if args.verbose() {
             eprintln!("{:#?}", live.plan());
         }
+        say_what_is_not_seen();
         let reasons = live.reasons().clone();
         let about = || recording::about(subject.text, target.when, live.plan(), &reasons);
         let recorder = target
@@ -240,6 +241,17 @@ impl<K: Sink> Session<K> {
         for problem in self.pipeline.take_problems() {
             eprintln!("tracer: {}", crate::output::sanitize::plain(&problem));
         }
+    }
+}
+
+/// Says which capabilities are missing without which tracing shows less. That it does not start
+/// without others was said before.
+fn say_what_is_not_seen() {
+    let wanted = Capabilities::read().map(Capabilities::wanted);
+    let wanted = wanted.unwrap_or_default();
+    if !wanted.is_empty() {
+        let named = privilege::named(&wanted);
+        eprintln!("tracer: not everything is seen without {named}; `tracer doctor` says more");
     }
 }
 

@@ -88,7 +88,7 @@ impl Step {
     pub fn advice(self) -> &'static str {
         match self {
             Self::Cgroup => {
-                "run as root, and from a cgroup whose processes the system's manager lets move"
+                "run as root, in a cgroup that is delegated to you, or with CAP_DAC_OVERRIDE"
             }
             Self::Caller => "setrlimit(2) and sigaction(2) must be allowed",
             _ => "this needs CAP_SYS_ADMIN",

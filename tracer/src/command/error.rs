@@ -134,7 +134,9 @@ fn exec_failure(error: &io::Error) -> String {
 
 fn advice(errno: Errno) -> &'static str {
     match errno {
-        Errno::ACCESS | Errno::PERM => "; run as root, or in a cgroup that is delegated to you",
+        Errno::ACCESS | Errno::PERM => {
+            "; run as root, in a cgroup that is delegated to you, or with CAP_DAC_OVERRIDE"
+        }
         Errno::ROFS => {
             "; cgroups are mounted read-only here: in a container, run it privileged, else \
              remount with `mount -o remount,rw`"

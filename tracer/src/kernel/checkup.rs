@@ -32,7 +32,7 @@ use crate::{
         netns,
         pods::HostRoot,
     },
-    privilege::{Capabilities, Capability},
+    privilege::{Capabilities, named},
     source::Source as _,
 };
 
@@ -204,13 +204,9 @@ fn capabilities() -> Finding {
         Ok(capabilities) => capabilities,
         Err(error) => return Finding::bad(subject, Readiness::Impossible, &error),
     };
-    let named = |list: Vec<Capability>| {
-        let names = list.iter().map(|c| format!("{c} ({})", c.purpose()));
-        names.collect::<Vec<_>>().join(", ")
-    };
     let (missing, wanted) = (capabilities.missing(), capabilities.wanted());
     if !missing.is_empty() {
-        let text = format!("missing: {}", named(missing));
+        let text = format!("missing: {}", named(&missing));
         return Finding::good(subject, text).but(
             Readiness::Impossible,
             "run it as root, or give the process these capabilities",
@@ -224,7 +220,7 @@ fn capabilities() -> Finding {
         );
     }
     if !wanted.is_empty() {
-        let text = format!("enough, but without {}", named(wanted));
+        let text = format!("enough, but without {}", named(&wanted));
         return Finding::good(subject, text).but(
             Readiness::Degraded,
             "run it as root, or give the process these capabilities",

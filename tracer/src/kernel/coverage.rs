@@ -12,6 +12,7 @@
 mod schedule;
 
 use std::{
+    collections::BTreeSet,
     io,
     os::fd::AsFd,
     sync::{
@@ -30,7 +31,7 @@ use super::{
 use crate::{
     node::{
         inventory::Entry,
-        netns,
+        netns::{self, NetnsError},
         pods::HostRoot,
         watch::{Change, Requests, Watch, WatchError},
     },
@@ -118,6 +119,7 @@ impl Coverage {
                 messages,
                 notices: Arc::clone(&notices),
                 requests: watch.requests(),
+                denied: BTreeSet::new(),
             };
             worker.take_messages();
             privilege::with_file_access(|| worker.look_at_all())?;
@@ -172,6 +174,8 @@ struct Worker {
     messages: Receiver<Message>,
     notices: Notices,
     requests: Requests,
+    /// What this process may not do: said once.
+    denied: BTreeSet<String>,
 }
 
 /// What a look into a namespace led to.
@@ -181,6 +185,18 @@ enum Found {
     /// It ended.
     Gone,
     Failed(String),
+    /// This process may not do it, here and wherever else that is so.
+    Denied(String),
+}
+
+impl Found {
+    fn error(error: &io::Error, reason: String) -> Self {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            Self::Denied(reason)
+        } else {
+            Self::Failed(reason)
+        }
+    }
 }
 
 impl Worker {
@@ -261,6 +277,13 @@ impl Worker {
         }
     }
 
+    fn not_seen(&self, netns: u32, others: &str, reason: &str) {
+        let name = self.schedule.name(netns);
+        lock(&self.notices).push(Notice::Problem(format!(
+            "netfilter hooks are not seen in network namespace {name}{others}: {reason}"
+        )));
+    }
+
     /// Looks whether a namespace has rules, and links the programs there if it has.
     fn look(&mut self, netns: u32) {
         let now = Instant::now();
@@ -277,10 +300,13 @@ impl Worker {
             Found::NoRules | Found::Gone => {}
             Found::Failed(reason) => {
                 if self.schedule.failed(netns, now) {
-                    let name = self.schedule.name(netns);
-                    lock(&self.notices).push(Notice::Problem(format!(
-                        "netfilter hooks are not seen in network namespace {name}: {reason}"
-                    )));
+                    self.not_seen(netns, "", &reason);
+                }
+            }
+            Found::Denied(reason) => {
+                if self.schedule.failed(netns, now) && !self.denied.contains(&reason) {
+                    self.not_seen(netns, " nor in others like it", &reason);
+                    self.denied.insert(reason);
                 }
             }
         }
@@ -291,17 +317,20 @@ fn enter_and_link(entry: &Entry, programs: &Programs) -> Found {
     let file = match entry.open() {
         Ok(file) => file,
         Err(error) if is_gone(&error) => return Found::Gone,
-        Err(error) => return Found::Failed(format!("it cannot be opened: {error}")),
+        Err(error) => return Found::error(&error, format!("it cannot be opened: {error}")),
     };
     let inside = netns::in_netns(file.as_fd(), || match rules::of_this_netns() {
-        Err(error) => Found::Failed(error.to_string()),
+        Err(error) => Found::error(error.cause(), error.to_string()),
         Ok(rules) if !rules.any() => Found::NoRules,
         Ok(_) => match link(programs) {
             Ok(links) => Found::Linked(links),
-            Err(error) => Found::Failed(refused(&error)),
+            Err(error) => Found::error(&error, refused(&error)),
         },
     });
-    inside.unwrap_or_else(|error| Found::Failed(error.to_string()))
+    inside.unwrap_or_else(|error| match &error {
+        NetnsError::Enter(source) => Found::error(source, error.to_string()),
+        _ => Found::Failed(error.to_string()),
+    })
 }
 
 fn link(programs: &Programs) -> io::Result<Links> {

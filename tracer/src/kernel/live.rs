@@ -33,7 +33,7 @@ use super::{
 };
 use crate::{
     node::{reasons::DropReasons, watch::Watch},
-    privilege::{Capabilities, Capability},
+    privilege::{Capabilities, Capability, named},
     source::{Batch, Notice, Source},
 };
 
@@ -114,10 +114,10 @@ pub enum StartError {
 }
 
 fn list(missing: &[Capability]) -> String {
-    let items = missing.iter().map(|c| format!("{c} ({})", c.purpose()));
-    match items.collect::<Vec<_>>() {
-        none if none.is_empty() => "the privileges of the node itself".to_owned(),
-        items => items.join(", "),
+    if missing.is_empty() {
+        "the privileges of the node itself".to_owned()
+    } else {
+        named(missing)
     }
 }
 

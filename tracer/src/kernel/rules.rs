@@ -40,7 +40,9 @@ impl Rules {
 #[derive(Debug, thiserror::Error)]
 pub enum RulesError {
     /// `/proc` said no.
-    #[error("cannot read {path}: {source}; /proc must be mounted and this needs root")]
+    #[error(
+        "cannot read {path}: {source}; /proc must be mounted and this needs root or CAP_DAC_READ_SEARCH"
+    )]
     Read {
         /// The file.
         path: &'static str,
@@ -54,6 +56,16 @@ pub enum RulesError {
 
 /// `enum nfproto`: inet, ipv4, ipv6.
 const FAMILIES: [u8; 3] = [1, 2, 10];
+
+impl RulesError {
+    /// What the system said.
+    pub(super) fn cause(&self) -> &io::Error {
+        match self {
+            Self::Read { source, .. } | Self::List(source) => source,
+        }
+    }
+}
+
 /// Lines above the first virtual server in `ip_vs`.
 const IPVS_HEADING: usize = 3;
 

@@ -81,7 +81,11 @@ pub fn find() -> Option<Hierarchy> {
 fn seen_by(process: &str, root: &str, own: Option<&Path>) -> Option<Hierarchy> {
     let table = read(&format!("{process}mountinfo"))?;
     let open = |mount: &Mount<'_>, inside| {
-        let path = mount.below(Path::new(root)).join(inside);
+        let mut path = mount.below(Path::new(root));
+        // Joined with nothing it would end in a slash.
+        if inside != Path::new("") {
+            path.push(inside);
+        }
         Directory::open(path)
     };
     let roots = by_extent(&table).into_iter();

@@ -107,10 +107,7 @@ impl Inventory {
         // The other way round it could be missed in both.
         inventory.add_mounts(&fs::read("/proc/self/mountinfo")?);
         if denied > 0 {
-            inventory.notes.push(format!(
-                "the network namespaces of {denied} processes cannot be read; this needs \
-                 CAP_SYS_PTRACE"
-            ));
+            inventory.notes.push(unreadable(denied));
         }
         for entry in inventory.entries.values_mut() {
             entry.process = representative(&entry.pids);
@@ -169,6 +166,14 @@ impl Inventory {
             .values()
             .filter(move |entry| entry.names.iter().any(|known| known == name))
     }
+}
+
+fn unreadable(processes: usize) -> String {
+    let what = match processes {
+        1 => "the network namespace of 1 process".to_owned(),
+        many => format!("the network namespaces of {many} processes"),
+    };
+    format!("{what} cannot be read; this needs CAP_SYS_PTRACE")
 }
 
 fn link_of(pid: u32) -> PathBuf {
@@ -269,6 +274,19 @@ mod tests {
 41 35 0:4 net:[4026532001] /run/docker/netns/alias rw - nsfs nsfs rw
 short line
 ";
+
+    #[test]
+    fn one_process_is_one() {
+        let said = [1, 2].map(unreadable);
+        assert!(
+            said[0].contains("namespace of 1 process cannot"),
+            "{said:?}"
+        );
+        assert!(
+            said[1].contains("namespaces of 2 processes cannot"),
+            "{said:?}"
+        );
+    }
 
     #[test]
     fn the_mount_table_names_namespaces() {

@@ -15,7 +15,11 @@ use std::{
     thread,
 };
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::{
+    fs::{AtFlags, CWD, Stat, fstat, statat},
+    io::Errno,
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 
 /// Why a namespace could not be entered.
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +85,18 @@ pub fn in_netns_at<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Res
 
 /// Moves the calling thread, for good. Only for threads that end soon.
 pub(super) fn enter(netns: BorrowedFd<'_>) -> Result<(), NetnsError> {
-    move_into_link_name_space(netns, Some(LinkNameSpaceType::Network))
-        .map_err(|error| NetnsError::Enter(error.into()))
+    let entered = move_into_link_name_space(netns, Some(LinkNameSpaceType::Network));
+    entered.or_else(|errno| match errno {
+        // Without the privilege a thread is still where it is.
+        Errno::PERM if is_current(netns) => Ok(()),
+        _ => Err(NetnsError::Enter(errno.into())),
+    })
+}
+
+fn is_current(netns: BorrowedFd<'_>) -> bool {
+    let current = statat(CWD, "/proc/thread-self/ns/net", AtFlags::empty());
+    let same = |a: Stat, b: Stat| (a.st_dev, a.st_ino) == (b.st_dev, b.st_ino);
+    current.and_then(|current| Ok(same(current, fstat(netns)?))) == Ok(true)
 }
 
 /// The inode number of the namespace that a file is.
@@ -128,6 +142,19 @@ mod tests {
         ] {
             assert_eq!(inode_in_link(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_own_namespace_is_entered_without_a_privilege() {
+        let own = File::open("/proc/self/ns/net").unwrap();
+        let inside = thread::spawn(move || {
+            use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+            let mut sets = capabilities(None).unwrap();
+            sets.effective.remove(CapabilitySet::SYS_ADMIN);
+            set_capabilities(None, sets).unwrap();
+            in_netns(own.as_fd(), || current().unwrap()).unwrap()
+        });
+        assert_eq!(inside.join().unwrap(), current().unwrap());
     }
 
     #[test]

@@ -21,7 +21,8 @@ use rustix::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// What is kept of its complaints.
 const MAX_COMPLAINT: usize = 4096;
-/// Where programs are when the search path has no directories of the administrator's.
+/// Where programs are when the search path has no directories of the administrator's, and where alone
+/// they are looked for when the user is not root: they are handed capabilities that he has not.
 const DIRECTORIES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"];
 
 /// Why a program did not say what it was asked for.
@@ -54,7 +55,8 @@ pub enum ProgramError {
 /// The program of a name, where there is one.
 #[must_use]
 pub fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::var_os("PATH").filter(|_| rustix::process::geteuid().is_root());
+    let path = path.unwrap_or_default();
     let directories = std::env::split_paths(&path).chain(DIRECTORIES.map(PathBuf::from));
     let mut programs = directories.map(|directory| directory.join(name));
     programs.find(|program| rustix::fs::access(program, rustix::fs::Access::EXEC_OK).is_ok())
@@ -189,6 +191,10 @@ fn ready(pipes: &[Pipe], left: Duration) -> Result<Vec<usize>, Stopped> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        node::testing::{as_nobody, in_new_netns, root, run},
+        privilege::{self, Role},
+    };
 
     const MOST: usize = 1 << 20;
 
@@ -230,6 +236,26 @@ mod tests {
         assert!(error("exec cat /dev/zero").contains("more than 1 MiB"));
         let nowhere = output(Path::new("/nonexistent/nft"), &[], MOST).unwrap_err();
         assert!(nowhere.to_string().starts_with("cannot run nft: "));
+    }
+
+    /// Where the file of this program has capabilities, and its user none.
+    #[test]
+    fn programs_get_what_they_need_from_an_ordinary_users_tracer() {
+        let tables = || output(&find("nft")?, &["list", "tables"], MOST).ok();
+        if !root() || !in_new_netns(|| run("nft add table ip test")) {
+            return;
+        }
+        in_new_netns(|| {
+            assert!(run("nft add table ip test"));
+            as_nobody(|| {
+                assert_eq!(tables(), None, "an ordinary user may not list tables");
+                let (sender, found) = std::sync::mpsc::channel();
+                let work = move || sender.send(tables()).unwrap();
+                let rules = privilege::spawn("test", Role::Rules, work);
+                rules.unwrap().join().unwrap();
+                assert_eq!(found.recv().unwrap().as_deref(), Some("table ip test\n"));
+            });
+        });
     }
 
     #[test]

@@ -29,6 +29,26 @@ pub(crate) fn in_new_netns<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
+/// What a program has that an ordinary user runs and whose file has capabilities, in a thread.
+pub(crate) fn as_nobody(work: impl FnOnce() + Send) {
+    use rustix::{
+        fs::{Gid, Uid},
+        thread::{
+            capabilities, set_capabilities, set_keep_capabilities, set_thread_gid, set_thread_uid,
+        },
+    };
+    let become_nobody = || {
+        set_keep_capabilities(true).unwrap();
+        set_thread_gid(Gid::from_raw(65534)).unwrap();
+        set_thread_uid(Uid::from_raw(65534)).unwrap();
+        let mut sets = capabilities(None).unwrap();
+        sets.effective = sets.permitted;
+        set_capabilities(None, sets).unwrap();
+        work();
+    };
+    thread::scope(|scope| scope.spawn(become_nobody).join().unwrap());
+}
+
 /// Runs a command line in the calling thread's network namespace; false when it fails or is absent.
 pub(crate) fn run(line: &str) -> bool {
     let mut words = line.split(' ');

@@ -1,10 +1,12 @@
 //! The capabilities that the program has a use for, and which of them this process has.
 //!
-//! Read from `/proc/self`, before anything is done, so that the error can name what is missing
-//! instead of the call that failed.
+//! Asked before anything is done, so that the error can name what is missing instead of the call that
+//! failed. What is required without which nothing works is little; without the others tracing shows
+//! less, which is said.
 
 use std::{fmt, fs, io};
 
+use rustix::{process::geteuid, thread::capabilities};
 use serde::{Deserialize, Serialize};
 
 /// A capability that the program needs or can use.
@@ -20,7 +22,9 @@ pub enum Capability {
     Bpf,
     /// `CAP_PERFMON` (5.8+): programs that read kernel memory, tracepoints.
     Perfmon,
-    /// `CAP_NET_ADMIN`: netfilter links, listing rules.
+    /// `CAP_NET_RAW`: reading legacy iptables' rules.
+    NetRaw,
+    /// `CAP_NET_ADMIN`: netfilter links, delivery to sockets, listing rules.
     NetAdmin,
     /// `CAP_SYS_ADMIN`: entering network namespaces.
     SysAdmin,
@@ -31,14 +35,16 @@ pub enum Capability {
 }
 
 /// Those without which nothing works.
-const REQUIRED: [Capability; 4] = [
-    Capability::Bpf,
-    Capability::Perfmon,
+const REQUIRED: [Capability; 2] = [Capability::Bpf, Capability::Perfmon];
+/// Those without which something is missing; the last only to who is not root, whose files those are.
+const USEFUL: [Capability; 6] = [
     Capability::NetAdmin,
+    Capability::NetRaw,
     Capability::SysAdmin,
+    Capability::SysPtrace,
+    Capability::Syslog,
+    Capability::DacReadSearch,
 ];
-/// Those without which something is missing.
-const USEFUL: [Capability; 2] = [Capability::SysPtrace, Capability::Syslog];
 
 impl Capability {
     /// Its number (uapi `linux/capability.h`).
@@ -49,6 +55,7 @@ impl Capability {
             Self::DacReadSearch => 2,
             Self::Kill => 5,
             Self::NetAdmin => 12,
+            Self::NetRaw => 13,
             Self::SysPtrace => 19,
             Self::SysAdmin => 21,
             Self::Syslog => 34,
@@ -67,11 +74,12 @@ impl Capability {
     pub fn purpose(self) -> &'static str {
         match self {
             Self::DacOverride => "to make the command's cgroup",
-            Self::DacReadSearch => "to open namespaces and rules that are root's alone",
+            Self::DacReadSearch => "to look at rules and namespaces that are root's alone",
             Self::Kill => "to end a command that has become another user",
-            Self::NetAdmin => "to see netfilter hooks and list rules",
+            Self::NetAdmin => "to see netfilter hooks and delivery to sockets, and to list rules",
+            Self::NetRaw => "to read legacy iptables' rules",
             Self::SysPtrace => "to find the network namespaces of other users' processes",
-            Self::SysAdmin => "to enter network namespaces",
+            Self::SysAdmin => "to look into other network namespaces",
             Self::Syslog => "to name the kernel functions that drop packets",
             Self::Perfmon => "to attach to tracepoints",
             Self::Bpf => "to load BPF programs",
@@ -86,6 +94,7 @@ impl fmt::Display for Capability {
             Self::DacReadSearch => "CAP_DAC_READ_SEARCH",
             Self::Kill => "CAP_KILL",
             Self::NetAdmin => "CAP_NET_ADMIN",
+            Self::NetRaw => "CAP_NET_RAW",
             Self::SysPtrace => "CAP_SYS_PTRACE",
             Self::SysAdmin => "CAP_SYS_ADMIN",
             Self::Syslog => "CAP_SYSLOG",
@@ -95,28 +104,38 @@ impl fmt::Display for Capability {
     }
 }
 
+/// Capabilities with what each is for, in a sentence.
+#[must_use]
+pub fn named(capabilities: &[Capability]) -> String {
+    let items = capabilities
+        .iter()
+        .map(|c| format!("{c} ({})", c.purpose()));
+    items.collect::<Vec<_>>().join(", ")
+}
+
 /// What this process may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Capabilities {
-    /// The set as the kernel shows it, a bit for each.
-    pub effective: u64,
+    /// Those that work, or can be made to: a bit for each.
+    pub held: u64,
+    /// Whether the files of root are this process's own.
+    pub root: bool,
     /// Whether they hold on the whole node, not only in a user namespace.
     pub on_node: bool,
 }
 
 impl Capabilities {
-    /// Those of the calling thread's process.
+    /// Those of the calling thread.
     ///
     /// # Errors
-    /// When `/proc` is not mounted.
+    /// When the kernel does not say.
     pub fn read() -> io::Result<Self> {
-        let status = fs::read_to_string("/proc/self/status")?;
-        let effective = effective(&status)
-            .ok_or_else(|| io::Error::other("no CapEff line in /proc/self/status"))?;
+        let sets = capabilities(None)?;
         // Absent when the kernel has no user namespaces.
         let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
         Ok(Self {
-            effective,
+            held: (sets.effective | sets.permitted & super::FILE_ACCESS).bits(),
+            root: geteuid().is_root(),
             on_node: map.is_empty() || maps_everything(&map),
         })
     }
@@ -124,7 +143,7 @@ impl Capabilities {
     /// Whether this one is there. `CAP_SYS_ADMIN` stands for the two that were split off it.
     #[must_use]
     pub fn has(self, capability: Capability) -> bool {
-        let bit = |capability: Capability| self.effective >> capability.number() & 1 == 1;
+        let bit = |capability: Capability| self.held >> capability.number() & 1 == 1;
         bit(capability) || (bit(Capability::SysAdmin) && capability.is_part_of_sys_admin())
     }
 
@@ -137,21 +156,15 @@ impl Capabilities {
     /// Those not there without which something is missing, though not everything.
     #[must_use]
     pub fn wanted(self) -> Vec<Capability> {
-        self.without(&USEFUL)
+        let mut wanted = self.without(&USEFUL);
+        wanted.retain(|capability| !(self.root && *capability == Capability::DacReadSearch));
+        wanted
     }
 
     fn without(self, these: &[Capability]) -> Vec<Capability> {
         let lacks = |capability: &Capability| !self.has(*capability);
         these.iter().copied().filter(lacks).collect()
     }
-}
-
-/// The set in the text of `/proc/PID/status`.
-fn effective(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(line.trim(), 16).ok()
 }
 
 /// Whether a `uid_map` is that of the initial user namespace.
@@ -161,40 +174,46 @@ fn maps_everything(map: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
-    fn with(effective: u64) -> Capabilities {
+    fn with(held: u64) -> Capabilities {
         Capabilities {
-            effective,
+            held,
+            root: true,
             on_node: true,
         }
     }
 
-    #[test]
-    fn the_set_is_read_from_status() {
-        let status = "Name:\ttracer\nCapInh:\t0000000000000000\nCapPrm:\t000001ffffffffff\n\
-                      CapEff:\t000000c000201000\nCapBnd:\t000001ffffffffff\n";
-        let found = with(effective(status).unwrap());
-        assert!(found.missing().is_empty());
-        assert_eq!(found.wanted(), [Capability::SysPtrace, Capability::Syslog]);
-        assert_eq!(effective("Name:\ttracer\n"), None);
-        assert_eq!(effective("CapEff:\tx\n"), None);
+    fn bits(capabilities: &[Capability]) -> u64 {
+        let bits = capabilities
+            .iter()
+            .map(|capability| 1 << capability.number());
+        bits.fold(0, |all, bit: u64| all | bit)
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn what_is_missing_is_told_from_what_is_wanted() {
         assert_eq!(with(0).missing(), REQUIRED);
-        let names = |caps: Capabilities| -> Vec<String> {
-            caps.missing().iter().map(ToString::to_string).collect()
-        };
+        assert_eq!(with(0).wanted(), USEFUL[..5]);
+        let all = bits(&REQUIRED) | bits(&USEFUL);
+        assert_eq!((with(all).missing(), with(all).wanted()), (vec![], vec![]));
+        for capability in REQUIRED.into_iter().chain(USEFUL) {
+            let user = Capabilities {
+                root: false,
+                ..with(all & !bits(&[Capability::SysAdmin, capability]))
+            };
+            let named = [user.missing(), user.wanted()].concat();
+            assert!(named.contains(&capability), "{capability}");
+        }
+    }
+
+    #[test]
+    fn sys_admin_stands_for_what_was_split_off_it() {
+        assert_eq!(with(bits(&[Capability::SysAdmin])).missing(), []);
         assert_eq!(
-            names(with(1 << 39 | 1 << 38)),
-            ["CAP_NET_ADMIN", "CAP_SYS_ADMIN"]
+            with(bits(&[Capability::Perfmon])).missing(),
+            [Capability::Bpf]
         );
-        assert_eq!(names(with(1 << 21)), ["CAP_NET_ADMIN"]);
-        assert!(names(with(1 << 21 | 1 << 12)).is_empty());
     }
 
     #[test]
@@ -207,13 +226,5 @@ mod tests {
     #[test]
     fn this_process_has_a_set() {
         Capabilities::read().unwrap();
-    }
-
-    proptest! {
-        #[test]
-        fn any_status_is_read(text in "\\PC*") {
-            let _ = effective(&text);
-            let _ = effective(&format!("CapEff:{text}"));
-        }
     }
 }

@@ -16,6 +16,9 @@ pub enum Role {
     /// The thread that keeps what is known of the node fresh: looks at processes, enters network
     /// namespaces.
     Node,
+    /// The thread that reads rules: enters namespaces, asks the kernel, and runs the system's own
+    /// programs there (`nft`, `iptables-save`).
+    Rules,
     /// The thread that makes netfilter links: enters namespaces, lists their rules, links there.
     Netfilter,
     /// The process that removes the command's cgroup when the tracer was killed.
@@ -24,11 +27,12 @@ pub enum Role {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Watch,
         Self::Record,
         Self::Run,
         Self::Node,
+        Self::Rules,
         Self::Netfilter,
         Self::Guardian,
     ];
@@ -45,12 +49,28 @@ impl Role {
                 Capability::SysPtrace,
                 Capability::SysAdmin,
             ],
+            Self::Rules => &[
+                Capability::DacReadSearch,
+                Capability::NetAdmin,
+                Capability::NetRaw,
+                Capability::SysPtrace,
+                Capability::SysAdmin,
+            ],
             Self::Netfilter => &[
                 Capability::DacReadSearch,
                 Capability::NetAdmin,
                 Capability::SysPtrace,
                 Capability::SysAdmin,
             ],
+        }
+    }
+
+    /// What the programs that it runs need of that, and would not get from their user.
+    pub(super) fn hands_on(self) -> &'static [Capability] {
+        match self {
+            // iptables-legacy-save asks through a raw socket.
+            Self::Rules => &[Capability::NetAdmin, Capability::NetRaw],
+            _ => &[],
         }
     }
 }

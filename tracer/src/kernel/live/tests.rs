@@ -306,13 +306,13 @@ fn without_a_runtime_it_is_an_error() {
 #[test]
 fn what_is_missing_is_named() {
     let error = StartError::Privilege {
-        missing: vec![Capability::Bpf, Capability::SysAdmin],
+        missing: vec![Capability::Bpf, Capability::Perfmon],
         on_node: true,
     };
     assert_eq!(
         error.to_string(),
-        "tracing needs CAP_BPF (to load BPF programs), CAP_SYS_ADMIN (to enter network \
-         namespaces); run it as root, or give the process these capabilities"
+        "tracing needs CAP_BPF (to load BPF programs), CAP_PERFMON (to attach to \
+         tracepoints); run it as root, or give the process these capabilities"
     );
     let error = StartError::Privilege {
         missing: Vec::new(),

@@ -19,7 +19,10 @@ use std::{
 };
 
 use super::{held::Rules, live::Reading};
-use crate::node::{inventory::Entry, netns};
+use crate::{
+    node::{inventory::Entry, netns},
+    privilege::{self, Role},
+};
 
 /// Between two rounds.
 const PERIOD: Duration = Duration::from_millis(250);
@@ -87,11 +90,11 @@ impl RulesWatch {
             settled: Arc::clone(&settled),
             last: 0,
         };
-        let thread = thread::Builder::new().name("rules".to_owned());
+        let thread = privilege::spawn("rules", Role::Rules, move || worker.run())?;
         Ok(Self {
             sender,
             settled,
-            thread: Some(thread.spawn(move || worker.run())?),
+            thread: Some(thread),
         })
     }
 
