@@ -9,6 +9,7 @@
 //! `internalTrafficPolicy: Local`, large cluster mode.
 
 pub mod iptables;
+pub mod ipvs;
 pub mod nftables;
 
 use std::net::IpAddr;

@@ -163,7 +163,7 @@ impl Judge<'_> {
             Some(backend) => backend,
         };
         ensure!(backend.addr == expected, "{backend:?}");
-        let netns = arrives.then_some("pod-b");
+        let netns = hops::last_netns(self.case.original);
         ensure!(!arrives || backend.netns.as_deref() == netns, "{backend:?}");
         Ok(())
     }
@@ -245,7 +245,7 @@ impl Judge<'_> {
         };
         ensure!(
             drop.reason.as_deref() == reason
-                && drop.at == Stage::Forward
+                && Some(drop.at) == hops::dropped_at(&hops::parse(self.case.original)?)
                 && drop.netns.as_deref() == Some("node")
                 && drop.function.is_some(),
             "{drop:?}"

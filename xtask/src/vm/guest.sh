@@ -98,10 +98,12 @@ raise() {
 	END
     attach a 2
     attach b 3
-    # The client and the server share a processor, as `traced.sh` has it.
-    ip netns exec pod-b taskset 1 lab-server b 8080 5353 >/run/server &
-    server=$!
-    until grep -q ready /run/server; do sleep 0.1; done
+    # The clients and the servers share a processor, as `traced.sh` has it.
+    ip netns exec pod-b taskset 1 lab-server b 8080 5353 >/run/server.b &
+    servers=$!
+    ip netns exec node taskset 1 lab-server node 8080 5353 >/run/server.node &
+    servers="$servers $!"
+    until grep -q ready /run/server.b && grep -q ready /run/server.node; do sleep 0.1; done
 }
 
 # Attaches pod $1 with the address that ends in $2.
@@ -138,15 +140,22 @@ services() {
     ipvs)
         ip -n node -batch /lab/ipvs.addresses &&
             tune node net.ipv4.vs.conntrack=1 &&
-            ip netns exec node ipvsadm -R </lab/ipvs.services
+            tune node net.ipv4.vs.expire_nodest_conn=1 &&
+            tune node net.ipv4.vs.expire_quiescent_template=1 &&
+            ip netns exec node ipvsadm -R </lab/ipvs.servers &&
+            ip netns exec node ipset restore </lab/ipvs.sets &&
+            ip netns exec node iptables-nft-restore --noflush </lab/ipvs.4 &&
+            ip netns exec node ip6tables-nft-restore --noflush </lab/ipvs.6
         ;;
     esac
 }
 
 # Takes down the node and its pods.
 lower() {
-    kill $server
-    { wait $server; } 2>/dev/null
+    # shellcheck disable=SC2086
+    kill $servers
+    # shellcheck disable=SC2086
+    { wait $servers; } 2>/dev/null
     ip netns del pod-a
     ip netns del pod-b
     ip netns del node

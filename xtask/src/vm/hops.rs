@@ -57,6 +57,20 @@ fn contract<T: serde::de::DeserializeOwned>(word: &str) -> anyhow::Result<T> {
     Ok(serde_json::from_value(word.into())?)
 }
 
+/// The namespace where a packet of that notation comes to its end.
+pub(crate) fn last_netns(notation: &str) -> Option<&str> {
+    let last = notation.rsplit(',').next()?;
+    Some(last.trim().split_once('/')?.0)
+}
+
+/// The stage that a packet is dropped at, where its hops end with a drop.
+pub(crate) fn dropped_at(expected: &[Expected]) -> Option<Stage> {
+    match expected {
+        [.., before, drop] if drop.stage == Stage::Drop => Some(before.stage),
+        _ => None,
+    }
+}
+
 /// Whether the hops are as the way must show them, none missing, none more.
 pub(crate) fn are(hops: &[Hop], expected: &[Expected], way: Way) -> bool {
     let seen = |expected: &&Expected| !expected.everywhere || way.everywhere();

@@ -10,7 +10,7 @@ use super::paths::Traced;
 use super::programs::Programs;
 
 /// A program that the test machine runs, and the Debian package that has it.
-pub(crate) const PROGRAMS: [(&str, &str); 15] = [
+pub(crate) const PROGRAMS: [(&str, &str); 16] = [
     ("busybox", "busybox-static"),
     ("dash", "dash"),
     ("ip", "iproute2"),
@@ -26,7 +26,10 @@ pub(crate) const PROGRAMS: [(&str, &str); 15] = [
     ("ipvsadm", "ipvsadm"),
     ("ethtool", "ethtool"),
     ("tcpdump", "tcpdump"),
+    ("ipset", "ipset"),
 ];
+/// What `ipset` looks protocols up in.
+const PROTOCOLS: &str = "tcp 6 TCP\nudp 17 UDP\n";
 /// iptables' matches and targets.
 const EXTENSIONS: &str = "/usr/lib/x86_64-linux-gnu/xtables";
 /// The first process.
@@ -56,6 +59,7 @@ pub(crate) fn build(
     for (program, _) in PROGRAMS {
         programs.add(program)?;
     }
+    programs.write(Path::new("/etc/protocols"), PROTOCOLS.as_bytes());
     programs.add_plugins(Path::new(EXTENSIONS))?;
     programs.add_as(tracer, "/usr/bin/tracer")?;
     programs.add_as(server, "/usr/bin/lab-server")?;

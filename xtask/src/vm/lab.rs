@@ -30,8 +30,15 @@ pub(crate) fn add(programs: &mut Programs, paths: &[Traced], options: &str) {
             &proxy::nftables::rules(&node),
         );
     }
-    write("ipvs.addresses", &ipvs_addresses());
-    write("ipvs.services", &ipvs_services());
+    let nodes = Family::ALL.map(ipvs_node);
+    let both = |text: fn(&proxy::Node) -> String| nodes.iter().map(text).collect::<String>();
+    let addresses = proxy::ipvs::device() + &both(proxy::ipvs::addresses);
+    write("ipvs.addresses", &addresses);
+    write("ipvs.sets", &both(proxy::ipvs::sets));
+    write("ipvs.servers", &both(proxy::ipvs::virtual_servers));
+    for (node, number) in nodes.iter().zip([4, 6]) {
+        write(&format!("ipvs.{number}"), &proxy::ipvs::rules(node));
+    }
     write("plan", &plan(paths, options));
     write("ways", &ways());
     for lab in by_form(paths) {
@@ -146,32 +153,35 @@ fn endpoint(ip: IpAddr, port: u16) -> Endpoint {
     }
 }
 
-/// kube-proxy's dummy device with every ClusterIP on it, for `ip -batch`.
-fn ipvs_addresses() -> String {
-    let mut text = "link add kube-ipvs0 type dummy\n".to_owned();
-    for service in Family::ALL.into_iter().flat_map(services) {
-        let _ = writeln!(text, "addr add {} dev kube-ipvs0", service.cluster_ip);
-    }
-    text
-}
-
-/// The virtual servers, for `ipvsadm -R`.
-fn ipvs_services() -> String {
-    let mut text = String::new();
-    for service in Family::ALL.into_iter().flat_map(services) {
-        let address = |ip: IpAddr, port: u16| std::net::SocketAddr::new(ip, port);
-        let server = address(service.cluster_ip, service.port);
-        let option = match service.protocol {
-            Protocol::Tcp => "-t",
-            Protocol::Udp => "-u",
-        };
-        let _ = writeln!(text, "-A {option} {server} -s rr");
-        for endpoint in &service.endpoints {
-            let real = address(endpoint.ip, endpoint.port);
-            let _ = writeln!(text, "-a {option} {server} -r {real} -m -w 1");
-        }
-    }
-    text
+/// What kube-proxy in IPVS mode knows besides: a NodePort, a Service with session affinity, and one
+/// whose endpoint is the node itself.
+fn ipvs_node(family: Family) -> proxy::Node {
+    let mut node = node(family);
+    let web = &mut node.services[0];
+    web.node_port = Some(30081);
+    let (sticky, host) = match family {
+        Family::Ipv4 => ([10, 96, 0, 83].into(), [10, 96, 0, 86].into()),
+        Family::Ipv6 => (service6(0x83), service6(0x86)),
+    };
+    let web = ServicePort {
+        node_port: None,
+        ..web.clone()
+    };
+    let own = node.node_port_ips.iter();
+    let host = ServicePort {
+        name: "host".to_owned(),
+        cluster_ip: host,
+        endpoints: own.map(|ip| endpoint(*ip, HTTP_PORT)).collect(),
+        ..web.clone()
+    };
+    let sticky = ServicePort {
+        name: "sticky".to_owned(),
+        cluster_ip: sticky,
+        affinity: Some(10800),
+        ..web
+    };
+    node.services.extend([sticky, host]);
+    node
 }
 
 #[cfg(test)]
@@ -200,16 +210,20 @@ mod tests {
     }
 
     #[test]
-    fn ipvs_has_each_service_and_its_pod() {
-        let services = ipvs_services();
-        assert!(
-            services.contains("-A -t 10.96.0.81:80 -s rr\n"),
-            "{services}"
-        );
-        assert!(services.contains("-a -u 10.96.0.10:53 -r 10.244.1.3:5353 -m -w 1\n"));
-        assert!(
-            services.contains("-a -t [fd00:10:96::81]:80 -r [fd00:10:244:1::3]:8080 -m -w 1\n")
-        );
-        assert!(ipvs_addresses().contains("addr add fd00:10:96::85 dev kube-ipvs0\n"));
+    fn ipvs_has_each_service_and_its_endpoint() {
+        let servers = |family| proxy::ipvs::virtual_servers(&ipvs_node(family));
+        let v4 = servers(Family::Ipv4);
+        for lines in [
+            "-A -t 10.96.0.81:80 -s rr\n-a -t 10.96.0.81:80 -r 10.244.1.3:8080 -m -w 1\n",
+            "-a -t 192.168.77.11:30081 -r 10.244.1.3:8080 -m -w 1\n",
+            "-a -u 10.96.0.10:53 -r 10.244.1.3:5353 -m -w 1\n",
+            "-A -t 10.96.0.85:80 -s rr\n-A ",
+            "-A -t 10.96.0.83:80 -s rr -p 10800\n",
+            "-a -t 10.96.0.86:80 -r 192.168.77.11:8080 -m -w 1\n",
+        ] {
+            assert!(v4.contains(lines), "{lines}{v4}");
+        }
+        let v6 = servers(Family::Ipv6);
+        assert!(v6.contains("-a -t [fd00:10:96::81]:80 -r [fd00:10:244:1::3]:8080 -m -w 1\n"));
     }
 }

@@ -56,6 +56,13 @@ const WANTED: &[&str] = &[
     // IPVS.
     "ip_vs",
     "ip_vs_rr",
+    // The sets that kube-proxy's rules ask in IPVS mode.
+    "ip_set",
+    "ip_set_bitmap_port",
+    "ip_set_hash_ip",
+    "ip_set_hash_ipport",
+    "ip_set_hash_ipportip",
+    "xt_set",
     // `conntrack`.
     "nf_conntrack_netlink",
 ];

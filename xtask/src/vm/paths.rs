@@ -14,6 +14,7 @@
 //! The sequences follow from how the kernel forwards and from the lab in `guest.sh`. Neighbours and
 //! bridge ports are known before a path is traced, so each of its packets takes the same way.
 
+mod ipvs;
 mod terms;
 
 use std::fmt;
@@ -78,7 +79,8 @@ pub(crate) fn session(form: Form, way: Way) -> String {
 pub(crate) fn all() -> Vec<Traced> {
     let mut all = Vec::new();
     for &form in ALL {
-        let cases = CASES.iter().filter(|case| case.forms.contains(&form));
+        let cases = CASES.iter().chain(ipvs::CASES);
+        let cases = cases.filter(|case| case.forms.contains(&form));
         all.extend(cases.map(|case| Traced { case, form }));
     }
     all
@@ -147,7 +149,7 @@ const UDP: Case = Case {
     ..TCP
 };
 
-/// The paths.
+/// The paths, but for IPVS's.
 const CASES: &[Case] = &[
     TCP,
     TCP6,
@@ -251,38 +253,7 @@ const CASES: &[Case] = &[
         reply: "",
         ..TCP
     },
-    // The ClusterIP is the node's own address: IPVS takes the packet in INPUT and sends it on. The
-    // reply is bridged; IPVS translates it back in FORWARD.
-    IPVS,
-    Case {
-        name: "tcp6",
-        command: CURL6,
-        client: "fd00:10:244:1::2",
-        destination: "[fd00:10:96::81]:80",
-        backend: Some("[fd00:10:244:1::3]:8080"),
-        ..IPVS
-    },
-    Case {
-        name: "udp",
-        command: LOOKUP,
-        destination: "10.96.0.10:53",
-        backend: Some("10.244.1.3:5353"),
-        outcome: Outcome::Resolved,
-        ..IPVS
-    },
 ];
-
-const IPVS: Case = Case {
-    forms: &[Form::Ipvs],
-    translations: &[(Kind::Dnat, Stage::Input)],
-    original: "pod-a/eth0 [postrouting] queue transmit, node/vetha receive, \
-        node/cni0 bridge prerouting bridge input(dnat) output postrouting queue bridge, \
-        node/vethb queue transmit, pod-b/eth0 receive socket",
-    reply: "pod-b/eth0 [postrouting] queue transmit, node/vethb receive, \
-        node/cni0 bridge prerouting forward(un-dnat) postrouting, \
-        node/vetha queue transmit, pod-a/eth0 receive socket",
-    ..TCP
-};
 
 #[cfg(test)]
 mod tests {
