@@ -8,7 +8,7 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use tracer_common::{cpu::Receiving, hook};
+use tracer_common::hook;
 
 use crate::{
     emit::{self, Sight},
@@ -60,13 +60,7 @@ fn observe(skb: Skb<Typed>, header_at: u64, hook: u8) -> u32 {
         return 0;
     }
     if hook == hook::DEVICE_RECEIVE {
-        cpu.receiving = Receiving {
-            skb: skb.0.address,
-            head: skb.head(),
-            netns: place.netns as u32,
-            ifindex: place.device.ifindex(),
-            device_name: place.device.name(),
-        };
+        cpu.receiving = place.receiving(skb);
     }
     emit::event(cpu, Sight::new(hook), packet, &Located { skb, place });
     0

@@ -180,4 +180,8 @@ pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &
             emit::conntrack(cpu, conntrack & !CTINFO_MASK, place.netns);
         }
     }
+    // What translates an address may move the data, and the socket's hook knows the packet by them.
+    if hook == hook::NETFILTER_LEAVE && number == netfilter::INPUT {
+        cpu.receiving = place.receiving(skb);
+    }
 }

@@ -1,6 +1,7 @@
 //! Members of `sk_buff`, `net_device`, `net` and `sock`.
 
 use tracer_common::{
+    cpu::Receiving,
     fields::ABSENT,
     record::{
         Event, FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_HAS_NETFILTER, FLAG_LOOPBACK, FLAG_PHYSICAL,
@@ -239,6 +240,18 @@ pub(crate) struct Place<A> {
 }
 
 impl<A: Access> Place<A> {
+    /// That the packet is being taken from a device here, for the socket's hook.
+    #[inline(always)]
+    pub(crate) fn receiving<S: Access>(&self, skb: Skb<S>) -> Receiving {
+        Receiving {
+            skb: skb.0.address,
+            head: skb.head(),
+            netns: self.netns as u32,
+            ifindex: self.device.ifindex(),
+            device_name: self.device.name(),
+        }
+    }
+
     /// Where the buffer is: its device and that device's namespace; without one, its socket's.
     #[inline(always)]
     pub(crate) fn of<S: Access<Followed = A>>(skb: Skb<S>) -> Self {
