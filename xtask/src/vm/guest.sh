@@ -162,7 +162,7 @@ lower() {
 }
 
 # Raises a lab whose Services have the form $1. Exchanges that are not traced tell the bridge where
-# pod b is, and prepare the node's headers for it: br_netfilter sends the first packet that it
+# the pods are, and prepare the node's headers for them: br_netfilter sends the first packet that it
 # redirects there another way.
 lab() {
     say "lab $1"
@@ -171,6 +171,9 @@ lab() {
     for address in 10.244.1.3 '[fd00:10:244:1::3]'; do
         ip netns exec node curl -sS -m 60 -o /dev/null "http://$address:8080/" ||
             fail "$address does not answer in the form $1"
+    done
+    for address in 10.244.1.2 fd00:10:244:1::2; do
+        ip netns exec node ping -c 1 -W 60 $address >/dev/null || fail "$address is not there"
     done
 }
 
