@@ -144,6 +144,17 @@ pub enum Record {
     Conntrack(Conntrack),
 }
 
+impl Record {
+    /// When the kernel wrote it, in nanoseconds of `CLOCK_MONOTONIC`.
+    #[must_use]
+    pub fn time(&self) -> u64 {
+        match self {
+            Self::Event(event) => event.record.time,
+            Self::Conntrack(tuples) => tuples.time,
+        }
+    }
+}
+
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {

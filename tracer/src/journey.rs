@@ -111,11 +111,16 @@ impl Journeys {
         }
     }
 
-    /// Gives out the flows that are over at that time; they are forgotten.
+    /// Gives out the flows that are over at that time, and of which no packet is under way; they are
+    /// forgotten.
     pub fn take_flows_over(&mut self, now: u64) -> Vec<Flow> {
         let closed = now.saturating_sub(self.patience.closed);
         let silent = now.saturating_sub(self.patience.silent);
-        let over = self.flows.over(closed, silent);
+        let mut over = self.flows.over(closed, silent);
+        if !over.is_empty() {
+            let under_way = self.flight.flows();
+            over.retain(|id| !under_way.contains(id));
+        }
         self.given_up
             .drain(..)
             .chain(over.into_iter().filter_map(|id| self.flows.remove(id)))

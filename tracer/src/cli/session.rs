@@ -9,6 +9,7 @@ use super::{
     recording,
 };
 use crate::{
+    event::Record,
     filter::ResolvedFilter,
     journey::{Journeys, Limits, Patience, Reasons},
     kernel::{
@@ -152,6 +153,7 @@ impl<K: Sink> Session<K> {
     /// # Errors
     /// The source's or the sink's.
     pub(super) async fn step(&mut self) -> anyhow::Result<Step> {
+        let begin = clock::now();
         let batch = match tokio::time::timeout(LOOK, self.live.next()).await {
             Ok(batch) => batch?,
             Err(_) => Some(Batch::default()),
@@ -160,7 +162,9 @@ impl<K: Sink> Session<K> {
             return Ok(Step::Over);
         };
         let node = self.live.node().snapshot();
-        let now = clock::now();
+        // Up to then everything was read. What a process sees of the clock afterwards it may see
+        // late, with records of before waiting in the ring.
+        let now = batch.records.last().map_or(begin, Record::time);
         let room = self.record(&batch, &node, now)?;
         let symbols = &self.symbols;
         let function_at = |address| symbols.locate(address).map(|location| location.to_string());

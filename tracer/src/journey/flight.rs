@@ -7,10 +7,10 @@
 //! hop seen again, or another fingerprint at the address, begins another packet. The fingerprint
 //! also joins what the address cannot: a packet that went on as a copy.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::{
-    model::{Packet, PacketId, Stage, Transport, Verdict},
+    model::{FlowId, Packet, PacketId, Stage, Transport, Verdict},
     path::{self, Before, Step},
 };
 use crate::event::{Event, Tuple};
@@ -265,6 +265,11 @@ pub(super) struct Flight {
 impl Flight {
     pub(super) fn len(&self) -> usize {
         self.by_skb.len()
+    }
+
+    /// The flows that have packets under way.
+    pub(super) fn flows(&self) -> HashSet<FlowId> {
+        self.by_skb.values().map(|it| it.packet.flow).collect()
     }
 
     pub(super) fn get_mut(&mut self, skb: u64) -> Option<&mut InFlight> {

@@ -112,3 +112,22 @@ fn what_was_delivered_makes_room_first() {
     assert_eq!(given, [Verdict::Delivered]);
     assert_eq!(journeys.overflow().packets, 0);
 }
+
+#[test]
+fn a_flow_is_not_over_while_a_packet_of_it_is_under_way() {
+    let mut journeys = engine();
+    let mut walk = Walk::new();
+    let mut records = request(&mut walk, RST, 1);
+    records.truncate(2);
+    for record in &records {
+        journeys.push(record);
+    }
+    let patience = Patience::default();
+    let late = records[1].time() + patience.closed + 1;
+    journeys.advance(late);
+    assert_eq!(journeys.in_flight(), 1);
+    assert!(journeys.take_flows_over(late).is_empty());
+    journeys.advance(late + patience.packet);
+    assert_eq!(journeys.take_packets().count(), 1);
+    assert_eq!(journeys.take_flows_over(late + patience.packet).len(), 1);
+}
