@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use crate::{ebpf, packages, process};
+use crate::{ebpf, packages, process, vm};
 
 /// Tells the end-to-end tests which `tracer` to run.
 const TRACER_VARIABLE: &str = "TRACER_BIN";
@@ -28,6 +28,7 @@ const STEPS: &[Step] = &[
         "end-to-end tests on a freshly built BPF object",
         fresh_object,
     ),
+    ("Debian's kernels in virtual machines", vm::test),
     ("licences and sources of the dependencies", dependencies),
 ];
 

@@ -10,6 +10,7 @@
 //! times slower than real ones: times in its results mean nothing.
 
 mod agreement;
+mod bench;
 mod check;
 mod cpio;
 mod decompress;
@@ -35,25 +36,25 @@ mod verdicts;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 
 use crate::{packages, process};
+use bench::Bench;
 use decompress::Format;
 use index::Index;
 use kernel::Kernel;
-use machine::{Accelerator, Machine};
-use paths::Traced;
+use machine::Accelerator;
 use release::Series;
-use results::Results;
 use table::Outcome;
 
 /// Where the table is kept.
 const DOCUMENTATION: &str = "docs/kernels.md";
+/// How many machines run at once unless told: each has two processors, and mostly uses one.
+const JOBS: usize = 2;
+/// How long a machine may run unless told, in seconds: many times what it takes on an idle host.
+const LIMIT: u64 = 3600;
 
 /// Which kernels, and what on them.
 #[derive(Args)]
@@ -78,10 +79,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     document: bool,
     /// How many machines run at once
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = JOBS)]
     jobs: usize,
     /// How long a machine may run, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    #[arg(long, value_name = "SECONDS", default_value_t = LIMIT)]
     limit: u64,
     /// What runs the machines' instructions
     #[arg(long, value_enum, default_value_t)]
@@ -96,10 +97,56 @@ pub(crate) struct Arguments {
 /// # Errors
 /// When something is missing to do that. A path that comes out wrong is a failure's exit status.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    ensure!(
-        cfg!(target_arch = "x86_64"),
-        "this downloads and boots kernels for x86-64, and packs programs of this machine for them"
-    );
+    if let Some(reason) = unavailable() {
+        bail!("{reason}");
+    }
+    install()?;
+    Ok(if execute(arguments)? {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The same as a step of `cargo xtask test`, on the kernels of the releases that are in use. Where
+/// machines cannot be had it says why, and does nothing.
+///
+/// # Errors
+/// When a path comes out wrong, or something fails where machines can be had.
+pub(crate) fn test() -> anyhow::Result<()> {
+    let reason = unavailable().or_else(|| install().err().map(|error| format!("{error:#}")));
+    if let Some(reason) = reason {
+        println!("skipped: no virtual machine can be had here: {reason}");
+        return Ok(());
+    }
+    let arguments = Arguments {
+        series: Series::of_releases(),
+        tracer: None,
+        only: String::new(),
+        again: false,
+        document: false,
+        jobs: JOBS,
+        limit: LIMIT,
+        accel: Accelerator::default(),
+        options: Vec::new(),
+    };
+    ensure!(execute(&arguments)?, "not all paths are as they must be");
+    Ok(())
+}
+
+/// Why there can be no machines whatever is installed.
+fn unavailable() -> Option<String> {
+    if !cfg!(target_arch = "x86_64") {
+        return Some(
+            "kernels for x86-64 are booted, with programs of this machine, which is another"
+                .to_owned(),
+        );
+    }
+    index::mirrors().err().map(|error| format!("{error:#}"))
+}
+
+/// Whether everything is as it must be.
+fn execute(arguments: &Arguments) -> anyhow::Result<bool> {
     let mut paths = paths::all();
     paths.retain(|traced| traced.to_string().contains(&arguments.only));
     ensure!(
@@ -107,7 +154,6 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         "no path's name contains {:?}",
         arguments.only
     );
-    install()?;
     let target = process::target_directory()?;
     let tracer = match &arguments.tracer {
         Some(path) => path.clone(),
@@ -132,12 +178,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
             "what the machines wrote is in {}",
             bench.directory.display()
         );
-        return Ok(ExitCode::FAILURE);
+        return Ok(false);
     }
     if arguments.document {
         document(&table)?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(true)
 }
 
 /// Compares what the kernels say, each with the last.
@@ -198,92 +244,4 @@ fn kernels(series: &[Series], cache: &Path) -> anyhow::Result<Vec<Kernel>> {
         }
     }
     Ok(kernels)
-}
-
-/// What is the same for each machine.
-struct Bench<'a> {
-    directory: PathBuf,
-    tracer: PathBuf,
-    server: PathBuf,
-    paths: Vec<Traced>,
-    arguments: &'a Arguments,
-}
-
-impl Bench<'_> {
-    /// Runs every kernel, some at once.
-    fn all(&self, kernels: &[Kernel]) -> anyhow::Result<Vec<Outcome>> {
-        let waiting = Mutex::new(kernels.iter().enumerate());
-        let outcomes = Mutex::new(Vec::new());
-        let worker = || -> anyhow::Result<()> {
-            loop {
-                let next = waiting.lock().map_or(None, |mut waiting| waiting.next());
-                let Some((number, kernel)) = next else {
-                    return Ok(());
-                };
-                let outcome = self.one(kernel)?;
-                if let Ok(mut outcomes) = outcomes.lock() {
-                    outcomes.push((number, outcome));
-                }
-            }
-        };
-        thread::scope(|scope| {
-            let jobs = 0..self.arguments.jobs.max(1);
-            let workers: Vec<_> = jobs.map(|_| scope.spawn(worker)).collect();
-            workers
-                .into_iter()
-                .try_for_each(|worker| match worker.join() {
-                    Ok(result) => result,
-                    Err(_) => bail!("a thread that runs machines panicked"),
-                })
-        })?;
-        let mut outcomes = outcomes.into_inner().unwrap_or_default();
-        outcomes.sort_by_key(|(number, _)| *number);
-        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
-    }
-
-    /// Boots one kernel and judges what it says.
-    fn one(&self, kernel: &Kernel) -> anyhow::Result<Outcome> {
-        let directory = self.directory.join(&kernel.version);
-        fs::create_dir_all(&directory)
-            .with_context(|| format!("cannot make {}", directory.display()))?;
-        let options = self.arguments.options.join(" ");
-        let initramfs = image::build(kernel, &self.tracer, &self.server, &self.paths, &options)
-            .with_context(|| format!("the initramfs for {}", kernel.version))?;
-        let machine = Machine {
-            kernel,
-            initramfs: &initramfs,
-            accelerator: self.arguments.accel,
-            directory: &directory,
-            limit: Duration::from_secs(self.arguments.limit),
-        };
-        let begin = Instant::now();
-        let mut failures = Vec::new();
-        if !self.arguments.again {
-            if let Err(error) = machine.run() {
-                failures.push(format!("{error:#}"));
-            }
-            let seconds = begin.elapsed().as_secs();
-            println!("{}: the machine ran for {seconds} s", kernel.version);
-        }
-        let results = Results::parse(&machine.results());
-        failures.extend(results.failures.iter().cloned());
-        if !results.complete {
-            let console = machine.console();
-            failures.push(format!(
-                "the machine did not come to its end: see {}",
-                console.display()
-            ));
-        }
-        Ok(self.judge(kernel, &results, failures))
-    }
-
-    fn judge(&self, kernel: &Kernel, results: &Results, failures: Vec<String>) -> Outcome {
-        Outcome {
-            version: kernel.version.clone(),
-            choices: doctor::Choices::read(results.section("doctor")),
-            rows: verdicts::of(&self.paths, &kernel.numbers, results),
-            likenesses: likeness::of(&self.paths, &kernel.numbers, results),
-            failures,
-        }
-    }
 }

@@ -99,7 +99,7 @@ impl Index {
         }
         // Nothing is installed as far as this apt knows.
         fs::write(self.directory.join("status"), "")?;
-        fs::write(self.directory.join("sources.list"), sources(&targets()?)?)?;
+        fs::write(self.directory.join("sources.list"), mirrors()?)?;
         fs::write(self.configuration(), configuration(&self.directory))?;
         process::run_quietly(self.command("apt-get").args(["-q", "update"]))
     }
@@ -148,6 +148,14 @@ impl Index {
     }
 }
 
+/// The lines of a `sources.list` of kernels.
+///
+/// # Errors
+/// When this machine has no apt, or it has no Debian mirror.
+pub(crate) fn mirrors() -> anyhow::Result<String> {
+    sources(&targets()?)
+}
+
 fn configuration(directory: &Path) -> String {
     let path = directory.display();
     format!(
@@ -157,6 +165,7 @@ fn configuration(directory: &Path) -> String {
          Dir::Cache \"{path}/cache\";\n\
          Dir::Etc::sourcelist \"{path}/sources.list\";\n\
          Dir::Etc::sourceparts \"/dev/null\";\n\
+         Acquire::Retries \"3\";\n\
          Acquire::Languages \"none\";\n\
          Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n\
          Acquire::IndexTargets::deb::DEP-11-icons::DefaultEnabled \"false\";\n\

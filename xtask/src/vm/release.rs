@@ -26,12 +26,16 @@ pub(crate) enum Series {
 impl Series {
     /// Those that are booted when none is named: of each kind of attach plan one, and today's.
     pub(crate) fn defaults() -> Vec<Self> {
-        vec![
-            Self::Of(vec![5, 10]),
-            Self::Of(vec![6, 1]),
-            Self::Of(vec![6, 12]),
-            Self::Newest,
-        ]
+        let mut defaults = Self::of_releases();
+        defaults.push(Self::Newest);
+        defaults
+    }
+
+    /// Those of Debian's releases, which stay what they are but for corrections.
+    pub(crate) fn of_releases() -> Vec<Self> {
+        [[5, 10], [6, 1], [6, 12]]
+            .map(|of| Self::Of(of.to_vec()))
+            .to_vec()
     }
 
     /// The releases of the series, newest first. A point release that is not there any more has

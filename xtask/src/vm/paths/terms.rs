@@ -36,17 +36,20 @@ pub(crate) enum Way {
     Best,
     /// By netfilter links: by `tracer watch` beside it.
     Link,
+    /// By kprobes: by `tracer watch` beside it.
+    Kprobe,
 }
 
 impl Way {
     /// All of them, the one that makes the traffic first.
-    pub(crate) const ALL: &'static [Self] = &[Self::Best, Self::Link];
+    pub(crate) const ALL: &'static [Self] = &[Self::Best, Self::Link, Self::Kprobe];
 
     /// What it is told, and called; nothing for the best.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Best => "",
             Self::Link => "link",
+            Self::Kprobe => "kprobe",
         }
     }
 
@@ -55,6 +58,7 @@ impl Way {
         match self {
             Self::Best => "best way",
             Self::Link => "links",
+            Self::Kprobe => "kprobes",
         }
     }
 

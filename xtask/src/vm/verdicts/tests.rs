@@ -35,7 +35,9 @@ impl Machine {
         let form = path.split('/').next().unwrap();
         let mut log = format!("@@ path {path} 0.00\n@@ status {path} {status}\n");
         let link = (format!("{form}+link"), self.link_status, &self.link);
-        for (session, status, objects) in [(form.to_owned(), 0, &self.best), link] {
+        // Kprobes see what the best way sees.
+        let kprobe = (format!("{form}+kprobe"), 0, &self.best);
+        for (session, status, objects) in [(form.to_owned(), 0, &self.best), link, kprobe] {
             let _ = writeln!(log, "@@ begin {session}");
             for object in objects {
                 let _ = writeln!(log, "{object}");
@@ -45,11 +47,12 @@ impl Machine {
         log + "@@ done\n"
     }
 
-    /// How the path came out, and each way.
+    /// How the path came out, and the best way and links.
     fn judged(&self, version: &[u32]) -> [Judgement; 3] {
         let rows = of(&[path(self.path)], version, &Results::parse(&self.log()));
-        let rows: Vec<Judgement> = rows.into_iter().map(|(_, judgement)| judgement).collect();
-        rows.try_into().unwrap()
+        let judgements = rows.into_iter().map(|(_, judgement)| judgement);
+        let judgements: Vec<Judgement> = judgements.take(3).collect();
+        judgements.try_into().unwrap()
     }
 }
 
