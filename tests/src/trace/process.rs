@@ -1,8 +1,9 @@
 //! Running the built tracer as an operator does.
 
+use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,13 +44,24 @@ pub fn executable() -> anyhow::Result<PathBuf> {
         })
 }
 
+/// Copies a program to be executed.
+///
+/// By another process: a child that this one forks meanwhile would have the copy open for writing for
+/// a moment, in which it cannot be executed.
+///
+/// # Errors
+/// When it cannot be copied.
+pub fn copy_program(from: impl AsRef<OsStr>, to: &Path) -> anyhow::Result<()> {
+    let status = Command::new("cp").arg(from).arg(to).status()?;
+    ensure!(status.success(), "cp: {status}");
+    Ok(())
+}
+
 /// A command that runs the tracer.
 ///
 /// # Errors
 /// As [`executable`].
-pub fn command<S: AsRef<std::ffi::OsStr>>(
-    arguments: impl IntoIterator<Item = S>,
-) -> anyhow::Result<Command> {
+pub fn command<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> anyhow::Result<Command> {
     let mut command = Command::new(executable()?);
     command.args(arguments).stdin(Stdio::null());
     Ok(command)
@@ -59,7 +71,7 @@ pub fn command<S: AsRef<std::ffi::OsStr>>(
 ///
 /// # Errors
 /// As [`executable`].
-pub fn command_in<S: AsRef<std::ffi::OsStr>>(
+pub fn command_in<S: AsRef<OsStr>>(
     lab: &Lab,
     arguments: impl IntoIterator<Item = S>,
 ) -> anyhow::Result<Command> {
@@ -107,9 +119,7 @@ impl TryFrom<Output> for Ended {
 /// # Errors
 /// When it cannot be run, or when the recording says something else; how it ends is for the caller
 /// to judge.
-pub fn run<S: AsRef<std::ffi::OsStr>>(
-    arguments: impl IntoIterator<Item = S>,
-) -> anyhow::Result<Ended> {
+pub fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> anyhow::Result<Ended> {
     let mut arguments: Vec<OsString> = arguments
         .into_iter()
         .map(|argument| argument.as_ref().to_owned())
@@ -175,9 +185,7 @@ impl Running {
     ///
     /// # Errors
     /// When it does not come to that: what it said.
-    pub fn watch<S: AsRef<std::ffi::OsStr>>(
-        arguments: impl IntoIterator<Item = S>,
-    ) -> anyhow::Result<Self> {
+    pub fn watch<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> anyhow::Result<Self> {
         Self::watching(command(["watch"])?, arguments)
     }
 
@@ -185,14 +193,14 @@ impl Running {
     ///
     /// # Errors
     /// As [`Self::watch`].
-    pub fn watch_in<S: AsRef<std::ffi::OsStr>>(
+    pub fn watch_in<S: AsRef<OsStr>>(
         lab: &Lab,
         arguments: impl IntoIterator<Item = S>,
     ) -> anyhow::Result<Self> {
         Self::watching(command_in(lab, ["watch"])?, arguments)
     }
 
-    fn watching<S: AsRef<std::ffi::OsStr>>(
+    fn watching<S: AsRef<OsStr>>(
         mut command: Command,
         arguments: impl IntoIterator<Item = S>,
     ) -> anyhow::Result<Self> {

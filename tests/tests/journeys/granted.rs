@@ -16,7 +16,7 @@ use tracer_tests::trace::process::{self, Ended, Running};
 
 use super::connection::Planned;
 use super::evidence::{Evidence, conntrack, judge, judge_all};
-use super::paths::{CONNECTIONS, Connection, Target};
+use super::paths::{CONNECTIONS, Connection, Outcome, Target};
 
 /// `nobody`, and its group.
 const NOBODY: u32 = 65534;
@@ -48,7 +48,7 @@ impl Granted {
         let directory = tempfile::tempdir()?;
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
         let granted = Self { directory };
-        fs::copy(process::executable()?, granted.path())?;
+        process::copy_program(process::executable()?, &granted.path())?;
         let mut setcap = Command::new("setcap");
         let text = format!("{}+ep", capabilities.join(",").to_lowercase());
         let output = setcap.arg(text).arg(granted.path()).output();
@@ -97,8 +97,11 @@ fn with_the_documented_capabilities_everything_is_traced() -> anyhow::Result<()>
     let lab = Lab::up(&Config::default())?;
     let netns = lab.netns("a1");
     // IPv4 and IPv6.
-    let service =
-        |path: &&Connection| path.from == "a1" && matches!(path.to, Target::Service("web-node2"));
+    let service = |path: &&Connection| {
+        path.from == "a1"
+            && path.outcome == Outcome::Answered
+            && matches!(path.to, Target::Service("web-node2"))
+    };
     let paths = CONNECTIONS.iter().filter(service);
     for (port, connection) in (FIRST_PORT..).zip(paths) {
         let planned = Planned::new(&lab, connection, port)?;
@@ -219,7 +222,7 @@ fn what_the_program_may_do_with_files_its_user_may_not() -> anyhow::Result<()> {
     let secret = tempfile::tempdir()?;
     fs::set_permissions(secret.path(), fs::Permissions::from_mode(0o700))?;
     let program = secret.path().join("program");
-    fs::copy("/bin/true", &program)?;
+    process::copy_program("/bin/true", &program)?;
     let program = program.to_str().context("not a name")?;
     let ended = granted.run(["run", "--json", "--", program])?;
     ensure!(

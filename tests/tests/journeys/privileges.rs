@@ -238,7 +238,7 @@ fn inside_a_traced_command_programs_gain_privileges_as_ever() -> anyhow::Result<
         .output()?;
     let grep = String::from_utf8(grep.stdout)?;
     for copy in [&setuid, &capable] {
-        fs::copy(grep.trim(), copy)?;
+        process::copy_program(grep.trim(), copy)?;
     }
     fs::set_permissions(&setuid, fs::Permissions::from_mode(0o4755))?;
     let mut setcap = Command::new("setcap");
