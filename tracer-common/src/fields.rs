@@ -50,6 +50,7 @@ pub const FIELDS: &[Field] = &[
     required("SKB_DEV", "sk_buff", "dev"),
     required("SKB_SK", "sk_buff", "sk"),
     optional("SKB_NFCT", "sk_buff", "_nfct"),
+    optional("SKB_PACKET_TYPE", "sk_buff", "__pkt_type_offset"),
     required("DEV_NAME", "net_device", "name"),
     required("DEV_IFINDEX", "net_device", "ifindex"),
     required("DEV_FLAGS", "net_device", "flags"),

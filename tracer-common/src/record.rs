@@ -44,14 +44,17 @@ pub struct Event {
     pub netns: u32,
     /// The device's index in that namespace; 0 where there is none.
     pub ifindex: u32,
-    /// `sk_buff.len` in bytes as the hook sees it (with the Ethernet header at queue and transmit).
+    /// The IP packet's bytes, of the inner packet where there is one: what the buffer holds from the
+    /// header on (`sk_buff.len`), whatever the hook has before it. A received packet may have
+    /// padding behind it.
     pub length: u32,
-    /// The transport payload's bytes.
+    /// The transport payload's bytes. Where the IP header says 0 (BIG TCP), those of the buffer.
     pub payload: u32,
     /// TCP: sequence number. UDP: the first four payload bytes of eight or more. ICMP: the echo's
-    /// sequence number.
+    /// sequence number. A later fragment: its place in the whole packet, in bytes.
     pub sequence: u32,
-    /// TCP: acknowledgement number. UDP: the next four payload bytes. ICMP: type << 8 | code.
+    /// TCP: acknowledgement number. UDP: the next four payload bytes. ICMP: type << 8 | code. A
+    /// later IPv6 fragment: the low 24 bits of its identification.
     pub acknowledgement: u32,
     /// IPv4: the identification field. IPv6: the flow label.
     pub ip_id: u32,
@@ -74,8 +77,9 @@ pub struct Event {
     pub ip_version: u8,
     /// Netfilter: `enum nf_inet_hooks`.
     pub netfilter_hook: u8,
-    /// Reserved, zero.
-    pub reserved: u8,
+    /// `sk_buff.pkt_type` (`PACKET_`, uapi), for whom the link layer says it is: 0 this host, and
+    /// what it does not say of. See [`PACKET_LOOPBACK`].
+    pub packet_type: u8,
     /// Netfilter: the input device's index; 0 where there is none.
     pub in_ifindex: u32,
     /// Netfilter: the output device's index; 0 where there is none.
@@ -160,7 +164,8 @@ pub const FLAG_FRAGMENT: u16 = 1 << 0;
 pub const FLAG_ENCAPSULATED: u16 = 1 << 1;
 /// An ICMP error: the other header is the packet it quotes.
 pub const FLAG_ICMP_ERROR: u16 = 1 << 2;
-/// The transport header is not in the linear part of the buffer; ports are 0.
+/// The transport header is not, or not whole, in the linear part of the buffer: nothing is known of
+/// it, or ports only.
 pub const FLAG_NOT_LINEAR: u16 = 1 << 3;
 /// The device is a bridge.
 pub const FLAG_BRIDGE: u16 = 1 << 4;
@@ -168,10 +173,17 @@ pub const FLAG_BRIDGE: u16 = 1 << 4;
 pub const FLAG_BRIDGE_PORT: u16 = 1 << 5;
 /// The device is a loopback device.
 pub const FLAG_LOOPBACK: u16 = 1 << 6;
-/// The namespace has netfilter hooks for this family.
+/// The namespace has functions at prerouting or input for this family. The other hooks say nothing of
+/// rules: SELinux is there in every namespace.
 pub const FLAG_HAS_NETFILTER: u16 = 1 << 7;
 /// The device has no link kind of its own: hardware (or a virtual machine's), which leads out.
 pub const FLAG_PHYSICAL: u16 = 1 << 8;
+/// The namespace has functions at prerouting for this family.
+pub const FLAG_HAS_PREROUTING: u16 = 1 << 9;
+
+/// [`Event::packet_type`]: the copy that the sender's own host gets of what it sends to many
+/// (`dev_loopback_xmit`).
+pub const PACKET_LOOPBACK: u8 = 5;
 
 /// The packet went on: `NF_ACCEPT` as `nf_hook_slow` returns it.
 pub const VERDICT_ACCEPTED: u32 = 1;

@@ -81,6 +81,9 @@ fn wake(order: u64) -> u64 {
 
 /// Completes what a record says of the buffer.
 pub(crate) trait About {
+    /// The bytes from that kernel address on, where the packet's IP header is.
+    fn length_from(&self, at: u64) -> u32;
+
     /// Writes into a reserved record, whose flags are set already.
     fn describe(&self, to: *mut Event);
 }
@@ -104,8 +107,8 @@ pub(crate) fn event(cpu: &mut CpuState, sight: Sight, packet: &Packet, about: &i
                 &raw mut (*record).event,
                 sight,
                 packet,
-                order,
-                KIND_WIDE_EVENT,
+                about.length_from(packet.header.at),
+                (order, KIND_WIDE_EVENT),
             );
             about.describe(&raw mut (*record).event);
             let other = &packet.other;
@@ -124,7 +127,16 @@ pub(crate) fn event(cpu: &mut CpuState, sight: Sight, packet: &Packet, about: &i
             return lost(cpu, sight.hook);
         };
         // SAFETY: as above.
-        unsafe { fill(entry.as_mut_ptr(), sight, packet, order, KIND_EVENT) };
+        unsafe {
+            let length = about.length_from(packet.header.at);
+            fill(
+                entry.as_mut_ptr(),
+                sight,
+                packet,
+                length,
+                (order, KIND_EVENT),
+            );
+        }
         about.describe(entry.as_mut_ptr());
         entry.submit(wake(order));
     }
@@ -140,7 +152,13 @@ fn lost(cpu: &mut CpuState, hook: u8) {
 /// # Safety
 /// `to` must be memory of an event's size.
 #[inline(always)]
-unsafe fn fill(to: *mut Event, sight: Sight, packet: &Packet, order: u64, kind: u8) {
+unsafe fn fill(
+    to: *mut Event,
+    sight: Sight,
+    packet: &Packet,
+    length: u32,
+    (order, kind): (u64, u8),
+) {
     // SAFETY: the caller's; both helpers take no arguments and cannot fail.
     unsafe {
         (*to).time = bpf_ktime_get_ns();
@@ -151,12 +169,12 @@ unsafe fn fill(to: *mut Event, sight: Sight, packet: &Packet, order: u64, kind: 
         (*to).detail = sight.detail;
         (*to).reason = sight.reason;
         (*to).netfilter_hook = sight.netfilter_hook;
-        (*to).reserved = 0;
+        (*to).packet_type = 0;
         (*to).in_ifindex = sight.in_ifindex;
         (*to).out_ifindex = sight.out_ifindex;
         (*to).reserved2 = 0;
         (*to).flags = (packet.header.flags | packet.second) as u16;
-        packet.header.describe(to);
+        packet.header.describe(to, length);
     }
 }
 

@@ -70,6 +70,8 @@ impl Tuple {
 /// One IP header and the transport header behind it.
 #[repr(C)]
 pub(crate) struct Header {
+    /// The IP header's kernel address.
+    pub(crate) at: u64,
     /// IPv4: twenty bytes and what follows; IPv6: all forty.
     pub(crate) ip: [u8; Ipv6Hdr::LEN],
     /// The transport header's first bytes; without meaning with [`FLAG_FRAGMENT`] or
@@ -84,6 +86,8 @@ pub(crate) struct Header {
     pub(crate) flags: u64,
     /// Where the linear part ends, from the transport header on.
     linear: u64,
+    /// Of a later fragment: its place in bytes << 32 | IPv6: its identification's low bits.
+    fragment: u64,
 }
 
 /// Reads the headers at kernel address `at`; `end` is the end of the buffer's linear part.
@@ -100,7 +104,7 @@ pub(crate) fn read(at: u64, end: u64, out: &mut Header) -> u64 {
         let ip = unsafe { &*out.ip.as_ptr().cast::<Ipv4Hdr>() };
         out.transport_at = u64::from(ip.vihl & 0xf) * 4;
         protocol = u64::from(ip.proto);
-        fragment = u64::from(u16::from_be_bytes(ip.frags) & 0x1fff);
+        fragment = u64::from(u16::from_be_bytes(ip.frags) & 0x1fff) << 35;
         out.tuple.source = address::from_ipv4(ip.src_addr);
         out.tuple.destination = address::from_ipv4(ip.dst_addr);
     } else if version == 6 {
@@ -116,11 +120,13 @@ pub(crate) fn read(at: u64, end: u64, out: &mut Header) -> u64 {
         }
         protocol = next & 0xff;
         out.transport_at = (next >> 8) & 0xffff;
-        fragment = next >> 24;
+        fragment = (next >> 48) << 32 | (next >> 24) & 0xff_ffff;
     } else {
         return 0;
     }
+    out.at = at;
     out.version = version;
+    out.fragment = 0;
     out.tuple.ends = protocol << 32;
     // Also where it says nothing: the verifier then finds the same on every path.
     if !memory::fill(&mut out.transport, at + out.transport_at) {
@@ -128,7 +134,8 @@ pub(crate) fn read(at: u64, end: u64, out: &mut Header) -> u64 {
     }
     out.linear = end.wrapping_sub(at + out.transport_at);
     out.flags = 0;
-    if fragment != 0 {
+    if fragment >> 32 != 0 {
+        out.fragment = fragment;
         out.flags = u64::from(FLAG_FRAGMENT);
     } else if at + out.transport_at + UdpHdr::LEN as u64 > end {
         out.flags = u64::from(FLAG_NOT_LINEAR);
@@ -143,6 +150,7 @@ pub(crate) fn read(at: u64, end: u64, out: &mut Header) -> u64 {
     out.transport_at = memory::forget(out.transport_at, noise);
     out.flags = memory::forget(out.flags, noise);
     out.linear = memory::forget(out.linear, noise);
+    out.fragment = memory::forget(out.fragment, noise);
     out.tuple.ends = memory::forget(out.tuple.ends, noise);
     out.tuple.source[0] = memory::forget(out.tuple.source[0], noise);
     out.tuple.destination[0] = memory::forget(out.tuple.destination[0], noise);
@@ -169,8 +177,8 @@ fn is_extension(next: u64) -> bool {
     matches!(next, 0 | 43 | 44 | 60)
 }
 
-/// Follows IPv6 extension headers: the transport protocol, its offset << 8, and 1 << 24 for a
-/// later fragment.
+/// Follows IPv6 extension headers: the transport protocol, its offset << 8, and of a fragment the
+/// low bits of its identification << 24 and its place in bytes << 48.
 #[inline(never)]
 fn skip_extensions(at: u64, first: u64) -> u64 {
     let mut next = first;
@@ -189,37 +197,46 @@ fn skip_extensions(at: u64, first: u64) -> u64 {
         let mut length = (u64::from(extension[1]) + 1) * 8;
         if next == 44 {
             length = 8;
-            fragment |= u64::from(u16::from_be_bytes([extension[2], extension[3]]) & 0xfff8);
+            let place = u64::from(u16::from_be_bytes([extension[2], extension[3]]) & 0xfff8);
+            let [.., a, b, c] = extension;
+            fragment = place << 48 | u64::from(u32::from_be_bytes([0, a, b, c])) << 24;
         }
         offset += length;
         next = u64::from(extension[0]);
     }
-    next | ((offset & 0xffff) << 8) | (u64::from(fragment != 0) << 24)
+    next | ((offset & 0xffff) << 8) | fragment
 }
 
 impl Header {
-    /// Writes what tells this packet from others into a record.
+    /// Writes what tells this packet from others into a record; `length` is the buffer's from this
+    /// header on, which counts where the header says 0: BIG TCP, a jumbo payload.
     ///
     /// # Safety
     /// `to` must be memory of an event's size.
     #[inline(always)]
-    pub(crate) unsafe fn describe(&self, to: *mut Event) {
+    pub(crate) unsafe fn describe(&self, to: *mut Event, length: u32) {
         // SAFETY: the caller's; header types are bytes of alignment one.
         unsafe {
-            let body;
+            let mut whole;
             if self.version == 4 {
                 let ip = &*self.ip.as_ptr().cast::<Ipv4Hdr>();
                 (*to).ttl = ip.ttl;
                 (*to).ip_id = u32::from(u16::from_be_bytes(ip.id));
-                body = u32::from(u16::from_be_bytes(ip.tot_len))
-                    .saturating_sub(self.transport_at as u32);
+                whole = u32::from(u16::from_be_bytes(ip.tot_len));
             } else {
                 let ip = &*self.ip.as_ptr().cast::<Ipv6Hdr>();
                 (*to).ttl = ip.hop_limit;
                 (*to).ip_id = u32::from_be_bytes(ip.vcf) & 0xf_ffff;
-                body = (u32::from(u16::from_be_bytes(ip.payload_len)) + Ipv6Hdr::LEN as u32)
-                    .saturating_sub(self.transport_at as u32);
+                whole = u32::from(u16::from_be_bytes(ip.payload_len));
+                if whole != 0 {
+                    whole += Ipv6Hdr::LEN as u32;
+                }
             }
+            if whole == 0 {
+                whole = length;
+            }
+            let body = whole.saturating_sub(self.transport_at as u32);
+            (*to).length = length;
             (*to).source = self.tuple.source;
             (*to).destination = self.tuple.destination;
             (*to).source_port = self.tuple.source_port();
@@ -227,8 +244,9 @@ impl Header {
             (*to).protocol = self.tuple.protocol() as u8;
             (*to).ip_version = self.version as u8;
             (*to).tcp_flags = 0;
-            (*to).sequence = 0;
-            (*to).acknowledgement = 0;
+            // 0 but of a later fragment.
+            (*to).sequence = (self.fragment >> 32) as u32;
+            (*to).acknowledgement = self.fragment as u32;
             (*to).payload = body;
             if self.flags == 0 {
                 self.describe_transport(to, body);
@@ -244,6 +262,7 @@ impl Header {
         // SAFETY: as above.
         unsafe {
             match self.tuple.protocol() {
+                TCP if self.linear < TcpHdr::LEN as u64 => (*to).flags |= FLAG_NOT_LINEAR,
                 TCP => {
                     let tcp = &*t.as_ptr().cast::<TcpHdr>();
                     (*to).sequence = u32::from_be_bytes(tcp.seq);

@@ -4,7 +4,8 @@ use tracer_common::{
     cpu::Receiving,
     fields::ABSENT,
     record::{
-        Event, FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_HAS_NETFILTER, FLAG_LOOPBACK, FLAG_PHYSICAL,
+        Event, FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_HAS_NETFILTER, FLAG_HAS_PREROUTING,
+        FLAG_LOOPBACK, FLAG_PHYSICAL,
     },
 };
 
@@ -13,8 +14,8 @@ use crate::{
     fields::{
         CGROUP_NODE, DEV_FLAGS, DEV_IFINDEX, DEV_LINK_OPS, DEV_NAME, DEV_NET, DEV_PRIV_FLAGS,
         KERNFS_ID, NET_HOOKS_IPV4, NET_HOOKS_IPV6, NET_INUM, SKB_DATA, SKB_DEV, SKB_HEAD, SKB_LEN,
-        SKB_NETWORK_HEADER, SKB_NFCT, SKB_PROTOCOL, SKB_SK, SKB_TAIL, SOCK_CGROUP, SOCK_NET,
-        SOCK_STATE,
+        SKB_NETWORK_HEADER, SKB_NFCT, SKB_PACKET_TYPE, SKB_PROTOCOL, SKB_SK, SKB_TAIL, SOCK_CGROUP,
+        SOCK_NET, SOCK_STATE,
     },
     memory::{Access, Pointer},
 };
@@ -26,6 +27,9 @@ const IPV6: u16 = 0x86dd_u16.to_be();
 /// `TCP_TIME_WAIT` and `TCP_NEW_SYN_RECV`: states whose socket is a smaller structure.
 const TIME_WAIT: u8 = 6;
 const NEW_SYN_RECV: u8 = 12;
+
+/// `PKT_TYPE_MAX` of a little-endian kernel: the byte's low three bits.
+const PACKET_TYPE: u8 = 7;
 
 /// The bits of `IFF_LOOPBACK` (uapi), `IFF_EBRIDGE` and `IFF_BRIDGE_PORT` (`enum netdev_priv_flags`, the same
 /// bits from 3.17 on).
@@ -78,10 +82,24 @@ impl<A: Access> Skb<A> {
         unsafe { self.0.load(SKB_DATA.load()) }
     }
 
+    /// The bytes from that kernel address on, a header's in the linear part: the buffer's length is
+    /// that of the layer whose hook this is.
     #[inline(always)]
-    pub(crate) fn length(self) -> u32 {
+    pub(crate) fn length_from(self, at: u64) -> u32 {
         // SAFETY: see above.
-        unsafe { self.0.load(SKB_LEN.load()) }
+        let length: u32 = unsafe { self.0.load(SKB_LEN.load()) };
+        (u64::from(length) + self.data()).wrapping_sub(at) as u32
+    }
+
+    /// For whom the link layer says that the packet is.
+    #[inline(always)]
+    fn packet_type(self) -> u8 {
+        if SKB_PACKET_TYPE.load() == ABSENT {
+            return 0;
+        }
+        // SAFETY: see above; a bit field of the byte there.
+        let byte: u8 = unsafe { self.0.load(SKB_PACKET_TYPE.load()) };
+        byte & PACKET_TYPE
     }
 
     #[inline(always)]
@@ -174,7 +192,7 @@ impl<A: Access> Net<A> {
         unsafe { self.0.load(NET_INUM.load()) }
     }
 
-    /// Whether anything is registered at the namespace's prerouting hook of that IP version.
+    /// The record's flags that say where the namespace has functions, for that IP version.
     #[inline(always)]
     pub(crate) fn netfilter_flag(self, ip_version: u8) -> u16 {
         let hooks = if ip_version == 4 {
@@ -185,10 +203,19 @@ impl<A: Access> Net<A> {
         if NET_HOOKS_IPV4.load() == ABSENT || NET_HOOKS_IPV6.load() == ABSENT {
             return 0;
         }
-        // SAFETY: see above; the first of five pointers. Whoever tracks connections or translates
-        // is registered there.
-        let any = unsafe { self.0.load::<u64>(hooks) != 0 };
-        if any { FLAG_HAS_NETFILTER } else { 0 }
+        // SAFETY: see above; the first two of five pointers: prerouting and input. Whoever tracks
+        // connections or translates is registered at the first.
+        let (prerouting, input) =
+            unsafe { (self.0.load::<u64>(hooks), self.0.load::<u64>(hooks + 8)) };
+        // One by one: to the verifier these are pointers, which may be compared and not joined.
+        let mut flags = 0;
+        if prerouting != 0 {
+            flags = FLAG_HAS_NETFILTER | FLAG_HAS_PREROUTING;
+        }
+        if input != 0 {
+            flags |= FLAG_HAS_NETFILTER;
+        }
+        flags
     }
 }
 
@@ -276,13 +303,18 @@ pub(crate) struct Located<A: Access> {
 
 impl<A: Access> About for Located<A> {
     #[inline(always)]
+    fn length_from(&self, at: u64) -> u32 {
+        self.skb.length_from(at)
+    }
+
+    #[inline(always)]
     fn describe(&self, to: *mut Event) {
         let (skb, place) = (self.skb, &self.place);
         // SAFETY: the trait's caller gives a reserved record.
         unsafe {
             (*to).skb = skb.0.address;
             (*to).conntrack = skb.conntrack();
-            (*to).length = skb.length();
+            (*to).packet_type = skb.packet_type();
             (*to).device_name = place.device.name();
             (*to).ifindex = place.device.ifindex();
             (*to).netns = place.netns as u32;

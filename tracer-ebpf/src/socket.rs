@@ -59,13 +59,18 @@ struct Taken {
 }
 
 impl About for Taken {
+    /// The hook's program is run with the buffer as from its IP header on.
+    #[inline(always)]
+    fn length_from(&self, _: u64) -> u32 {
+        self.length
+    }
+
     #[inline(always)]
     fn describe(&self, to: *mut Event) {
         // SAFETY: the trait's caller gives a reserved record.
         unsafe {
             (*to).skb = self.receiving.skb;
             (*to).conntrack = self.conntrack;
-            (*to).length = self.length;
             (*to).device_name = self.receiving.device_name;
             (*to).ifindex = self.receiving.ifindex;
             (*to).netns = self.receiving.netns;

@@ -108,7 +108,7 @@ struct Place {
     in_ifindex: u32,
     out_ifindex: u32,
     device_name: [u64; 2],
-    reserved: u8,
+    packet_type: u8,
     reserved2: u32,
 }
 
@@ -189,7 +189,7 @@ impl Parts {
             ttl,
             ip_version,
             netfilter_hook,
-            reserved,
+            packet_type,
             in_ifindex,
             out_ifindex,
             reserved2,
@@ -208,7 +208,7 @@ impl Parts {
                 in_ifindex,
                 out_ifindex,
                 device_name,
-                reserved,
+                packet_type,
                 reserved2,
             },
             ends: Ends {
@@ -263,7 +263,7 @@ impl Parts {
             ttl: self.ttl,
             ip_version: self.ends.ip_version,
             netfilter_hook: self.place.netfilter_hook,
-            reserved: self.place.reserved,
+            packet_type: self.place.packet_type,
             in_ifindex: self.place.in_ifindex,
             out_ifindex: self.place.out_ifindex,
             reserved2: self.place.reserved2,

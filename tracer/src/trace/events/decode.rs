@@ -318,14 +318,15 @@ fn index<T>(
 }
 
 fn take_place(column: &mut Bytes) -> Result<Place, ColumnError> {
-    let (hook, netfilter_hook, reserved) = (take_u8(column)?, take_u8(column)?, take_u8(column)?);
+    let (hook, netfilter_hook, packet_type) =
+        (take_u8(column)?, take_u8(column)?, take_u8(column)?);
     if usize::from(hook) >= hook::COUNT {
         return Err(ColumnError::Entry);
     }
     Ok(Place {
         hook,
         netfilter_hook,
-        reserved,
+        packet_type,
         flags: take_u16(column)?,
         netns: take_u32(column)?,
         ifindex: take_u32(column)?,

@@ -325,10 +325,10 @@ fn put_place(column: &mut BytesMut, place: &Place) {
         in_ifindex,
         out_ifindex,
         device_name,
-        reserved,
+        packet_type,
         reserved2,
     } = *place;
-    for small in [hook, netfilter_hook, reserved] {
+    for small in [hook, netfilter_hook, packet_type] {
         column.put_u8(small);
     }
     column.put_u16_le(flags);
