@@ -106,8 +106,8 @@ impl Journeys {
     pub fn advance(&mut self, now: u64) {
         let delivered = now.saturating_sub(self.patience.delivered);
         let seen = now.saturating_sub(self.patience.packet);
-        while let Some(packet) = self.flight.pop_over(delivered, seen) {
-            self.complete(packet);
+        while let Some((skb, packet)) = self.flight.pop_over(delivered, seen) {
+            self.over(skb, packet);
         }
     }
 
@@ -129,8 +129,8 @@ impl Journeys {
 
     /// Ends everything: no event will come any more.
     pub fn finish(&mut self) {
-        while let Some(packet) = self.flight.pop_oldest() {
-            self.complete(packet);
+        while let Some((skb, packet)) = self.flight.pop_oldest() {
+            self.over(skb, packet);
         }
     }
 

@@ -54,6 +54,8 @@ pub struct Reasons {
     /// What is freed with these after a socket took it was not dropped: a closing socket empties
     /// its queue.
     pub after_delivery: Vec<u32>,
+    /// What is freed with these was not for who freed it: a flooding bridge's copies.
+    pub bystander: Vec<u32>,
 }
 
 impl Reasons {
@@ -64,6 +66,7 @@ impl Reasons {
         Self {
             // A raw socket takes a copy, and no other socket wants the packet.
             after_delivery: numbers(&["QUEUE_PURGE", "SOCKET_CLOSE", "NO_SOCKET"]),
+            bystander: numbers(&["OTHERHOST"]),
         }
     }
 }

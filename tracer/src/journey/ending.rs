@@ -4,9 +4,9 @@ use tracer_common::record::FLAG_FRAGMENT;
 
 use super::{
     Journeys,
-    flight::{Fingerprint, InFlight},
+    flight::{Fingerprint, InFlight, telling},
     hop::note_drop,
-    model::{Direction, FlowId, Stage, Transport, Verdict},
+    model::{Direction, FlowId, Packet, PacketId, Stage, Transport, Verdict},
     path::Step,
 };
 use crate::event::Event;
@@ -23,22 +23,25 @@ impl Journeys {
             .get_mut(skb)
             .filter(|packet| packet.fingerprint == fingerprint);
         let Some(packet) = here else {
-            // A copy of a packet that is under way elsewhere: a clone for ARP, for a capture, for a
-            // port that did not want it.
-            if self.flight.twin(&fingerprint).is_none() {
-                self.dropped_unseen(event);
-            }
-            return;
+            return self.dropped_elsewhere(event, &fingerprint);
         };
+        let unspecified = event.record.reason <= NOT_SPECIFIED;
+        let in_hook = matches!(packet.before.step, Step::Enter(_));
+        if unspecified && in_hook && packet.may_go_on_in_segments() {
+            // A buffer that a hook gives away in segments is freed so; whether there are any, time tells.
+            packet.freed = Some(Box::new(*event));
+            return self.flight.used(skb, event.record.time, true);
+        }
         let delivered = packet.delivered.is_some();
         let (flow, direction) = (packet.packet.flow, packet.packet.direction);
         let (step, transport) = (packet.before.step, packet.packet.transport);
         // A kernel that gives no reason frees so what a closing socket holds.
         let used = if delivered {
-            event.record.reason <= NOT_SPECIFIED
+            unspecified
                 || self.reasons.after_delivery.contains(&event.record.reason)
+                || !packet.is_refused()
         } else {
-            event.record.reason <= NOT_SPECIFIED
+            unspecified
                 && (self.is_taken_by_tcp(flow, direction, step, &transport)
                     || event.has(FLAG_FRAGMENT) && is_reassembly(step))
         };
@@ -52,6 +55,32 @@ impl Journeys {
             note_drop(&mut packet.packet, event, self.limits.hops);
         }
         self.complete(packet);
+    }
+
+    /// A drop at an address where no such packet is under way.
+    fn dropped_elsewhere(&mut self, event: &Event, fingerprint: &Fingerprint) {
+        if self.flight.is_spent(event) {
+            return;
+        }
+        // A copy of a packet that is under way elsewhere: a clone for ARP, for a capture, for a port
+        // that did not want it; or for another socket.
+        if let Some(skb) = self.flight.twin(fingerprint) {
+            if let Some(twin) = self.flight.get_mut(skb).filter(|p| p.delivered.is_some())
+                && event.record.reason > NOT_SPECIFIED
+            {
+                twin.is_refused();
+            }
+            return;
+        }
+        let id = PacketId(self.next_packet + 1);
+        let purged = self.reasons.after_delivery.contains(&event.record.reason);
+        let segment = (!purged).then(|| self.segment(event, id)).flatten();
+        let Some(mut segment) = segment else {
+            return self.dropped_unseen(event);
+        };
+        self.next_packet += 1;
+        note_drop(&mut segment.packet, event, self.limits.hops);
+        self.complete(segment);
     }
 
     /// Whether TCP used a packet that it then frees without giving a reason: what comes for a
@@ -94,46 +123,76 @@ impl Journeys {
             .flight
             .get_mut(skb)
             .filter(|packet| packet.fingerprint == fingerprint);
-        match here.map(|packet| packet.before.step) {
+        let Some(packet) = here else {
+            return;
+        };
+        let time = event.record.time;
+        match packet.before.step {
             // Its segments, or the packet that it was reassembled into, may go on.
-            Some(Step::Queue | Step::Enter(_)) => self.flight.used(skb, event.record.time),
-            Some(_) => {
+            Step::Queue | Step::Enter(_) | Step::Leave(Stage::Postrouting) => {
+                let large = packet.may_go_on_in_segments();
+                self.flight.used(skb, time, large);
+            }
+            // A socket that takes datagrams one by one has the buffer cut first.
+            _ if packet.is_cut_for_socket() => self.flight.used(skb, time, false),
+            _ => {
                 if let Some(mut packet) = self.flight.remove(skb) {
                     packet.packet.verdict_observed = true;
                     self.complete(packet);
                 }
             }
-            None => {}
         }
     }
 
-    pub(super) fn complete(&mut self, in_flight: InFlight) {
-        let InFlight {
-            mut packet,
-            delivered,
-            at_physical,
-            before,
-            origin,
-            taken,
-            ..
-        } = in_flight;
-        if packet.dropped.is_none() {
-            let freed = packet.verdict_observed;
-            packet.verdict = match before.step {
-                // A later fragment is taken for reassembly.
-                _ if delivered.is_some() || taken => Verdict::Delivered,
-                _ if at_physical => Verdict::Left,
-                // What the stack takes and nobody sees dropped, forwarded or queued, it used.
-                Step::Receive if !before.observed => Verdict::Delivered,
-                Step::Leave(Stage::Input) => Verdict::Delivered,
-                _ => Verdict::Unknown,
-            };
-            packet.verdict_observed =
-                delivered.is_some() || freed && packet.verdict != Verdict::Unknown;
+    /// The packet at that address is over, and nothing more of it is waited for.
+    pub(super) fn over(&mut self, skb: u64, packet: InFlight) {
+        if packet.delivered.is_some() {
+            self.flight.note_spent(skb, packet.fingerprint);
         }
-        let Some(packet) = self.flight.settle(origin, packet) else {
-            return;
+        self.complete(packet);
+    }
+
+    /// Gives out what was in the buffer.
+    pub(super) fn complete(&mut self, mut buffer: InFlight) {
+        let freed = buffer.freed.take().filter(|_| !buffer.is_cut);
+        if let Some(event) = freed {
+            note_drop(&mut buffer.packet, &event, self.limits.hops);
+        }
+        if buffer.packet.dropped.is_none() {
+            self.conclude(&mut buffer);
+        }
+        for (origin, packet) in buffer.disband(self.limits.hops) {
+            let bystander = |reason| self.reasons.bystander.contains(&reason);
+            let given = self
+                .flight
+                .settle(origin, packet, |packet| telling(packet, bystander));
+            if let Some(packet) = given {
+                self.give_out(packet);
+            }
+        }
+    }
+
+    /// The verdict of what was not dropped.
+    fn conclude(&self, buffer: &mut InFlight) {
+        let delivered = buffer.delivered.is_some();
+        let kept_for_others = self.flight.has_copies(buffer.origin);
+        let packet = &mut buffer.packet;
+        let freed = packet.verdict_observed || buffer.used;
+        packet.verdict = match buffer.before.step {
+            // A later fragment is taken for reassembly.
+            _ if delivered || buffer.taken => Verdict::Delivered,
+            _ if buffer.at_physical => Verdict::Left,
+            // What the stack takes and nobody sees dropped, forwarded or queued, it used.
+            Step::Receive if !buffer.before.observed => Verdict::Delivered,
+            Step::Leave(Stage::Input) => Verdict::Delivered,
+            // A hook used it up: it answers in somebody's name, or keeps a fragment.
+            Step::Enter(_) if buffer.used && !kept_for_others => Verdict::Delivered,
+            _ => Verdict::Unknown,
         };
+        packet.verdict_observed = delivered || freed && packet.verdict != Verdict::Unknown;
+    }
+
+    fn give_out(&mut self, packet: Packet) {
         if let Some(flow) = self.flows.get_mut(packet.flow) {
             let last = packet
                 .hops

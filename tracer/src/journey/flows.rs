@@ -229,7 +229,7 @@ impl Flows {
         if let Some(entry) = self.by_id.get_mut(&id) {
             let side = direction as usize;
             entry.flow.packets[side] += 1;
-            entry.flow.bytes[side] += u64::from(super::hop::ip_length(event));
+            entry.flow.bytes[side] += u64::from(event.record.length);
             entry.flow.last = event.record.time;
             entry.touched = true;
             entry.flow.state = entry.tcp.next(entry.flow.state, direction, transport);
@@ -237,6 +237,24 @@ impl Flows {
         Membership {
             flow: id,
             direction,
+        }
+    }
+
+    /// A packet of the flow goes on as one more.
+    pub(super) fn one_more(&mut self, (id, direction): (FlowId, Direction), length: u32) {
+        if let Some(entry) = self.by_id.get_mut(&id) {
+            let side = direction as usize;
+            entry.flow.packets[side] += 1;
+            entry.flow.bytes[side] += u64::from(length);
+        }
+    }
+
+    /// A packet of the flow was counted that is another's copy.
+    pub(super) fn one_less(&mut self, (id, direction): (FlowId, Direction), length: u32) {
+        if let Some(entry) = self.by_id.get_mut(&id) {
+            let side = direction as usize;
+            entry.flow.packets[side] = entry.flow.packets[side].saturating_sub(1);
+            entry.flow.bytes[side] = entry.flow.bytes[side].saturating_sub(u64::from(length));
         }
     }
 

@@ -1,8 +1,7 @@
 //! A hop out of an event: its stage, its device, and what a netfilter hook made of the packet.
 
-use tracer_common::{
-    hook,
-    record::{FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_FRAGMENT, FLAG_LOOPBACK, FLAG_NOT_LINEAR},
+use tracer_common::record::{
+    FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_FRAGMENT, FLAG_LOOPBACK, FLAG_NOT_LINEAR,
 };
 
 use super::{
@@ -13,15 +12,6 @@ use super::{
     path::{self, Step},
 };
 use crate::event::{Event, Tuple};
-
-/// The IP packet's length: at queue and transmit, the buffer begins with the Ethernet header.
-pub(super) fn ip_length(event: &Event) -> u32 {
-    const ETHERNET: u32 = 14;
-    match event.record.hook {
-        hook::DEVICE_QUEUE | hook::DEVICE_TRANSMIT => event.record.length.saturating_sub(ETHERNET),
-        _ => event.record.length,
-    }
-}
 
 pub(super) fn transport_of(event: &Event) -> Transport {
     let r = &event.record;

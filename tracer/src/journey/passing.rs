@@ -3,16 +3,16 @@
 
 use tracer_common::{
     hook,
-    record::{FLAG_FRAGMENT, FLAG_HAS_NETFILTER},
+    record::{FLAG_FRAGMENT, FLAG_HAS_PREROUTING},
 };
 
 use super::{
     Journeys,
-    flight::{Fingerprint, InFlight},
+    flight::{InFlight, Segment},
     flows::Membership,
-    hop::{add_hop, ip_length, transport_of},
+    hop::{add_hop, transport_of},
     model::{Direction, Hole, NetnsId, Packet, PacketId, Stage, Verdict},
-    path::{self, Step},
+    path::{self, Before, Step},
 };
 use crate::event::Event;
 
@@ -24,35 +24,53 @@ impl Journeys {
     fn current(&mut self, event: &Event) -> Option<u64> {
         let skb = event.record.skb;
         let goes_on = self.flight.get_mut(skb)?.goes_on_with(event);
-        if goes_on {
+        if goes_on || self.flight.merge(skb, event) {
             return Some(skb);
         }
         if let Some(packet) = self.flight.remove(skb) {
-            self.complete(packet);
+            if packet.is_kept_fragment() {
+                self.flight.drift(packet);
+            } else {
+                self.complete(packet);
+            }
         }
         None
     }
 
     /// A copy or a segment of a packet under way, which goes on at an address of its own.
-    fn copied(&mut self, event: &Event) -> Option<u64> {
+    fn joined(&mut self, event: &Event) -> Option<u64> {
         let skb = event.record.skb;
         let id = PacketId(self.next_packet + 1);
-        let twin = self.flight.twin(&Fingerprint::of(event));
-        let copy = twin
-            .and_then(|(_, twin)| twin.branch(event, id))
-            .or_else(|| self.flight.segment(event, id))?;
+        let packet = if let Some(fragment) = self.flight.drifted(event) {
+            fragment
+        } else if let Some(copy) = self.flight.copy(event, id) {
+            copy
+        } else {
+            self.segment(event, id)?
+        };
         self.next_packet += 1;
-        self.flight.insert_copy(skb, copy);
+        self.flight.insert(skb, packet);
         self.make_room(0);
         Some(skb)
     }
 
-    /// Another socket takes a packet that one has taken: raw and multicast sockets take copies.
+    /// A segment of a large packet; the first takes its place in the flow's count.
+    pub(super) fn segment(&mut self, event: &Event, id: PacketId) -> Option<InFlight> {
+        let Segment { packet, more } = self.flight.segment(event, id, self.limits.hops)?;
+        if more {
+            let of = (packet.packet.flow, packet.packet.direction);
+            self.flows.one_more(of, event.record.length);
+        }
+        Some(packet)
+    }
+
+    /// Another socket takes a packet that one has taken.
     fn is_taken_again(&mut self, event: &Event) -> bool {
-        let taken = |packet: &mut InFlight| {
-            packet.delivered.is_some() && packet.fingerprint == Fingerprint::of(event)
-        };
-        Step::of(event) == Step::Socket && self.flight.get_mut(event.record.skb).is_some_and(taken)
+        Step::of(event) == Step::Socket
+            && match self.flight.get_mut(event.record.skb) {
+                Some(packet) => packet.is_taken_again(event),
+                None => self.flight.is_spent(event),
+            }
     }
 
     pub(super) fn passed(&mut self, event: &Event) {
@@ -61,7 +79,7 @@ impl Journeys {
         }
         let observed = self.is_observed(event);
         self.note_hook(event);
-        let known = self.current(event).or_else(|| self.copied(event));
+        let known = self.current(event).or_else(|| self.joined(event));
         let (skb, hole) = match known {
             Some(skb) => {
                 let packet = self.flight.get_mut(skb);
@@ -71,8 +89,12 @@ impl Journeys {
                 {
                     return;
                 }
-                let hole = packet.and_then(|packet| path::between(&packet.before, event));
-                (skb, hole)
+                let before = packet.map(|packet| packet.before);
+                let hole = before.and_then(|before| path::between(&before, event));
+                (
+                    skb,
+                    hole.filter(|hole| !self.is_queued(*hole, before.as_ref())),
+                )
             }
             None => {
                 self.begin(event, observed);
@@ -103,9 +125,7 @@ impl Journeys {
             }
         }
         self.place_ends(member, event, known.is_none());
-        if Step::of(event) == Step::Queue {
-            self.flight.queued(skb, event);
-        }
+        self.flight.is_at(skb, event);
         if Step::of(event) == Step::Socket {
             self.flight.deliver(skb, event.record.time);
         }
@@ -121,7 +141,7 @@ impl Journeys {
         // Seen everywhere does not mean that there is anything to see.
         let any = self.observed_everywhere.is_none()
             || event.record.hook != hook::DEVICE_RECEIVE
-            || event.has(FLAG_HAS_NETFILTER);
+            || event.has(FLAG_HAS_PREROUTING);
         seen && any
     }
 
@@ -132,11 +152,11 @@ impl Journeys {
             return;
         }
         // Nothing is missing of what was delivered, but for its being dropped yet.
-        if let Some(delivered) = self.flight.pop_over(u64::MAX, 0) {
-            self.complete(delivered);
-        } else if let Some(oldest) = self.flight.pop_oldest() {
+        if let Some((skb, delivered)) = self.flight.pop_over(u64::MAX, 0) {
+            self.over(skb, delivered);
+        } else if let Some((skb, oldest)) = self.flight.pop_oldest() {
             self.overflow.packets += 1;
-            self.complete(oldest);
+            self.over(skb, oldest);
         }
     }
 
@@ -170,11 +190,28 @@ impl Journeys {
         }
     }
 
+    /// With everything observed, a hook is not seen left when it gave the packet to a process, which
+    /// gave it back (NFQUEUE).
+    fn is_queued(&self, hole: Hole, before: Option<&Before>) -> bool {
+        let entered = |before: &Before| match hole {
+            Hole::Missing(stage) => before.step == Step::Enter(stage),
+            _ => false,
+        };
+        self.observed_everywhere.is_some() && before.is_some_and(entered)
+    }
+
     fn begin(&mut self, event: &Event, observed: bool) {
         self.make_room(1);
+        let looped_back = self.flight.looped_back(event);
         let packet = self.new_packet(event);
-        self.flight
-            .insert(event.record.skb, InFlight::new(packet, event, observed));
+        let (of, length) = ((packet.flow, packet.direction), packet.length);
+        let mut packet = InFlight::new(packet, event, observed);
+        if let Some(origin) = looped_back {
+            // Its copy for the own host came before it, and was counted.
+            packet.origin = origin;
+            self.flows.one_less(of, length);
+        }
+        self.flight.insert(event.record.skb, packet);
     }
 
     pub(super) fn new_packet(&mut self, event: &Event) -> Packet {
@@ -197,7 +234,7 @@ impl Journeys {
             direction: member.direction,
             protocol: event.record.protocol,
             transport,
-            length: ip_length(event),
+            length: event.record.length,
             payload: event.record.payload,
             hops: Vec::with_capacity(16),
             verdict: Verdict::Unknown,

@@ -7,7 +7,10 @@
 
 use tracer_common::{
     hook,
-    record::{FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_FRAGMENT, FLAG_HAS_NETFILTER, FLAG_PHYSICAL},
+    record::{
+        FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_FRAGMENT, FLAG_HAS_NETFILTER, FLAG_PHYSICAL,
+        PACKET_LOOPBACK,
+    },
 };
 
 use super::model::{Hole, NetnsId, Stage};
@@ -61,6 +64,8 @@ pub(super) struct Before {
     pub(super) flags: u16,
     /// Netfilter's hooks in that namespace were observed when the packet was there.
     pub(super) observed: bool,
+    /// The copy for the sender's own host of what is sent to many.
+    looped_back: bool,
 }
 
 impl Before {
@@ -71,12 +76,23 @@ impl Before {
             ifindex: event.record.ifindex,
             flags: event.record.flags,
             observed,
+            looped_back: is_looped_back(event),
         }
     }
 
     /// The packet was given to a device that leads out of the node.
     pub(super) fn leads_out(&self) -> bool {
         self.step == Step::Transmit && self.has(FLAG_PHYSICAL)
+    }
+
+    /// Whether the last event of another packet was at the same place.
+    pub(super) fn is_at(&self, other: &Self) -> bool {
+        (self.step, self.netns, self.ifindex) == (other.step, other.netns, other.ifindex)
+    }
+
+    /// The copy for the sender's own host was received.
+    pub(super) fn is_looped_back(&self) -> bool {
+        self.looped_back
     }
 
     /// A bridge of the namespace passed the packet up to its host.
@@ -89,11 +105,17 @@ impl Before {
     }
 }
 
+/// Whether the event is the reception of the copy that the sender's own host gets of what it sends
+/// to many (`dev_loopback_xmit`): it comes from the routing, not from the device.
+fn is_looped_back(event: &Event) -> bool {
+    event.record.hook == hook::DEVICE_RECEIVE && event.record.packet_type == PACKET_LOOPBACK
+}
+
 /// What is missing before a packet's first event.
 pub(super) fn beginning(first: &Event) -> Option<Hole> {
     match Step::of(first) {
         Step::Queue | Step::Enter(Stage::Output) | Step::Freed => None,
-        Step::Receive if first.has(FLAG_PHYSICAL) => None,
+        Step::Receive if first.has(FLAG_PHYSICAL) || is_looped_back(first) => None,
         _ => Some(Hole::Beginning),
     }
 }
@@ -143,6 +165,10 @@ pub(super) fn may_branch(before: &Before, event: &Event) -> bool {
         (Step::Receive, Step::Queue) => here && before.has(FLAG_BRIDGE_PORT),
         (Step::Transmit, Step::Queue) => here && before.has(FLAG_BRIDGE),
         (Step::Leave(Stage::Prerouting | Stage::Postrouting), Step::Queue) => here,
+        // A fragment that was kept in a hook until the packet was whole, and has another buffer.
+        (Step::Enter(_), Step::Queue) => here && event.has(FLAG_FRAGMENT),
+        // Rules that send a copy on its own way: `dup`, TEE.
+        (Step::Enter(_), Step::Enter(Stage::Output)) => here,
         // Reassembled, in another fragment's buffer.
         (Step::Enter(entered), Step::Leave(left)) => here && entered == left,
         // Up from a port, or out of a tunnel.
@@ -155,6 +181,23 @@ pub(super) fn may_branch(before: &Before, event: &Event) -> bool {
         (Step::Receive | Step::Leave(Stage::Input), Step::Socket) => here,
         _ => false,
     }
+}
+
+/// Whether the event may be of a segment of the buffer that was there: of what a device cannot cut
+/// itself between its queue and its driver, of what is longer than the device takes, of what a hook
+/// gave to a process (NFQUEUE), or of what a socket takes in pieces only.
+pub(super) fn may_cut(before: &Before, event: &Event) -> bool {
+    let here = before.netns.0 == event.record.netns;
+    let same_device = before.ifindex == event.record.ifindex;
+    let cut = match (before.step, Step::of(event)) {
+        (Step::Queue, Step::Transmit | Step::Freed) => same_device,
+        (Step::Enter(entered), Step::Leave(left)) => entered == left,
+        (Step::Enter(_), Step::Enter(_) | Step::Queue | Step::Freed) => true,
+        (Step::Leave(Stage::Postrouting), Step::Queue) => true,
+        (Step::Receive | Step::Leave(Stage::Input), Step::Freed) => true,
+        _ => false,
+    };
+    here && cut
 }
 
 fn after_queue(before: &Before, next: &Event, step: Step) -> Option<Stage> {
@@ -228,6 +271,7 @@ fn after_hook(before: &Before, left: Stage, next: &Event, step: Step) -> Option<
         _ => match step {
             // IPsec sends the transformed packet through output again.
             Step::Queue | Step::Enter(Stage::Output) => None,
+            Step::Receive if is_looped_back(next) => None,
             _ => Some(Stage::DeviceQueue),
         },
     }

@@ -21,9 +21,13 @@ const ACK: u8 = 16;
 const FIN_ACK: u8 = 17;
 const RST: u8 = 20;
 
+/// Drop reasons: numbers as good as any.
+const OTHERHOST: u32 = 13;
+
 fn engine() -> Journeys {
     let reasons = Reasons {
         after_delivery: vec![50],
+        bystander: vec![OTHERHOST],
     };
     let mut journeys = Journeys::new(Limits::default(), Patience::default(), reasons);
     journeys.netfilter_observed(NetnsId(NODE), Some(0));
