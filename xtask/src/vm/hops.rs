@@ -150,7 +150,7 @@ mod tests {
         serde_json::from_value(serde_json::json!({
             "t": 1, "dt": 0, "stage": stage, "netns": "node", "dev": "cni0", "dev_kind": "bridge",
             "src": "10.0.0.3:3", "dst": "10.0.0.1:1", "spent_ns": null, "translations": kinds,
-            "encapsulation": null, "hole": null,
+            "encapsulation": null, "hole": null, "pod": null,
         }))
         .unwrap()
     }

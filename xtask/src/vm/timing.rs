@@ -109,7 +109,7 @@ mod tests {
         let hops = stages.iter().map(|stage| {
             json!({"t": id, "dt": 0, "stage": stage, "netns": "pod-a", "dev": "eth0",
                 "dev_kind": null, "src": "10.0.0.1:1", "dst": "10.0.0.2:2", "spent_ns": null,
-                "translations": [], "encapsulation": null, "hole": null})
+                "translations": [], "encapsulation": null, "hole": null, "pod": null})
         });
         let hops: Vec<_> = hops.collect();
         let object = json!({"schema": 1, "flow": 1, "direction": "reply",

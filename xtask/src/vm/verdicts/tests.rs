@@ -79,7 +79,7 @@ fn hop(place: &str, stage: &str, translation: Option<Value>) -> Value {
     let translations: Vec<Value> = translation.into_iter().collect();
     json!({"t": 1, "dt": 0, "stage": stage, "netns": netns, "dev": dev, "dev_kind": null,
         "src": "10.0.0.1:1", "dst": "10.0.0.2:2", "spent_ns": null, "translations": translations,
-        "encapsulation": null, "hole": null})
+        "encapsulation": null, "hole": null, "pod": null})
 }
 
 fn translation(kind: &str, from: &str, to: &str) -> Value {
