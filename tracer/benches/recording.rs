@@ -82,7 +82,7 @@ impl Template {
         // What was seconds in the making is repeated as on a busy node.
         for record in &mut records {
             change(record, |event| {
-                event.time = (event.time - first) / 20 + 1_000_000_000
+                event.time = (event.time - first) / 20 + 1_000_000_000;
             });
         }
         Ok(Self {
@@ -96,7 +96,7 @@ impl Template {
     fn round(&self, round: u64) -> impl Iterator<Item = Record> + '_ {
         let port = u16::try_from(round % 20_011).unwrap_or(0);
         let number = u32::try_from(round.wrapping_mul(0x9e37_79b9) & 0xffff_ffff).unwrap_or(0);
-        let order = u32::try_from(round * self.records.len() as u64 & 0xffff_ffff).unwrap_or(0);
+        let order = u32::try_from((round * self.records.len() as u64) & 0xffff_ffff).unwrap_or(0);
         let mut random = round;
         self.records.iter().map(move |record| {
             let mut record = *record;

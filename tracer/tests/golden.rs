@@ -1,6 +1,9 @@
 //! Recordings of earlier versions can be read, and say what they said.
 
-use std::io::{self, Cursor};
+use std::{
+    error::Error,
+    io::{self, Cursor},
+};
 
 use tracer::{
     filter::Filter,
@@ -55,8 +58,8 @@ impl Sink for Flows {
     }
 }
 
-fn flows(recording: &[u8]) -> Vec<String> {
-    let reader = Reader::open(Cursor::new(recording)).unwrap();
+fn flows(recording: &[u8]) -> Result<Vec<String>, Box<dyn Error>> {
+    let reader = Reader::open(Cursor::new(recording))?;
     assert!(reader.ended_well());
     let about = reader.about().clone();
     let journeys = Journeys::new(
@@ -64,13 +67,11 @@ fn flows(recording: &[u8]) -> Vec<String> {
         Patience::default(),
         Reasons::by_name(|name| about.reasons.number(name)),
     );
-    let filter = Filter::default()
-        .resolve(&std::collections::BTreeMap::new())
-        .unwrap();
+    let filter = Filter::default().resolve(&std::collections::BTreeMap::new())?;
     let mut pipeline = Pipeline::new(journeys, filter, When::AsTheyEnd, Flows::default());
     let mut steps = Steps::new(reader);
     loop {
-        let step = steps.next_step().unwrap();
+        let step = steps.next_step()?;
         assert!(steps.take_damages().is_empty());
         let known = Knowledge {
             node: steps.node(),
@@ -79,12 +80,12 @@ fn flows(recording: &[u8]) -> Vec<String> {
             function_at: &|address| steps.function_at(address).map(str::to_owned),
         };
         let Some(step) = step else {
-            pipeline.finish(&known).unwrap();
-            return pipeline.into_sink().0;
+            pipeline.finish(&known)?;
+            return Ok(pipeline.into_sink().0);
         };
-        pipeline.batch(&step.batch, &known).unwrap();
+        pipeline.batch(&step.batch, &known)?;
         if let Some(now) = step.now {
-            pipeline.advance(now, &known).unwrap();
+            pipeline.advance(now, &known)?;
         }
     }
 }
@@ -92,7 +93,7 @@ fn flows(recording: &[u8]) -> Vec<String> {
 #[test]
 fn version_1_0() {
     let recording = include_bytes!("../../tests/golden/lab-1.0.recording");
-    let mut shown = flows(recording);
+    let mut shown = flows(recording).unwrap();
     shown.sort();
     insta::assert_snapshot!(shown.join("\n"));
 }
