@@ -62,6 +62,15 @@ fn observe(skb: Skb<Typed>, header_at: u64, hook: u8) -> u32 {
     if hook == hook::DEVICE_RECEIVE {
         cpu.receiving = place.receiving(skb);
     }
-    emit::event(cpu, Sight::new(hook), packet, &Located { skb, place });
+    emit::event(
+        cpu,
+        Sight::new(hook),
+        packet,
+        &Located {
+            skb,
+            place,
+            at: header_at,
+        },
+    );
     0
 }

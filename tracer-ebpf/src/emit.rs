@@ -81,8 +81,8 @@ fn wake(order: u64) -> u64 {
 
 /// Completes what a record says of the buffer.
 pub(crate) trait About {
-    /// The bytes from that kernel address on, where the packet's IP header is.
-    fn length_from(&self, at: u64) -> u32;
+    /// The bytes of the packet whose IP header is so far inside of what the hook saw.
+    fn length_from(&self, inside: u64) -> u32;
 
     /// Writes into a reserved record, whose flags are set already.
     fn describe(&self, to: *mut Event);
@@ -107,7 +107,7 @@ pub(crate) fn event(cpu: &mut CpuState, sight: Sight, packet: &Packet, about: &i
                 &raw mut (*record).event,
                 sight,
                 packet,
-                about.length_from(packet.header.at),
+                about.length_from(packet.inside),
                 (order, KIND_WIDE_EVENT),
             );
             about.describe(&raw mut (*record).event);
@@ -128,7 +128,7 @@ pub(crate) fn event(cpu: &mut CpuState, sight: Sight, packet: &Packet, about: &i
         };
         // SAFETY: as above.
         unsafe {
-            let length = about.length_from(packet.header.at);
+            let length = about.length_from(packet.inside);
             fill(
                 entry.as_mut_ptr(),
                 sight,

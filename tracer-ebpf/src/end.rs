@@ -46,7 +46,8 @@ fn observe(skb: Skb<Typed>, hook: u8, location: u64, reason: u32) -> u32 {
         return 0;
     }
     let mut packet = MaybeUninit::uninit();
-    if !Packet::read(skb.network_header(), skb.end(), &mut packet) {
+    let at = skb.network_header();
+    if !Packet::read(at, skb.end(), &mut packet) {
         return 0;
     }
     // SAFETY: `read` filled it.
@@ -62,6 +63,6 @@ fn observe(skb: Skb<Typed>, hook: u8, location: u64, reason: u32) -> u32 {
         reason,
         ..Sight::new(hook)
     };
-    emit::event(cpu, sight, packet, &Located { skb, place });
+    emit::event(cpu, sight, packet, &Located { skb, place, at });
     0
 }

@@ -70,8 +70,6 @@ impl Tuple {
 /// One IP header and the transport header behind it.
 #[repr(C)]
 pub(crate) struct Header {
-    /// The IP header's kernel address.
-    pub(crate) at: u64,
     /// IPv4: twenty bytes and what follows; IPv6: all forty.
     pub(crate) ip: [u8; Ipv6Hdr::LEN],
     /// The transport header's first bytes; without meaning with [`FLAG_FRAGMENT`] or
@@ -124,7 +122,6 @@ pub(crate) fn read(at: u64, end: u64, out: &mut Header) -> u64 {
     } else {
         return 0;
     }
-    out.at = at;
     out.version = version;
     out.fragment = 0;
     out.tuple.ends = protocol << 32;

@@ -116,7 +116,8 @@ pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &
         return;
     }
     let mut packet = MaybeUninit::uninit();
-    if !Packet::read(skb.network_header(), skb.end(), &mut packet) {
+    let at = skb.network_header();
+    if !Packet::read(at, skb.end(), &mut packet) {
         return;
     }
     // SAFETY: `read` filled it.
@@ -169,7 +170,7 @@ pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &
         out_ifindex: output.ifindex(),
         ..Sight::new(hook)
     };
-    emit::event(cpu, sight, packet, &Located { skb, place });
+    emit::event(cpu, sight, packet, &Located { skb, place, at });
     // Both translations are made by the time that the last hook of the path is left.
     let last = number == netfilter::INPUT || number == netfilter::POSTROUTING;
     if hook == hook::NETFILTER_LEAVE && last {

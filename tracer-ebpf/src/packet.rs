@@ -27,6 +27,8 @@ pub(crate) struct Packet {
     /// Valid when there is an outer header or a quoted one.
     pub(crate) other: Tuple,
     pub(crate) vni: u64,
+    /// How far behind the address that was read at the header is: 0, or where the inner one begins.
+    pub(crate) inside: u64,
     /// [`FLAG_ENCAPSULATED`] or [`FLAG_ICMP_ERROR`]; 0 for a packet with one IP header.
     pub(crate) second: u64,
 }
@@ -47,6 +49,7 @@ impl Packet {
         }
         packet.second = 0;
         packet.vni = 0;
+        packet.inside = 0;
         let whole = match packet.header.tuple.protocol() {
             _ if packet.header.flags != 0 => true,
             UDP => packet.read_inner(at, end),
@@ -56,6 +59,7 @@ impl Packet {
         let noise = packet.header.tuple.source[1];
         packet.second = memory::forget(packet.second, noise);
         packet.vni = memory::forget(packet.vni, noise);
+        packet.inside = memory::forget(packet.inside, noise);
         whole
     }
 
@@ -89,10 +93,11 @@ impl Packet {
         self.other = self.header.tuple;
         self.second = ENCAPSULATED;
         let before = UdpHdr::LEN as u64 + length + EthHdr::LEN as u64;
-        let inner_at = at + self.header.transport_at + before;
-        if header::read(inner_at, end, &mut self.header) == 0 {
+        self.inside = self.header.transport_at + before;
+        if header::read(at + self.inside, end, &mut self.header) == 0 {
             // Not IP inside (ARP over the tunnel): the tunnel's own packet.
             self.second = 0;
+            self.inside = 0;
             return header::read(at, end, &mut self.header) != 0;
         }
         true

@@ -299,12 +299,15 @@ impl<A: Access> Place<A> {
 pub(crate) struct Located<A: Access> {
     pub(crate) skb: Skb<A>,
     pub(crate) place: Place<A::Followed>,
+    /// Where the packet's headers were read.
+    pub(crate) at: u64,
 }
 
 impl<A: Access> About for Located<A> {
     #[inline(always)]
-    fn length_from(&self, at: u64) -> u32 {
-        self.skb.length_from(at)
+    fn length_from(&self, inside: u64) -> u32 {
+        // From one address for all: newer kernels know it as a pointer, and walk on once for each.
+        self.skb.length_from(self.at).wrapping_sub(inside as u32)
     }
 
     #[inline(always)]

@@ -190,27 +190,27 @@ impl Job<'_> {
             }
             Target::Tracepoint(tracepoint) => {
                 let program: &mut BtfTracePoint = self.typed()?;
-                program.load(tracepoint, btf).map_err(|e| explain(&e))?;
+                verified(|| program.load(tracepoint, btf))?;
                 Ok(None)
             }
             Target::FunctionBegin(function) => {
                 let program: &mut FEntry = self.typed()?;
-                program.load(function, btf).map_err(|e| explain(&e))?;
+                verified(|| program.load(function, btf))?;
                 Ok(None)
             }
             Target::FunctionEnd(function) => {
                 let program: &mut FExit = self.typed()?;
-                program.load(function, btf).map_err(|e| explain(&e))?;
+                verified(|| program.load(function, btf))?;
                 Ok(None)
             }
             Target::Kprobe(_) | Target::Kretprobe(_) => {
                 let program: &mut KProbe = self.typed()?;
-                program.load().map_err(|e| explain(&e))?;
+                verified(|| program.load())?;
                 Ok(None)
             }
             Target::CgroupIngress(_) => {
                 let program: &mut CgroupSkb = self.typed()?;
-                program.load().map_err(|e| explain(&e))?;
+                verified(|| program.load())?;
                 Ok(None)
             }
         }
@@ -231,6 +231,15 @@ where
     let program =
         program.ok_or("the BPF object has no such program; rebuild it with `cargo xtask ebpf`")?;
     program.try_into().map_err(|e: ProgramError| explain(&e))
+}
+
+/// Loads a program of aya's.
+fn verified(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), String> {
+    netfilter::persist(&mut load, |error| match error {
+        ProgramError::LoadError { io_error, .. } => netfilter::interrupted(io_error),
+        _ => false,
+    })
+    .map_err(|e| explain(&e))
 }
 
 /// An error of aya's with what the verifier said last.

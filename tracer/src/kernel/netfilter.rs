@@ -33,6 +33,8 @@ const LAST: i32 = i32::MAX - 1;
 /// How many priorities towards the middle are tried: a hook holds one BPF function a priority
 /// (`nf_hook_entries_grow`, `EBUSY`), so another tracer beside this one may have taken the first.
 const TRIES: i32 = 16;
+/// How often a program is given to the verifier when signals interrupt it.
+const ATTEMPTS: usize = 16;
 /// Room for what the verifier says.
 const LOG_SIZE: usize = 1 << 20;
 
@@ -220,9 +222,11 @@ fn load_instructions(
         }
         bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)
     };
-    attempt(&mut []).map_err(|first| {
-        let mut log = vec![0; LOG_SIZE];
-        let source = attempt(&mut log).err().unwrap_or(first);
+    if let Ok(program) = persist(|| attempt(&mut []), interrupted) {
+        return Ok(program);
+    }
+    let mut log = vec![0; LOG_SIZE];
+    persist(|| attempt(&mut log), interrupted).map_err(|source| {
         let end = log.iter().position(|b| *b == 0).unwrap_or(log.len());
         NetfilterError::Load {
             program: name.to_owned(),
@@ -230,6 +234,27 @@ fn load_instructions(
             log: String::from_utf8_lossy(&log[..end]).into_owned(),
         }
     })
+}
+
+/// Whether the verifier stopped because this thread has a signal to handle (`bpf_check`), such as
+/// that a child has ended.
+pub(super) fn interrupted(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EAGAIN)
+}
+
+/// Does it again as long as it was interrupted, up to [`ATTEMPTS`] times.
+pub(super) fn persist<T, E>(
+    mut attempt: impl FnMut() -> Result<T, E>,
+    interrupted: impl Fn(&E) -> bool,
+) -> Result<T, E> {
+    let mut last = attempt();
+    for _ in 1..ATTEMPTS {
+        match last {
+            Err(error) if interrupted(&error) => last = attempt(),
+            result => return result,
+        }
+    }
+    last
 }
 
 /// Links at the first free priority from `end` on.
@@ -277,5 +302,34 @@ fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
         Ok(OwnedFd::from_raw_fd(
             RawFd::try_from(result).map_err(io::Error::other)?,
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_interrupted_is_done_again_and_what_was_refused_is_not() {
+        let outcome = |interruptions: usize, then: Result<u8, i32>| {
+            let mut calls = 0;
+            let attempt = || {
+                calls += 1;
+                let now = if calls > interruptions {
+                    then
+                } else {
+                    Err(libc::EAGAIN)
+                };
+                now.map_err(io::Error::from_raw_os_error)
+            };
+            let result = persist(attempt, interrupted);
+            let errno = |error: io::Error| error.raw_os_error().unwrap();
+            (result.map_err(errno), calls)
+        };
+        assert_eq!(outcome(0, Ok(1)), (Ok(1), 1));
+        assert_eq!(outcome(3, Ok(1)), (Ok(1), 4));
+        assert_eq!(outcome(1, Err(libc::EPERM)), (Err(libc::EPERM), 2));
+        let most = outcome(usize::MAX, Ok(1));
+        assert_eq!(most, (Err(libc::EAGAIN), ATTEMPTS));
     }
 }

@@ -1,6 +1,10 @@
 //! What the running kernel's verifier thinks of the programs (needs root).
 
-use aya::programs::loaded_programs;
+use std::{
+    fs,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+};
+
 use tracer_common::filter;
 
 use super::*;
@@ -33,27 +37,37 @@ fn loaded(faults: Faults) -> Option<(Facts, Ebpf, Btf)> {
 fn walked(way: NetfilterWay, faults: Faults) -> Option<BTreeMap<String, u32>> {
     let (facts, mut ebpf, btf) = loaded(faults)?;
     let mut plan = Plan::new(&facts, Some(way));
-    let before: Vec<u32> = ids().into_keys().collect();
     let loads = load_all(&mut plan, &mut ebpf, &btf, &Loads::new());
-    let loaded = loads.iter().filter(|(_, load)| load.is_ok());
-    let ours = ids().into_iter().filter(|(id, _)| !before.contains(id));
-    // The kernel keeps fifteen bytes of a name.
-    let ours: BTreeMap<String, u32> = ours.map(|(_, known)| known).collect();
-    let found = loaded.filter_map(|(name, _)| {
-        let short = &name[..name.len().min(15)];
-        Some((name.clone(), *ours.get(short)?))
+    let found = loads.iter().filter_map(|(name, load)| {
+        let instructions = match &load.as_ref().ok()?.fd {
+            Some(fd) => instructions(fd.as_fd()),
+            None => instructions(fd_of(ebpf.program(name)?)?),
+        };
+        Some((name.clone(), instructions?))
     });
     Some(found.collect())
 }
 
-/// The programs that are loaded, by id: name and instructions walked.
-fn ids() -> BTreeMap<u32, (String, u32)> {
-    let programs = loaded_programs().filter_map(Result::ok);
-    let programs = programs.filter_map(|program| {
-        let name = program.name_as_str()?.to_owned();
-        Some((program.id(), (name, program.verified_instruction_count()?)))
-    });
-    programs.collect()
+/// Where the kernel has a program that aya loaded.
+fn fd_of(program: &Program) -> Option<BorrowedFd<'_>> {
+    let fd = match program {
+        Program::BtfTracePoint(program) => program.fd(),
+        Program::FEntry(program) => program.fd(),
+        Program::FExit(program) => program.fd(),
+        Program::KProbe(program) => program.fd(),
+        Program::CgroupSkb(program) => program.fd(),
+        _ => return None,
+    };
+    fd.ok().map(AsFd::as_fd)
+}
+
+/// How many instructions the verifier walked for a program; before 5.16 the kernel does not say.
+fn instructions(program: BorrowedFd<'_>) -> Option<u32> {
+    let path = format!("/proc/self/fdinfo/{}", program.as_raw_fd());
+    let text = fs::read_to_string(path).unwrap();
+    let mut lines = text.lines();
+    let number = lines.find_map(|line| line.strip_prefix("verified_insns:"))?;
+    number.trim().parse().ok()
 }
 
 #[test]
