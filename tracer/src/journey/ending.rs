@@ -32,6 +32,11 @@ impl Journeys {
             packet.freed = Some(Box::new(*event));
             return self.flight.used(skb, event.record.time, true);
         }
+        if packet.began_looped_back() && !packet.used {
+            // The packet itself is yet to be sent.
+            packet.freed = Some(Box::new(*event));
+            return self.flight.used(skb, event.record.time, false);
+        }
         let delivered = packet.delivered.is_some();
         let (flow, direction) = (packet.packet.flow, packet.packet.direction);
         let (step, transport) = (packet.before.step, packet.packet.transport);
@@ -161,6 +166,9 @@ impl Journeys {
         if buffer.packet.dropped.is_none() {
             self.conclude(&mut buffer);
         }
+        if let Some((of, length)) = buffer.keep_rest() {
+            self.flows.one_more(of, length);
+        }
         for (origin, packet) in buffer.disband(self.limits.hops) {
             let bystander = |reason| self.reasons.bystander.contains(&reason);
             let given = self
@@ -176,17 +184,21 @@ impl Journeys {
     fn conclude(&self, buffer: &mut InFlight) {
         let delivered = buffer.delivered.is_some();
         let kept_for_others = self.flight.has_copies(buffer.origin);
+        let kept = buffer.is_kept_fragment();
         let packet = &mut buffer.packet;
         let freed = packet.verdict_observed || buffer.used;
         packet.verdict = match buffer.before.step {
+            _ if delivered => Verdict::Delivered,
+            // What it was put together to, or cut to, goes on for it.
+            Step::Enter(_) if kept_for_others => Verdict::Unknown,
             // A later fragment is taken for reassembly.
-            _ if delivered || buffer.taken => Verdict::Delivered,
+            _ if buffer.taken || kept => Verdict::Delivered,
             _ if buffer.at_physical => Verdict::Left,
             // What the stack takes and nobody sees dropped, forwarded or queued, it used.
             Step::Receive if !buffer.before.observed => Verdict::Delivered,
             Step::Leave(Stage::Input) => Verdict::Delivered,
-            // A hook used it up: it answers in somebody's name, or keeps a fragment.
-            Step::Enter(_) if buffer.used && !kept_for_others => Verdict::Delivered,
+            // A hook used it up: it answers in somebody's name.
+            Step::Enter(_) if buffer.used => Verdict::Delivered,
             _ => Verdict::Unknown,
         };
         packet.verdict_observed = delivered || freed && packet.verdict != Verdict::Unknown;

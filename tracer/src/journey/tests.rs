@@ -1,8 +1,11 @@
 //! The engine on packets walked through a small node: two pods on a bridge, one Service.
 
+mod captured;
+mod copies;
 mod identity;
 mod ipvs;
 mod limits;
+mod train;
 mod walk;
 
 use walk::{CLIENT, NODE, SERVER, Walk, endpoint};

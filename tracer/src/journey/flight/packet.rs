@@ -255,10 +255,13 @@ impl InFlight {
             && self.first.step == Step::Receive
             && self.first.netns == event.record.netns
             && self.first.tuple == event.tuple()
-            && self
-                .trail
-                .first()
-                .is_some_and(|(before, _)| before.is_looped_back())
+            && self.began_looped_back()
+    }
+
+    /// Whether it began as the copy that the sender's own host gets.
+    pub(in crate::journey) fn began_looped_back(&self) -> bool {
+        let first = self.trail.first();
+        first.is_some_and(|(before, _)| before.is_looped_back())
     }
 
     /// Another socket takes the packet that one has taken: raw and multicast sockets take copies.

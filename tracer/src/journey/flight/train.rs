@@ -10,7 +10,7 @@ use super::{Fingerprint, Flight, InFlight, fingerprint::UDP};
 use crate::{
     event::Event,
     journey::{
-        model::{Packet, PacketId, Transport},
+        model::{Direction, FlowId, Packet, PacketId, Transport, Verdict},
         path,
     },
 };
@@ -73,6 +73,19 @@ impl InFlight {
         let whole = rest == first.payload;
         all.insert(0, (origin, whole.then_some(first)));
         all
+    }
+
+    /// What was not cut off is a packet where it arrived: of what a socket takes in pieces, only
+    /// those are seen that it drops. Gives what is to be counted for it.
+    pub(in crate::journey) fn keep_rest(&mut self) -> Option<((FlowId, Direction), u32)> {
+        let packet = &mut self.packet;
+        let arrived = packet.verdict == Verdict::Delivered;
+        if !arrived || self.rest == 0 || self.rest == packet.payload {
+            return None;
+        }
+        packet.length = packet.length.saturating_sub(packet.payload - self.rest);
+        packet.payload = self.rest;
+        Some(((packet.flow, packet.direction), packet.length))
     }
 
     /// Whether all of it went on in segments.

@@ -151,6 +151,11 @@ impl Walk {
         self.packet.record.ip_id = u32::try_from(skb >> 8 & 0xffff).unwrap();
     }
 
+    /// For whom the link layer says that it is.
+    pub(super) fn packet_type(&mut self, packet_type: u8) {
+        self.packet.record.packet_type = packet_type;
+    }
+
     pub(super) fn mark(&mut self, flags: u16) {
         self.packet.record.flags |= flags;
     }
@@ -213,6 +218,14 @@ impl Walk {
         if let Some(Record::Event(event)) = self.records.last_mut() {
             event.record.reason = reason;
             event.record.detail = location;
+        }
+    }
+
+    /// A drop where the device is known.
+    pub(super) fn drop_at(&mut self, (netns, name, ifindex): (u32, &str, u32), reason: u32) {
+        self.note(hook::DROP, netns, (name, ifindex), 0);
+        if let Some(Record::Event(event)) = self.records.last_mut() {
+            event.record.reason = reason;
         }
     }
 
