@@ -8,6 +8,7 @@
 //! never guessed; what was concluded instead of observed says so.
 
 mod join;
+mod rules;
 #[cfg(test)]
 pub(crate) mod scenarios;
 #[cfg(test)]
@@ -16,12 +17,14 @@ mod tests;
 use std::borrow::Cow;
 
 pub use join::Knowledge;
+pub use rules::{Candidate, RuleReport};
 
 use crate::{
     event::{Endpoint, Tuple},
     journey::model::{
         Direction, Encapsulation, FlowId, Hole, PacketId, Stage, State, Transport, Verdict,
     },
+    node::services::ServiceName,
 };
 
 /// Both directions of one exchange.
@@ -35,6 +38,8 @@ pub struct FlowReport {
     pub client: Party,
     /// Whom the client called.
     pub destination: Endpoint,
+    /// The Service that the client called.
+    pub service: Option<ServiceName>,
     /// Who got the packets; `None` while nobody is known to.
     pub backend: Option<Party>,
     /// How the original direction is rewritten, in order.
@@ -121,7 +126,7 @@ impl Rewriting {
 }
 
 /// One end of a packet rewritten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TranslationReport {
     /// What was rewritten.
     pub kind: Rewriting,
@@ -129,6 +134,9 @@ pub struct TranslationReport {
     pub from: Endpoint,
     /// The end after.
     pub to: Endpoint,
+    /// The rules that did it; `None` where they are not known, and where conntrack did it by what
+    /// they had said of an earlier packet.
+    pub rule: Option<RuleReport>,
 }
 
 /// A translation of a flow and where it is made.
@@ -255,6 +263,8 @@ pub struct DropReport {
     pub address: u64,
     /// The function at that address, as `nf_hook_slow+0xa6`; `None` where the kernel hides it.
     pub function: Option<String>,
+    /// The rule that did it.
+    pub rule: Option<RuleReport>,
 }
 
 /// What the hooks counted.

@@ -31,6 +31,9 @@ use tracer_common::filter::Program;
 /// How often what is over is looked for while nothing comes.
 const LOOK: Duration = Duration::from_millis(50);
 
+/// How long the end waits for rules that are still being read.
+const RULES: Duration = Duration::from_secs(5);
+
 /// A live source with the pipeline behind it.
 pub(super) struct Session<K> {
     live: Live,
@@ -198,6 +201,7 @@ impl<K: Sink> Session<K> {
     pub(super) async fn finish(mut self) -> anyhow::Result<K> {
         self.live.finish();
         while self.step().await? != Step::Over {}
+        self.live.node().wait_for_rules(RULES);
         let node = self.live.node().snapshot();
         if let Some(recorder) = self.recorder.take() {
             recorder.finish(&node)?;

@@ -6,8 +6,8 @@ use tracer_common::record::{
 
 use super::{
     model::{
-        Device, Direction, Dropped, Encapsulation, Hole, Hop, NetnsId, Packet, Stage, Translation,
-        TranslationKind, Transport, Verdict,
+        Device, Direction, Dropped, Encapsulation, Hole, HookCall, Hop, NetnsId, Packet, Stage,
+        Tracking, Translation, TranslationKind, Transport, Verdict,
     },
     path::{self, Step},
 };
@@ -80,6 +80,34 @@ fn hop_of(event: &Event, stage: Stage, hole: Option<Hole>) -> Hop {
             outer: other.tuple,
         }),
         hole,
+        call: call_of(event),
+    }
+}
+
+/// What a netfilter hook is told with the packet.
+fn call_of(event: &Event) -> Option<HookCall> {
+    let at_hook = matches!(Step::of(event), Step::Enter(_) | Step::Leave(_));
+    at_hook.then(|| HookCall {
+        input: event.record.in_ifindex,
+        output: event.record.out_ifindex,
+        tracking: tracking_of(event),
+    })
+}
+
+/// What `sk_buff._nfct` says: a connection's address and, in the low three bits, the packet's
+/// `enum ip_conntrack_info`.
+fn tracking_of(event: &Event) -> Tracking {
+    const INFO: u64 = 7;
+    const UNTRACKED: u64 = 7;
+    let word = event.record.conntrack;
+    match (word > INFO, word & INFO) {
+        (_, UNTRACKED) => Tracking::Untracked,
+        (true, 0) => Tracking::Established(Direction::Original),
+        (true, 1) => Tracking::Related(Direction::Original),
+        (true, 2) => Tracking::New,
+        (true, 3) => Tracking::Established(Direction::Reply),
+        (true, 4) => Tracking::Related(Direction::Reply),
+        _ => Tracking::Nothing,
     }
 }
 
@@ -92,14 +120,14 @@ fn push_hop(packet: &mut Packet, hop: Hop, limit: usize) {
 }
 
 /// Adds the event to the packet's hops. A netfilter hook's end completes the hop that its
-/// beginning made, and gives what was translated between; where IPVS took the packet inside the
-/// hook, the beginning of the next one does.
+/// beginning made, and is returned, with what was translated between; where IPVS took the packet inside the
+/// hook, the beginning of the next one completes it.
 pub(super) fn add_hop(
     packet: &mut Packet,
     event: &Event,
     hole: Option<Hole>,
     limit: usize,
-) -> Option<(Stage, [Option<Translation>; 2])> {
+) -> Option<Hop> {
     let stage = stage_of(event);
     let netns = NetnsId(event.record.netns);
     match Step::of(event) {
@@ -145,14 +173,15 @@ pub(super) fn add_hop(
 }
 
 /// Completes the hop of a netfilter hook by the event behind it.
-fn complete(
-    hop: &mut Hop,
-    event: &Event,
-    direction: Direction,
-) -> (Stage, [Option<Translation>; 2]) {
+fn complete(hop: &mut Hop, event: &Event, direction: Direction) -> Hop {
     hop.left = Some(event.record.time);
     hop.translations = translations(&hop.tuple, event, direction);
-    (hop.stage, hop.translations)
+    if let Some(call) = &mut hop.call
+        && call.tracking == Tracking::Nothing
+    {
+        call.tracking = tracking_of(event);
+    }
+    *hop
 }
 
 fn translations(before: &Tuple, event: &Event, direction: Direction) -> [Option<Translation>; 2] {

@@ -163,6 +163,33 @@ pub struct Encapsulation {
     pub outer: Tuple,
 }
 
+/// What a netfilter hook is told with a packet, beyond the packet itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HookCall {
+    /// The index of the device it came in by; 0 where there is none.
+    pub input: u32,
+    /// The index of the device it goes out by; 0 where there is none.
+    pub output: u32,
+    /// What conntrack knows of it, as far as it had looked by the hook's end.
+    pub tracking: Tracking,
+}
+
+/// What conntrack says of a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Tracking {
+    /// Nothing: it does not run there, has not run yet, or makes no sense of the packet.
+    #[default]
+    Nothing,
+    /// It is told not to look.
+    Untracked,
+    /// The packet begins a connection, or repeats its beginning.
+    New,
+    /// It belongs to one that went both ways.
+    Established(Direction),
+    /// It belongs to one by another: an ICMP error, an FTP data connection.
+    Related(Direction),
+}
+
 /// An event placed in a packet's path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hop {
@@ -184,6 +211,8 @@ pub struct Hop {
     pub encapsulation: Option<Encapsulation>,
     /// An event should be before this hop and is not.
     pub hole: Option<Hole>,
+    /// At a netfilter hook: what it was told.
+    pub call: Option<HookCall>,
 }
 
 /// A place where an event should be and is not.
@@ -379,6 +408,12 @@ pub struct FlowTranslation {
     pub from: Endpoint,
     /// The end after.
     pub to: Endpoint,
+    /// The packet in the original direction as it came there; `None` where only replies were seen.
+    pub before: Option<Tuple>,
+    /// When it was seen first, nanoseconds of `CLOCK_MONOTONIC`.
+    pub time: u64,
+    /// What the hook was told; `None` where it was not seen.
+    pub call: Option<HookCall>,
 }
 
 /// Both directions of one exchange.

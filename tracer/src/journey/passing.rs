@@ -118,10 +118,9 @@ impl Journeys {
         if member.direction != packet.packet.direction {
             packet.packet.direction = member.direction;
         }
-        let netns = NetnsId(event.record.netns);
-        if let Some((stage, translations)) = translated {
-            for translation in translations.into_iter().flatten() {
-                self.flows.translated(member, stage, netns, &translation);
+        if let Some(hop) = translated {
+            for translation in hop.translations.into_iter().flatten() {
+                self.flows.translated(member, &hop, &translation);
             }
         }
         self.place_ends(member, event, known.is_none());

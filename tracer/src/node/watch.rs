@@ -15,7 +15,7 @@ use std::{
     fs::File,
     io,
     os::fd::OwnedFd,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -84,9 +84,18 @@ pub struct Requests(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     asked: Mutex<Asked>,
-    /// Rules that were read since the last wake-up.
-    found: Mutex<Vec<Found>>,
+    found: Mutex<FoundRules>,
+    /// All rules that were found are in a snapshot.
+    taken: Condvar,
     wake: OwnedFd,
+}
+
+/// Rules that were read since the last wake-up.
+#[derive(Debug, Default)]
+struct FoundRules {
+    waiting: Vec<Found>,
+    /// Others are just put into a snapshot.
+    taking: bool,
 }
 
 #[derive(Debug, Default)]
@@ -119,11 +128,15 @@ impl Watch {
         let shared = Arc::new(Shared {
             asked: Mutex::default(),
             found: Mutex::default(),
+            taken: Condvar::new(),
             wake,
         });
         let (publish, snapshots) = watch::channel(Arc::default());
         let finder = Arc::clone(&shared);
-        let rules = Arc::new(RulesWatch::start(move |found| finder.found(found))?);
+        let rules = Arc::new(RulesWatch::start(move |found| {
+            finder.found().waiting.push(found);
+            finder.wake();
+        })?);
         let mut worker = Worker {
             rules: Arc::clone(&rules),
             life: BTreeMap::new(),
@@ -159,10 +172,20 @@ impl Watch {
         self.snapshots.clone()
     }
 
-    /// Waits until the rules of all namespaces known by now were read, but no longer than this. A
-    /// snapshot with them follows at once.
+    /// Waits until the rules of all namespaces known by now are in the snapshot, but no longer than
+    /// this.
     pub fn wait_for_rules(&self, longest: Duration) {
+        let end = Instant::now() + longest;
         self.rules.wait(longest);
+        let shared = &self.requests.0;
+        let left = end.saturating_duration_since(Instant::now());
+        let untaken = |found: &mut FoundRules| found.taking || !found.waiting.is_empty();
+        // Whether it was too long does not matter: what is known is used.
+        drop(
+            shared
+                .taken
+                .wait_timeout_while(shared.found(), left, untaken),
+        );
     }
 
     /// A handle to ask with.
@@ -205,10 +228,8 @@ impl Shared {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn found(&self, found: Found) {
-        let waiting = self.found.lock();
-        waiting.unwrap_or_else(PoisonError::into_inner).push(found);
-        self.wake();
+    fn found(&self) -> MutexGuard<'_, FoundRules> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wake(&self) {
@@ -331,10 +352,15 @@ impl<F: FnMut(Change)> Worker<F> {
 
     /// Takes the rules that were read meanwhile.
     fn take_rules(&mut self) {
-        let found = self.shared.found.lock();
-        let found = std::mem::take(&mut *found.unwrap_or_else(PoisonError::into_inner));
+        let mut found = self.shared.found();
+        if found.waiting.is_empty() {
+            return;
+        }
+        found.taking = true;
+        let waiting = std::mem::take(&mut found.waiting);
+        drop(found);
         let mut changed = false;
-        for found in found {
+        for found in waiting {
             let Found {
                 netns, time, rules, ..
             } = found;
@@ -346,6 +372,8 @@ impl<F: FnMut(Change)> Worker<F> {
         if changed {
             self.publish();
         }
+        self.shared.found().taking = false;
+        self.shared.taken.notify_all();
     }
 
     fn publish(&self) {

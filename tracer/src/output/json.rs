@@ -6,6 +6,7 @@
 
 mod flow;
 mod packet;
+mod rule;
 #[cfg(test)]
 mod tests;
 

@@ -14,6 +14,7 @@ mod label;
 mod ladder;
 mod line;
 mod paths;
+mod rule;
 #[cfg(test)]
 mod tests;
 mod units;

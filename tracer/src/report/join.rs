@@ -40,17 +40,23 @@ impl Knowledge<'_> {
             pod: netns.and_then(|netns| self.pod(netns, time)),
         };
         let backend = |endpoint| party(endpoint, flow.backend_netns, flow.backend_seen);
+        let translations: Vec<_> = flow
+            .translations
+            .iter()
+            .map(|t| self.placed(flow, t))
+            .collect();
+        let rules = translations.iter();
+        let rules: Vec<_> = rules
+            .filter_map(|placed| placed.translation.rule.as_ref())
+            .collect();
         FlowReport {
             id: flow.id,
             protocol: flow.protocol,
             client: party(flow.client, flow.client_netns, flow.client_seen),
             destination: flow.destination,
+            service: self.service(flow, &rules),
             backend: flow.backend.map(backend),
-            translations: flow
-                .translations
-                .iter()
-                .map(|translation| self.placed(translation, flow.first))
-                .collect(),
+            translations,
             state: flow.state,
             packets: flow.packets,
             bytes: flow.bytes,
@@ -68,7 +74,7 @@ impl Knowledge<'_> {
         let mut previous = None;
         let hops = packet.hops.iter().map(|hop| {
             let before = previous.replace(hop.time).unwrap_or(hop.time);
-            self.hop(hop, before)
+            self.hop(packet, hop, before)
         });
         PacketReport {
             id: packet.id,
@@ -85,11 +91,11 @@ impl Knowledge<'_> {
             drop: packet
                 .dropped
                 .as_ref()
-                .map(|dropped| self.drop(dropped, last_time(packet))),
+                .map(|dropped| self.drop(packet, dropped)),
         }
     }
 
-    fn hop(&self, hop: &Hop, before: u64) -> HopReport {
+    fn hop(&self, packet: &Packet, hop: &Hop, before: u64) -> HopReport {
         HopReport {
             time: hop.time,
             since_previous: hop.time.saturating_sub(before),
@@ -99,7 +105,7 @@ impl Knowledge<'_> {
             pod: self.pod(hop.netns, hop.time),
             device: hop.device.as_ref().map(|device| self.device(hop, device)),
             tuple: hop.tuple,
-            translations: self.translations(hop),
+            translations: self.translations(packet, hop),
             encapsulation: hop.encapsulation,
             hole: hop.hole,
         }
@@ -119,7 +125,7 @@ impl Knowledge<'_> {
         self.at(netns, time)?.pod.as_ref().map(PodName::to_string)
     }
 
-    fn at(&self, netns: NetnsId, time: u64) -> Option<&Namespace> {
+    pub(super) fn at(&self, netns: NetnsId, time: u64) -> Option<&Namespace> {
         self.node.at(netns.0, time).filter(|_| self.names)
     }
 
@@ -158,14 +164,22 @@ impl Knowledge<'_> {
     }
 
     /// Each end that the hop rewrote, once.
-    fn translations(&self, hop: &Hop) -> Vec<TranslationReport> {
-        let mut reports = Vec::new();
+    fn translations(&self, packet: &Packet, hop: &Hop) -> Vec<TranslationReport> {
+        let mut reports: Vec<TranslationReport> = Vec::new();
         for translation in hop.translations.iter().flatten() {
             for report in self.ends((hop.netns, hop.time), translation) {
                 if !reports.contains(&report) {
                     reports.push(report);
                 }
             }
+        }
+        for report in &mut reports {
+            let kind = match report.kind {
+                Rewriting::Dnat => TranslationKind::Dnat,
+                Rewriting::Snat | Rewriting::Masquerade => TranslationKind::Snat,
+                Rewriting::UnDnat | Rewriting::UnSnat => continue,
+            };
+            report.rule = self.translating(packet, hop, (kind, report.to));
         }
         reports
     }
@@ -189,7 +203,12 @@ impl Knowledge<'_> {
         ]
         .into_iter()
         .filter(|(_, from, to)| from != to)
-        .map(|(kind, from, to)| TranslationReport { kind, from, to })
+        .map(|(kind, from, to)| TranslationReport {
+            kind,
+            from,
+            to,
+            rule: None,
+        })
     }
 
     fn source_kind(&self, (netns, time): (NetnsId, u64), after: Endpoint) -> Rewriting {
@@ -205,12 +224,13 @@ impl Knowledge<'_> {
         }
     }
 
-    fn placed(&self, translation: &FlowTranslation, time: u64) -> PlacedTranslation {
+    fn placed(&self, flow: &Flow, translation: &FlowTranslation) -> PlacedTranslation {
         let &FlowTranslation {
             stage,
             netns,
             from,
             to,
+            time,
             ..
         } = translation;
         let kind = match translation.kind {
@@ -220,13 +240,19 @@ impl Knowledge<'_> {
             TranslationKind::UnSnat => Rewriting::UnSnat,
         };
         PlacedTranslation {
-            translation: TranslationReport { kind, from, to },
+            translation: TranslationReport {
+                kind,
+                from,
+                to,
+                rule: self.placing(flow, translation),
+            },
             stage,
             netns: self.netns(netns, time),
         }
     }
 
-    fn drop(&self, dropped: &Dropped, time: u64) -> DropReport {
+    fn drop(&self, packet: &Packet, dropped: &Dropped) -> DropReport {
+        let time = last_time(packet);
         DropReport {
             reason: self
                 .reasons
@@ -238,6 +264,7 @@ impl Knowledge<'_> {
             pod: self.pod(dropped.netns, time),
             address: dropped.location,
             function: (self.function_at)(dropped.location),
+            rule: self.dropping(packet, dropped),
         }
     }
 }

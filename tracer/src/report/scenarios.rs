@@ -19,8 +19,8 @@ use super::{FlowReport, Knowledge, PacketReport};
 use crate::{
     event::{Endpoint, Tuple},
     journey::model::{
-        Device, Direction, Dropped, Encapsulation, Flow, FlowId, Hole, Hop, NetnsId, Packet,
-        PacketId, Stage, State, Translation, TranslationKind, Transport, Verdict,
+        Device, Direction, Dropped, Encapsulation, Flow, FlowId, Hole, HookCall, Hop, NetnsId,
+        Packet, PacketId, Stage, State, Tracking, Translation, TranslationKind, Transport, Verdict,
     },
     node::{reasons::DropReasons, snapshot::Snapshot},
 };
@@ -60,6 +60,9 @@ const NODE: [(&str, &[DeviceFacts]); 5] = [
     ("pod-b2", &[("eth0", "veth", "10.244.2.3")]),
 ];
 
+/// What handles packets on `node1`.
+const NODE1_RULES: &str = include_str!("scenarios/node1.rules");
+
 /// The first namespace's inode number.
 const FIRST_INODE: u32 = 4_026_532_001;
 /// When the first packet starts.
@@ -82,7 +85,15 @@ pub(crate) fn snapshot() -> Snapshot {
                 })
                 .collect();
             let pod = name.strip_prefix("pod-").map(|pod| format!("app/{pod}"));
-            serde_json::json!({"inode": inode, "names": [name], "pod": pod, "links": links})
+            let rules = (name == "node1").then(|| {
+                let set = serde_json::json!({
+                    "family": "V4", "source": "iptables-nft", "tables": NODE1_RULES,
+                });
+                serde_json::json!({"time": START, "rules": {"iptables": [set]}})
+            });
+            serde_json::json!({
+                "inode": inode, "names": [name], "pod": pod, "links": links, "rules": rules,
+            })
         })
         .collect();
     serde_json::from_value(serde_json::json!({ "namespaces": namespaces })).unwrap()
@@ -241,8 +252,33 @@ impl Way {
             translations: [None; 2],
             encapsulation: self.encapsulation,
             hole: self.hole.take(),
+            call: self.call(stage, device.ifindex),
         });
         self
+    }
+
+    /// What a hook is told, conntrack having seen all packets of the flow.
+    fn call(&self, stage: Stage, device: u32) -> Option<HookCall> {
+        let first = match self.packet.transport {
+            Transport::Tcp { flags, .. } => flags == 2,
+            _ => self.packet.id.0 == 1,
+        };
+        let tracking = if first {
+            Tracking::New
+        } else {
+            Tracking::Established(self.packet.direction)
+        };
+        let (input, output) = match stage {
+            Stage::Prerouting | Stage::Input => (device, 0),
+            Stage::Forward => (device, device),
+            Stage::Output | Stage::Postrouting => (0, device),
+            _ => return None,
+        };
+        Some(HookCall {
+            input,
+            output,
+            tracking,
+        })
     }
 
     /// Queued and, so much later, transmitted.
@@ -314,6 +350,7 @@ impl Way {
             stage: Stage::Drop,
             translations: [None; 2],
             hole: None,
+            call: None,
             ..last
         });
         self.ended(Verdict::Dropped, true)

@@ -55,6 +55,7 @@ fn hop(time: u64, netns: NetnsId) -> Hop {
         translations: [None; 2],
         encapsulation: None,
         hole: None,
+        call: None,
     }
 }
 

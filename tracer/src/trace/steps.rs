@@ -92,7 +92,11 @@ impl<R: Read + Seek> Steps<R> {
                 return Ok((!step.batch.is_empty()).then_some(step));
             };
             match entry {
-                Entry::Node(node) => self.node = node,
+                Entry::Node(node) => {
+                    let mut node = Arc::unwrap_or_clone(node);
+                    node.follows(&self.node);
+                    self.node = Arc::new(node);
+                }
                 Entry::Records(mut records) => step.batch.records.append(&mut records),
                 Entry::Notice(notice) => step.batch.notices.push(notice),
                 Entry::Clock(now) => {

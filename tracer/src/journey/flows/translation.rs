@@ -5,7 +5,7 @@ use tracer_common::record::Conntrack;
 use super::{Alias, Entry, Flows, Membership};
 use crate::{
     event::{Endpoint, Tuple},
-    journey::model::{FlowTranslation, NetnsId, Stage, Translation, TranslationKind},
+    journey::model::{FlowTranslation, Hop, NetnsId, Translation, TranslationKind},
 };
 
 /// How many translations of a flow are kept.
@@ -16,8 +16,7 @@ impl Flows {
     pub(in crate::journey) fn translated(
         &mut self,
         member: Membership,
-        stage: Stage,
-        netns: NetnsId,
+        hop: &Hop,
         t: &Translation,
     ) {
         let Some(entry) = self.by_id.get_mut(&member.flow) else {
@@ -26,13 +25,13 @@ impl Flows {
         let (kind, stage, from, to) = match t.kind {
             TranslationKind::Dnat => (
                 TranslationKind::Dnat,
-                Some(stage),
+                Some(hop.stage),
                 t.from.destination,
                 t.to.destination,
             ),
             TranslationKind::Snat => (
                 TranslationKind::Snat,
-                Some(stage),
+                Some(hop.stage),
                 t.from.source,
                 t.to.source,
             ),
@@ -48,9 +47,12 @@ impl Flows {
         let noted = FlowTranslation {
             kind,
             stage,
-            netns,
+            netns: hop.netns,
             from,
             to,
+            before: stage.map(|_| t.from),
+            time: hop.time,
+            call: hop.call.filter(|_| stage.is_some()),
         };
         entry.note(noted);
         if kind == TranslationKind::Dnat {
@@ -88,12 +90,23 @@ impl Flows {
         let Some(entry) = self.by_id.get_mut(&id) else {
             return;
         };
+        // After the destination is rewritten, and before the source is.
+        let between = Tuple {
+            destination: reply.source,
+            ..original
+        };
         let tracked = |kind, from, to| FlowTranslation {
             kind,
             stage: None,
             netns,
             from,
             to,
+            before: Some(match kind {
+                TranslationKind::Snat => between,
+                _ => original,
+            }),
+            time: record.time,
+            call: None,
         };
         if original.destination != reply.source {
             entry.note(tracked(
@@ -124,6 +137,8 @@ impl Entry {
         let known = &mut self.flow.translations;
         if let Some(known) = known.iter_mut().find(same) {
             known.stage = known.stage.or(noted.stage);
+            known.before = known.before.or(noted.before);
+            known.call = known.call.or(noted.call);
         } else if known.len() < TRANSLATIONS {
             known.push(noted);
         }

@@ -94,7 +94,9 @@ pub fn explain(
         let mut after = Vec::new();
         for state in states {
             let possible = state.subject.connection.states;
-            if nat && (state.rewritten || !possible.may_be(FIRST)) {
+            // IPVS translates by itself, whatever NAT did.
+            let done = state.rewritten && set.source() != Source::Ipvs;
+            if nat && (done || !possible.may_be(FIRST)) {
                 after.push(state);
                 continue;
             }
@@ -116,7 +118,22 @@ pub fn explain(
         states = distinct(after, &mut explanation.given_up);
     }
     settle(&mut explanation);
+    let after = states.into_iter().map(|state| state.subject);
+    explanation.after = after.filter(|subject| arrives(subject, observed)).collect();
     explanation
+}
+
+/// Whether a packet that went on can be the one that was seen.
+fn arrives(subject: &Subject, observed: Observed) -> bool {
+    match observed {
+        Observed::Destination(to) => {
+            subject.destination == to.ip()
+                && subject
+                    .destination_port
+                    .is_none_or(|port| port == to.port())
+        }
+        _ => true,
+    }
 }
 
 /// A packet between two base chains.

@@ -3,11 +3,15 @@
 //! Rules are read some time after they changed. So a version is known to hold when it was read, and
 //! what happened since the one before belongs to either: who explains a packet asks both.
 
-use std::sync::Arc;
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::held::Rules;
+use crate::node::services::Services;
 
 /// Versions that are kept.
 const VERSIONS: usize = 16;
@@ -21,6 +25,16 @@ pub struct Version {
     pub time: u64,
     /// The rules.
     pub rules: Arc<Rules>,
+    /// The Services that they make; made when first asked for.
+    #[serde(skip)]
+    services: Arc<OnceLock<Services>>,
+}
+
+impl Version {
+    /// The Services that the rules make; `own` says which addresses are the namespace's.
+    pub fn services(&self, own: impl Fn(IpAddr) -> bool) -> &Services {
+        self.services.get_or_init(|| self.rules.services(own))
+    }
 }
 
 /// A namespace's rules, the last versions.
@@ -39,7 +53,11 @@ impl History {
         if known.map_or(rules.is_empty(), |known| same(&known.rules, &rules)) {
             return false;
         }
-        self.versions.push(Version { time, rules });
+        self.versions.push(Version {
+            time,
+            rules,
+            services: Arc::default(),
+        });
         self.forget();
         true
     }

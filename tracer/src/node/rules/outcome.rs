@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::path::RulePath;
+use super::{path::RulePath, subject::Subject};
 
 /// The addresses and ports that a translation may choose from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -124,6 +124,9 @@ pub struct Explanation {
     pub more: usize,
     /// The evaluation was given up before its end because it took too many steps.
     pub given_up: bool,
+    /// What is known of the packet behind the hook, if it went on and is the one that was seen: one
+    /// for each destination that is possible.
+    pub after: Vec<Subject>,
 }
 
 #[cfg(test)]

@@ -215,6 +215,7 @@ impl<R> Walked<R> {
             paths: paths.collect(),
             more: self.more,
             given_up: self.given_up,
+            after: Vec::new(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{SCHEMA, UNKNOWN, shown};
+use super::{SCHEMA, UNKNOWN, rule::RuleMembers, shown};
 use crate::{
     event::Endpoint,
     journey::model::Stage,
@@ -44,7 +44,7 @@ struct ClientObject<'a> {
 struct DestinationObject {
     #[serde(serialize_with = "shown")]
     addr: Endpoint,
-    service: (),
+    service: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -64,7 +64,8 @@ struct FlowTranslationObject<'a> {
     from: Endpoint,
     #[serde(serialize_with = "shown")]
     to: Endpoint,
-    rule: (),
+    #[serde(flatten)]
+    rule: RuleMembers<'a>,
     kind_inferred: bool,
 }
 
@@ -95,7 +96,7 @@ impl<'a> FlowObject<'a> {
             },
             destination: DestinationObject {
                 addr: flow.destination,
-                service: UNKNOWN,
+                service: flow.service.as_ref().map(ToString::to_string),
             },
             backend: flow.backend.as_ref().map(BackendObject::new),
             translations: flow
@@ -129,14 +130,19 @@ impl<'a> BackendObject<'a> {
 
 impl<'a> FlowTranslationObject<'a> {
     fn new(placed: &'a PlacedTranslation) -> Self {
-        let TranslationReport { kind, from, to } = placed.translation;
+        let &TranslationReport {
+            kind,
+            from,
+            to,
+            ref rule,
+        } = &placed.translation;
         Self {
             kind: kind.as_str(),
             stage: placed.stage.map(Stage::as_str),
             netns: placed.netns.as_deref(),
             from,
             to,
-            rule: UNKNOWN,
+            rule: RuleMembers::new(rule.as_ref()),
             kind_inferred: kind.inferred(),
         }
     }

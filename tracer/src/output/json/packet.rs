@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{SCHEMA, UNKNOWN, shown};
+use super::{SCHEMA, rule::RuleMembers, shown};
 use crate::{
     event::{Endpoint, Tuple},
     journey::model::{Encapsulation, Hole, Transport},
@@ -67,20 +67,22 @@ struct HopObject<'a> {
     #[serde(serialize_with = "shown")]
     dst: Endpoint,
     spent_ns: Option<u64>,
-    translations: Vec<TranslationObject>,
+    translations: Vec<TranslationObject<'a>>,
     encapsulation: Option<EncapsulationObject>,
     hole: Option<HoleObject>,
     pod: Option<&'a str>,
 }
 
 #[derive(Serialize)]
-struct TranslationObject {
+struct TranslationObject<'a> {
     kind: &'static str,
     #[serde(serialize_with = "shown")]
     from: Endpoint,
     #[serde(serialize_with = "shown")]
     to: Endpoint,
     kind_inferred: bool,
+    #[serde(flatten)]
+    rule: RuleMembers<'a>,
 }
 
 #[derive(Serialize)]
@@ -102,7 +104,8 @@ struct HoleObject {
 struct DropObject<'a> {
     reason: Option<&'a str>,
     at: &'static str,
-    rule: (),
+    #[serde(flatten)]
+    rule: RuleMembers<'a>,
     reason_number: u32,
     netns: Option<&'a str>,
     function: Option<&'a str>,
@@ -204,13 +207,20 @@ impl<'a> HopObject<'a> {
     }
 }
 
-impl TranslationObject {
-    fn new(&TranslationReport { kind, from, to }: &TranslationReport) -> Self {
+impl<'a> TranslationObject<'a> {
+    fn new(report: &'a TranslationReport) -> Self {
+        let &TranslationReport {
+            kind,
+            from,
+            to,
+            ref rule,
+        } = report;
         Self {
             kind: kind.as_str(),
             from,
             to,
             kind_inferred: kind.inferred(),
+            rule: RuleMembers::new(rule.as_ref()),
         }
     }
 }
@@ -241,7 +251,7 @@ impl<'a> DropObject<'a> {
         Self {
             reason: drop.reason.as_deref(),
             at: drop.stage.as_str(),
-            rule: UNKNOWN,
+            rule: RuleMembers::new(drop.rule.as_ref()),
             reason_number: drop.reason_number,
             netns: drop.netns.as_deref(),
             function: drop.function.as_deref(),

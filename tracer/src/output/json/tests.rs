@@ -6,7 +6,7 @@ use super::*;
 use crate::report::scenarios::{self, Scenario};
 
 /// The members of the contract, and those that were added to them.
-const CONTRACT: [(&str, &[&str], &[&str]); 12] = [
+const CONTRACT: [(&str, &[&str], &[&str]); 15] = [
     (
         "flow",
         &[
@@ -34,7 +34,7 @@ const CONTRACT: [(&str, &[&str], &[&str]); 12] = [
     (
         "flow translation",
         &["kind", "stage", "netns", "from", "to", "rule"],
-        &["kind_inferred"],
+        &["kind_inferred", "rule_info"],
     ),
     ("packets", &["original", "reply"], &[]),
     (
@@ -70,8 +70,28 @@ const CONTRACT: [(&str, &[&str], &[&str]); 12] = [
     (
         "drop",
         &["reason", "at", "rule"],
-        &["reason_number", "netns", "function", "pod"],
+        &["reason_number", "netns", "function", "pod", "rule_info"],
     ),
+    (
+        "step",
+        &[
+            "source", "table", "chain", "kind", "number", "handle", "text", "comment",
+        ],
+        &[],
+    ),
+    (
+        "info",
+        &[
+            "inferred",
+            "certain",
+            "service",
+            "endpoint",
+            "candidates",
+            "more",
+        ],
+        &[],
+    ),
+    ("endpoint", &["index", "of"], &[]),
     (
         "stats",
         &["type", "schema", "seen", "matched", "emitted", "lost"],
@@ -129,6 +149,40 @@ fn check_all(name: &str, values: &Value) {
     }
 }
 
+/// Holds the rules of translations or a drop against the contract.
+fn check_rules(parts: &[Value]) {
+    for part in parts.iter().filter(|part| !part.is_null()) {
+        if !part["rule"].is_null() {
+            check_all("step", &part["rule"]);
+        }
+        let info = &part["rule_info"];
+        check("info", info);
+        if !info.is_null() {
+            check("endpoint", &info["endpoint"]);
+        }
+    }
+}
+
+#[test]
+fn rules_are_named_with_what_they_are_part_of() {
+    let flow = &lines(&scenarios::cluster_ip())[4];
+    assert_eq!(flow["destination"]["service"], "default/web:http");
+    let dnat = &flow["translations"][0];
+    let chains = dnat["rule"].as_array().unwrap().iter();
+    let chains: Vec<_> = chains.map(|step| step["chain"].as_str().unwrap()).collect();
+    assert_eq!(chains[..2], ["PREROUTING", "KUBE-SERVICES"]);
+    assert_eq!(chains.len(), 4);
+    let info = &dnat["rule_info"];
+    assert_eq!(
+        (&info["certain"], &info["inferred"]),
+        (&true.into(), &true.into())
+    );
+    assert_eq!(info["endpoint"], serde_json::json!({"index": 1, "of": 2}));
+    let drop = &lines(&scenarios::forward_drop())[0]["drop"];
+    assert_eq!(drop["rule"][0]["comment"], "quarantine");
+    assert_eq!(drop["rule"][0]["number"], 1);
+}
+
 #[test]
 fn every_line_has_exactly_the_members_of_the_contract() {
     for (_, scenario) in scenarios::all() {
@@ -143,10 +197,12 @@ fn every_line_has_exactly_the_members_of_the_contract() {
                     }
                     check("packets", &line["bytes"]);
                     check_all("flow translation", &line["translations"]);
+                    check_rules(line["translations"].as_array().unwrap());
                 }
                 "packet" => {
                     check("tcp", &line["tcp"]);
                     check("drop", &line["drop"]);
+                    check_rules(std::slice::from_ref(&line["drop"]));
                     check_all("hop", &line["hops"]);
                 }
                 _ => check_all("hook", &line["hooks"]),

@@ -55,6 +55,10 @@ fn ends(page: &Page, flow: &FlowReport) -> Vec<Piece> {
         _ => endpoint(flow.protocol, flow.destination),
     };
     pieces.push(Piece::on(Style::Plain, format!("-> {destination}")));
+    if let Some(service) = &flow.service {
+        let name = page.name(&service.to_string());
+        pieces.push(Piece::on(Style::Plain, format!("({name})")));
+    }
     if let Some(backend) = translated_destination(page, flow) {
         pieces.push(Piece::on(Style::Translation, format!("=> {backend}")));
     }
@@ -68,7 +72,7 @@ fn translated_destination(page: &Page, flow: &FlowReport) -> Option<String> {
             (backend.endpoint != flow.destination).then(|| party(page, flow.protocol, backend))
         }
         None => {
-            let mut translations = flow.translations.iter().map(|placed| placed.translation);
+            let mut translations = flow.translations.iter().map(|placed| &placed.translation);
             let last = translations.rfind(|t| t.kind == Rewriting::Dnat)?;
             Some(endpoint(flow.protocol, last.to))
         }

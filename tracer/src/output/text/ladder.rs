@@ -13,6 +13,7 @@ use super::{
     glyphs::Page,
     label,
     line::{Line, Piece, Style},
+    rule,
     units::duration,
 };
 use crate::{
@@ -139,7 +140,9 @@ impl Ladder<'_> {
         let drop = self.packet.drop.as_ref();
         if let Some(drop) = drop.filter(|_| rung.hop.stage == Stage::Drop) {
             line.pad(columns.netns_at() - 1);
-            return page.lay(line, remarks::drop(page, drop), columns.netns_at());
+            let mut lines = page.lay(line, remarks::drop(page, drop), columns.netns_at());
+            lines.extend(self.rule_of_drop(columns.netns_at()));
+            return lines;
         }
         line.pad(columns.netns_at());
         line.push(
@@ -152,7 +155,27 @@ impl Ladder<'_> {
         line.push(Style::Plain, page.name(columns::device(rung.hop)));
         line.pad(columns.end());
         let pieces = remarks::of(page, self.packet.protocol, rung.hop, above);
-        page.lay(line, pieces, columns.stage_at())
+        let mut lines = page.lay(line, pieces, columns.stage_at());
+        let translations = rung.hop.translations.iter();
+        for rule in translations.filter_map(|report| report.rule.as_ref()) {
+            lines.extend(self.below(rule::translation(page, rule), columns.stage_at()));
+        }
+        lines
+    }
+
+    fn rule_of_drop(&self, indent: usize) -> Vec<Line> {
+        let drop = self.packet.drop.as_ref();
+        let rule = drop.and_then(|drop| drop.rule.as_ref());
+        rule.map_or(Vec::new(), |rule| {
+            self.below(rule::drop(self.page, rule), indent)
+        })
+    }
+
+    /// Lines that belong to the one above.
+    fn below(&self, pieces: Vec<Piece>, indent: usize) -> Vec<Line> {
+        let mut line = Line::default();
+        line.pad(indent - 1);
+        self.page.lay(line, pieces, indent)
     }
 
     /// The time since the packet's first hop, and since the line above.
@@ -180,6 +203,7 @@ impl Ladder<'_> {
         let last = packet.hops.last().map(|hop| hop.stage);
         if let Some(drop) = packet.drop.as_ref().filter(|_| last != Some(Stage::Drop)) {
             lines.extend(self.aside(remarks::drop(self.page, drop)));
+            lines.extend(self.rule_of_drop(INDENT));
         }
         lines
     }

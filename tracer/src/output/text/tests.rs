@@ -84,7 +84,7 @@ fn everything_can_be_said_in_ascii() {
 #[test]
 fn the_summary_is_one_line_a_flow() {
     let text = shown(&scenarios::cluster_ip(), PLAIN, Detail::Summary);
-    insta::assert_snapshot!(text, @"flow 1: tcp 10.244.1.2:37500 (app/a1) -> 10.96.0.81:80 => 10.244.1.3:8080 (app/b1)  closed  6/5 packets  0 drops 0 holes  1.20ms");
+    insta::assert_snapshot!(text, @"flow 1: tcp 10.244.1.2:37500 (app/a1) -> 10.96.0.81:80 (default/web:http) => 10.244.1.3:8080 (app/b1)  closed  6/5 packets  0 drops 0 holes  1.20ms");
     let text = shown(&scenarios::masquerade(), PLAIN, Detail::Summary);
     insta::assert_snapshot!(text, @"flow 1: tcp 10.244.1.2:40300 (app/a1) as 192.168.77.11:61234 (masquerade) -> 203.0.113.9:443  syn-sent  1/0 packets  0 drops 0 holes  1.20ms");
 }
@@ -145,7 +145,7 @@ fn losses_are_told_once() {
         sink.finish(&stats(17)).unwrap();
     });
     insta::assert_snapshot!(text, @"
-    flow 1?: udp 10.244.1.2:43210 (app/a1) -> 10.96.0.10:53 => 10.244.1.3:5353 (app/b1)  replied  1/1 packets  0 drops 0 holes  1.20ms
+    flow 1?: udp 10.244.1.2:43210 (app/a1) -> 10.96.0.10:53 (kube-system/kube-dns:dns) => 10.244.1.3:5353 (app/b1)  replied  1/1 packets  0 drops 0 holes  1.20ms
 
     1 event lost: flows marked ? may be incomplete
     17 events lost: flows marked ? may be incomplete

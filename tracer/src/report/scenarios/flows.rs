@@ -44,6 +44,9 @@ pub(super) fn translated(mut flow: Flow, backend: &str) -> Flow {
         netns: netns("node1"),
         from: flow.destination,
         to: endpoint(backend),
+        before: None,
+        time: flow.first,
+        call: None,
     });
     flow
 }
@@ -56,6 +59,9 @@ pub(super) fn source_translated(mut flow: Flow, source: &str) -> Flow {
         netns: netns("node1"),
         from: flow.client,
         to: endpoint(source),
+        before: None,
+        time: flow.first,
+        call: None,
     });
     flow
 }

@@ -70,7 +70,8 @@ fn tunnel(now: Option<Encapsulation>, before: Option<Encapsulation>) -> String {
 }
 
 /// `DNAT 10.96.0.81:80 -> 10.244.1.3:8080`.
-fn translation(protocol: u8, &TranslationReport { kind, from, to }: &TranslationReport) -> String {
+fn translation(protocol: u8, report: &TranslationReport) -> String {
+    let &TranslationReport { kind, from, to, .. } = report;
     let word = match kind {
         Rewriting::Dnat => "DNAT",
         Rewriting::Snat => "SNAT",

@@ -1,0 +1,289 @@
+//! Which rule did it: a translation or a drop that was seen, explained by the rules of its namespace
+//! and time.
+//!
+//! The rules were read, not watched at work, so what is said here is concluded, and says how surely.
+//! A translation is chosen by a connection's first packet; later ones have it from conntrack. So at a
+//! hop only the packet that conntrack calls new has a rule, and a flow has the rules of its first one.
+
+mod around;
+mod packet;
+
+use std::net::{IpAddr, SocketAddr};
+
+use self::around::Around;
+use super::join::Knowledge;
+use crate::{
+    event::{Endpoint, Tuple},
+    journey::model::{
+        Direction, Dropped, Flow, FlowTranslation, Hop, NetnsId, Packet, Stage, Tracking,
+        TranslationKind, Transport,
+    },
+    node::{
+        rules::{
+            evaluate::explain,
+            outcome::{Explanation, Observed},
+            path::{Certainty, RulePath, ServiceChoice, Step},
+            subject::{AddressKind, Bits, Hook, Subject, Surroundings as _},
+        },
+        services::ServiceName,
+    },
+};
+
+/// The rules that did something, as far as the rules of its time say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleReport {
+    /// The way through the rules, the one that decided last; empty where there are several ways, and
+    /// they do not end at one rule by the same chains.
+    pub path: Vec<Step>,
+    /// Nothing else can have happened.
+    pub certain: bool,
+    /// The Service that it belongs to, and the endpoint that was chosen.
+    pub service: Option<ServiceChoice>,
+    /// All possible ways, where there are several, or where something of the one could not be decided.
+    pub candidates: Vec<Candidate>,
+    /// Ways that were too many to be kept.
+    pub more: usize,
+}
+
+/// A possible way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its rules.
+    pub path: Vec<Step>,
+    /// What could not be decided on it, for people.
+    pub undecided: Vec<String>,
+}
+
+impl RuleReport {
+    fn new(explanation: Explanation) -> Option<Self> {
+        let paths: Vec<RulePath> = explanation
+            .paths
+            .into_iter()
+            .map(|(_, path)| path)
+            .collect();
+        let first = paths.first()?.clone();
+        let sole = paths.len() == 1 && explanation.more == 0;
+        let agree = explanation.more == 0
+            && paths
+                .iter()
+                .all(|path| path.last() == first.last() && path.chains().eq(first.chains()));
+        let service = first.service.clone();
+        let service = service.filter(|_| paths.iter().all(|path| path.service == first.service));
+        let certain = sole && first.certainty == Certainty::Certain && !explanation.given_up;
+        let candidates = paths
+            .into_iter()
+            .filter(|_| !certain)
+            .map(|path| Candidate {
+                undecided: match path.certainty {
+                    Certainty::Certain => Vec::new(),
+                    Certainty::Candidate(why) => why.iter().map(ToString::to_string).collect(),
+                },
+                path: path.steps,
+            });
+        Some(Self {
+            path: if agree { first.steps } else { Vec::new() },
+            certain,
+            service,
+            candidates: candidates.collect(),
+            more: explanation.more,
+        })
+    }
+}
+
+/// What is asked about: a packet at a hook, and what was seen to happen to it.
+struct Question {
+    netns: NetnsId,
+    time: u64,
+    subject: Subject,
+    observed: Observed,
+}
+
+impl Knowledge<'_> {
+    /// The rules that translated a connection at a hop of its first packet; `from` and `to` are what
+    /// the hop made of one end.
+    pub(super) fn translating(
+        &self,
+        packet: &Packet,
+        hop: &Hop,
+        (kind, to): (TranslationKind, Endpoint),
+    ) -> Option<RuleReport> {
+        let asked = match hop.call?.tracking {
+            Tracking::New => true,
+            // Where conntrack's word is not seen, a connection's first packet is known by itself.
+            Tracking::Nothing => is_first(packet),
+            _ => false,
+        };
+        let hook = hook_of(hop.stage).filter(|_| asked)?;
+        let mut subject = self.subject(hook, (hop.netns, hop.time), &hop.tuple, hop.call);
+        self.describe(&mut subject, packet, hop);
+        self.translation(hop.netns, hop.time, subject, (kind, to))
+    }
+
+    /// The rules that rewrite a flow there.
+    pub(super) fn placing(&self, flow: &Flow, placed: &FlowTranslation) -> Option<RuleReport> {
+        let before = placed.before.unwrap_or(match placed.kind {
+            TranslationKind::Snat => Tuple {
+                source: placed.from,
+                destination: flow.backend.unwrap_or(flow.destination),
+                protocol: flow.protocol,
+            },
+            _ => Tuple {
+                source: flow.client,
+                destination: placed.from,
+                protocol: flow.protocol,
+            },
+        });
+        let own = flow.client_netns == Some(placed.netns);
+        let hook = placed.stage.map_or(
+            Some(match placed.kind {
+                TranslationKind::Snat => Hook::Postrouting,
+                _ if own => Hook::Output,
+                _ => Hook::Prerouting,
+            }),
+            hook_of,
+        )?;
+        let mut subject = self.subject(hook, (placed.netns, placed.time), &before, placed.call);
+        if placed.kind == TranslationKind::Snat {
+            subject.mark = self.mark_before(flow, placed);
+        }
+        let end = (placed.kind, placed.to);
+        self.translation(placed.netns, placed.time, subject, end)
+    }
+
+    fn translation(
+        &self,
+        netns: NetnsId,
+        time: u64,
+        subject: Subject,
+        (kind, to): (TranslationKind, Endpoint),
+    ) -> Option<RuleReport> {
+        let to = socket(to);
+        let observed = match kind {
+            TranslationKind::Dnat => Observed::Destination(to),
+            TranslationKind::Snat => Observed::Source(to),
+            // The way back follows from conntrack alone.
+            TranslationKind::UnDnat | TranslationKind::UnSnat => return None,
+        };
+        self.explained(&Question {
+            netns,
+            time,
+            subject,
+            observed,
+        })
+    }
+
+    /// The mark that the rules gave a flow's first packet before its source is rewritten, where the
+    /// hook that rewrote its destination in the same namespace tells.
+    fn mark_before(&self, flow: &Flow, placed: &FlowTranslation) -> Bits {
+        let before = flow
+            .translations
+            .iter()
+            .find(|other| other.netns == placed.netns && other.kind == TranslationKind::Dnat);
+        let marked = before.and_then(|dnat| {
+            let tuple = dnat.before?;
+            let hook = hook_of(dnat.stage?)?;
+            let question = Question {
+                netns: dnat.netns,
+                time: dnat.time,
+                subject: self.subject(hook, (dnat.netns, dnat.time), &tuple, dnat.call),
+                observed: Observed::Destination(socket(dnat.to)),
+            };
+            let after = self.ask(&question)?.after;
+            after
+                .into_iter()
+                .map(|subject| subject.mark)
+                .reduce(Bits::merge)
+        });
+        marked.unwrap_or(Bits::UNKNOWN)
+    }
+
+    /// The rule that dropped a packet.
+    pub(super) fn dropping(&self, packet: &Packet, dropped: &Dropped) -> Option<RuleReport> {
+        let hook = hook_of(dropped.stage)?;
+        let reason = self.reasons.name(dropped.reason);
+        let by_rules = reason
+            .as_deref()
+            .is_none_or(|reason| ["NETFILTER_DROP", "NOT_SPECIFIED"].contains(&reason));
+        let mut hops = packet.hops.iter().rev();
+        let hop = hops.find(|hop| hop.stage == dropped.stage && hop.netns == dropped.netns)?;
+        if !by_rules || hop.left.is_some() {
+            return None;
+        }
+        let mut subject = self.subject(hook, (hop.netns, hop.time), &hop.tuple, hop.call);
+        self.describe(&mut subject, packet, hop);
+        self.explained(&Question {
+            netns: hop.netns,
+            time: hop.time,
+            subject,
+            observed: Observed::Dropped,
+        })
+    }
+
+    fn explained(&self, question: &Question) -> Option<RuleReport> {
+        RuleReport::new(self.ask(question)?)
+    }
+
+    /// What the rules of the packet's time say; `None` where they explain nothing.
+    fn ask(&self, question: &Question) -> Option<Explanation> {
+        let namespace = self.at(question.netns, question.time)?;
+        let around = Around(namespace);
+        let versions = namespace.rules.around(question.time);
+        let mut explanations = versions.map(|version| {
+            let sets = version.rules.sets();
+            explain(&sets, &question.subject, &around, question.observed)
+        });
+        explanations.find(|explanation| !explanation.paths.is_empty())
+    }
+
+    /// The Service that a flow's client called: what its translations say, else what the rules of
+    /// the namespaces on its way say of the address.
+    pub(super) fn service(&self, flow: &Flow, rules: &[&RuleReport]) -> Option<ServiceName> {
+        let chosen = rules.iter().find_map(|rule| rule.service.as_ref());
+        if let Some(choice) = chosen {
+            return Some(choice.service.clone());
+        }
+        let translating = flow.translations.iter().map(|placed| placed.netns.0);
+        let passed = flow.subjects.iter().map(|seen| seen.subject.netns);
+        let everywhere = self.node.namespaces().iter().map(|netns| netns.inode);
+        let mut candidates = translating.chain(passed).chain(everywhere);
+        candidates.find_map(|netns| self.service_in(netns, flow))
+    }
+
+    fn service_in(&self, netns: u32, flow: &Flow) -> Option<ServiceName> {
+        let namespace = self.at(NetnsId(netns), flow.first)?;
+        let around = Around(namespace);
+        let own = |ip: IpAddr| around.address_kind(ip) == Some(AddressKind::Local);
+        let called = socket(flow.destination);
+        let mut versions = namespace.rules.around(flow.first);
+        versions.find_map(|version| {
+            let services = version.services(own);
+            let service = services.called_at(flow.protocol, called, own(called.ip()))?;
+            service.name.clone()
+        })
+    }
+}
+
+/// Whether a packet can be its connection's first one.
+fn is_first(packet: &Packet) -> bool {
+    const SYN_ACK: u8 = 2 | 16;
+    packet.direction == Direction::Original
+        && match packet.transport {
+            Transport::Tcp { flags, .. } => flags & SYN_ACK == 2,
+            _ => true,
+        }
+}
+
+fn hook_of(stage: Stage) -> Option<Hook> {
+    Some(match stage {
+        Stage::Prerouting => Hook::Prerouting,
+        Stage::Input => Hook::Input,
+        Stage::Forward => Hook::Forward,
+        Stage::Output => Hook::Output,
+        Stage::Postrouting => Hook::Postrouting,
+        _ => return None,
+    })
+}
+
+fn socket(end: Endpoint) -> SocketAddr {
+    SocketAddr::new(end.ip(), end.port)
+}
