@@ -4,6 +4,7 @@
 
 mod flow;
 mod packet;
+mod rule;
 
 use std::net::SocketAddr;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 pub use flow::{Backend, BothWays, Client, Destination, Flow, FlowTranslation, Process};
 pub use packet::{Dropped, Encapsulation, Hole, Hop, Icmp, Packet, Quoted, Tcp, Translation};
+pub use rule::{EndpointOf, RuleInfo, Step};
 
 /// The version that the contract describes.
 const SCHEMA: u32 = 1;

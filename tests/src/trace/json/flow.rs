@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use super::{Kind, Stage, State, present};
+use super::{
+    Kind, Stage, State, present,
+    rule::{RuleInfo, Step},
+};
 
 /// A flow.
 #[derive(Clone, Debug, Deserialize)]
@@ -84,7 +87,9 @@ pub struct FlowTranslation {
     pub from: SocketAddr,
     pub to: SocketAddr,
     #[serde(deserialize_with = "present")]
-    pub rule: Option<Vec<String>>,
+    pub rule: Option<Vec<Step>>,
+    #[serde(deserialize_with = "present")]
+    pub rule_info: Option<RuleInfo>,
     pub kind_inferred: bool,
 }
 

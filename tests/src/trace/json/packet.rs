@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 
-use super::{Direction, Kind, Stage, Verdict, present};
+use super::{
+    Direction, Kind, Stage, Verdict, present,
+    rule::{RuleInfo, Step},
+};
 
 /// A packet's journey.
 #[derive(Clone, Debug, Deserialize)]
@@ -110,6 +113,10 @@ pub struct Translation {
     pub from: SocketAddr,
     pub to: SocketAddr,
     pub kind_inferred: bool,
+    #[serde(deserialize_with = "present")]
+    pub rule: Option<Vec<Step>>,
+    #[serde(deserialize_with = "present")]
+    pub rule_info: Option<RuleInfo>,
 }
 
 /// The tunnel around a packet.
@@ -138,7 +145,9 @@ pub struct Dropped {
     pub reason: Option<String>,
     pub at: Stage,
     #[serde(deserialize_with = "present")]
-    pub rule: Option<String>,
+    pub rule: Option<Vec<Step>>,
+    #[serde(deserialize_with = "present")]
+    pub rule_info: Option<RuleInfo>,
     pub reason_number: u32,
     #[serde(deserialize_with = "present")]
     pub netns: Option<String>,
