@@ -27,6 +27,8 @@ mod granted;
 mod hundred;
 #[path = "journeys/killed.rs"]
 mod killed;
+#[path = "journeys/lacking.rs"]
+mod lacking;
 #[path = "journeys/noise.rs"]
 mod noise;
 #[path = "journeys/outcome.rs"]

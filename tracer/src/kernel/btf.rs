@@ -10,7 +10,7 @@
 
 mod decode;
 #[cfg(test)]
-mod fixture;
+pub(super) mod fixture;
 #[cfg(test)]
 mod tests;
 
@@ -218,6 +218,13 @@ impl KernelBtf {
     pub fn tracepoint_args(&self, name: &str) -> Option<usize> {
         self.all()
             .find_map(|btf| decode::tracepoint_arguments(btf, name))
+    }
+
+    /// Whether the kernel lists its kinds of BPF maps, and a ring buffer (5.8+) is none of them.
+    #[must_use]
+    pub fn lacks_ring_buffer(&self) -> bool {
+        let kinds = decode::enumerators(&self.vmlinux, "bpf_map_type");
+        !kinds.is_empty() && kinds.iter().all(|(_, name)| name != "BPF_MAP_TYPE_RINGBUF")
     }
 
     /// Whether the kernel itself, not a module, has a function of this name that fentry and fexit

@@ -23,12 +23,13 @@ use tracer_common::filter::Program;
 
 use super::{
     attach::{self, Attached},
-    btf::{BtfError, KernelBtf},
+    btf::{BtfError, KernelBtf, Offsets},
     clock,
     coverage::{Coverage, Node},
-    facts, limits,
+    facts::{self, Surroundings},
+    limits,
     load::{self, Counters, Faults, Filter, LoadError, Sizes},
-    plan::{Kind, NetfilterWay, Plan, Readiness, version},
+    plan::{Facts, Kind, NetfilterWay, Plan, Readiness, version},
     ring::Ring,
 };
 use crate::{
@@ -79,6 +80,18 @@ pub enum StartError {
     /// The kernel cannot do it.
     #[error("kernel {release} is too old: tracing needs Linux 5.8 or newer, with BTF")]
     Kernel {
+        /// `uname -r`.
+        release: String,
+    },
+    /// It may not read the kernel's memory.
+    #[error(
+        "the kernel is locked down (confidentiality): BPF programs may not read its memory; boot \
+         with lockdown=integrity"
+    )]
+    Lockdown,
+    /// The kernel has no way to hand records over.
+    #[error("kernel {release} has no BPF ring buffer: tracing needs Linux 5.8 or newer")]
+    RingBuffer {
         /// `uname -r`.
         release: String,
     },
@@ -172,16 +185,40 @@ enum State {
 /// [`StartError`].
 pub fn check(sizes: Sizes) -> Result<(), StartError> {
     sizes.check()?;
-    let capabilities = Capabilities::read()?;
+    possible(Capabilities::read()?, &Surroundings::look())
+}
+
+/// Whether tracing can work for a process with these capabilities in these surroundings.
+pub(super) fn possible(
+    capabilities: Capabilities,
+    surroundings: &Surroundings,
+) -> Result<(), StartError> {
     let (missing, on_node) = (capabilities.missing(), capabilities.on_node);
     if !missing.is_empty() || !on_node {
         return Err(StartError::Privilege { missing, on_node });
     }
-    let release = facts::release();
+    let release = surroundings.release.clone();
     if version(&release).is_some_and(|version| version < OLDEST) {
         return Err(StartError::Kernel { release });
     }
+    if surroundings.keeps_memory() {
+        return Err(StartError::Lockdown);
+    }
     Ok(())
+}
+
+/// What the programs need to know of the kernel, and what it offers.
+pub(super) fn understand(
+    kernel: &KernelBtf,
+    surroundings: &Surroundings,
+) -> Result<(Offsets, Facts), StartError> {
+    if kernel.lacks_ring_buffer() {
+        let release = surroundings.release.clone();
+        return Err(StartError::RingBuffer { release });
+    }
+    let offsets = kernel.offsets()?;
+    let facts = facts::gather(kernel, &offsets, surroundings);
+    Ok((offsets, facts))
 }
 
 impl Live {
@@ -194,8 +231,8 @@ impl Live {
         Handle::try_current().map_err(io::Error::other)?;
         check(options.sizes)?;
         let (kernel, btf) = read_btf()?;
-        let offsets = kernel.offsets()?;
-        let mut plan = Plan::new(&facts::gather(&kernel, &offsets), options.netfilter);
+        let (offsets, facts) = understand(&kernel, &Surroundings::look())?;
+        let mut plan = Plan::new(&facts, options.netfilter);
         refuse(&plan, options.netfilter)?;
         let reasons = kernel.drop_reasons();
         drop(kernel);

@@ -10,7 +10,7 @@ use tracer_common::filter;
 use super::*;
 use crate::kernel::{
     btf::KernelBtf,
-    facts,
+    facts::{self, Surroundings},
     load::{self, Faults},
     plan::{Facts, Family, NetfilterWay, Standing},
 };
@@ -26,7 +26,7 @@ fn loaded(faults: Faults) -> Option<(Facts, Ebpf, Btf)> {
     let offsets = kernel.offsets().unwrap();
     let facts = Facts {
         kprobes: true,
-        ..facts::gather(&kernel, &offsets)
+        ..facts::gather(&kernel, &offsets, &Surroundings::look())
     };
     let (sizes, program) = (load::Sizes::default(), filter::Program::default());
     let ebpf = load::load(&btf, &offsets, sizes, faults, &program).ok()?;

@@ -182,7 +182,7 @@ pub(super) fn drop_reasons<'a>(all: impl Iterator<Item = &'a Btf>) -> DropReason
 }
 
 /// The values and names of an enum.
-fn enumerators(btf: &Btf, name: &str) -> Vec<(u32, String)> {
+pub(super) fn enumerators(btf: &Btf, name: &str) -> Vec<(u32, String)> {
     let is_enum = |found| match found {
         Type::Enum(Enum { members, .. }) if !members.is_empty() => Some(members),
         _ => None,

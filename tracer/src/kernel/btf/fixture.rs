@@ -1,4 +1,10 @@
-//! BTF bytes for tests, written type by type.
+//! BTF bytes for tests, written type by type, and a whole kernel of them.
+
+use std::collections::BTreeMap;
+
+use tracer_common::fields::FIELDS;
+
+use super::KernelBtf;
 
 /// A BTF under construction. Types are numbered from 1 in the order they are added.
 pub(super) struct Builder {
@@ -163,4 +169,98 @@ impl Builder {
         bytes.extend_from_slice(&self.strings);
         bytes
     }
+}
+
+/// The structure that a module brings.
+const OF_MODULE: &str = "nf_conn";
+
+/// A kernel with all that is asked of one, as 6.1 has it, but for what `lacks` names: structures,
+/// members (`sk_buff.len`), tracepoints, functions, kinds of maps. `nf_conntrack` is a module, with
+/// BTF of its own; `reason` is the argument of `kfree_skb`.
+pub(in crate::kernel) fn kernel(lacks: &[&str]) -> KernelBtf {
+    let has = |what: &str| !lacks.contains(&what);
+    let mut b = Builder::new();
+    let int = b.int("unsigned int");
+    structures(&mut b, int, &|structure, member| {
+        structure != OF_MODULE && has(structure) && has(&format!("{structure}.{member}"))
+    });
+    for name in crate::kernel::plan::TRACEPOINTS
+        .into_iter()
+        .filter(|name| has(name))
+    {
+        let arguments = match name {
+            "kfree_skb" if has("reason") => 3,
+            "kfree_skb" | "net_dev_start_xmit" => 2,
+            _ => 1,
+        };
+        b.tracepoint(name, arguments, int);
+    }
+    let prototype = b.prototype(4, int);
+    for name in ["nf_hook_slow", "bpf_nf_link_attach"]
+        .into_iter()
+        .filter(|name| has(name))
+    {
+        b.function(name, prototype);
+    }
+    let kinds = ["BPF_MAP_TYPE_ARRAY", "BPF_MAP_TYPE_RINGBUF"].into_iter();
+    let kinds: Vec<(&str, u32)> = kinds.filter(|kind| has(kind)).zip(2..).collect();
+    b.enumeration("bpf_map_type", &kinds);
+    let mut module = Builder::split(&b);
+    structures(&mut module, int, &|structure, _| structure == OF_MODULE);
+    let mut kernel = KernelBtf::from_bytes(&b.bytes()).unwrap();
+    if has("nf_conntrack") {
+        kernel.add_module("nf_conntrack", &module.bytes()).unwrap();
+    }
+    kernel
+}
+
+/// The structures that the programs read, with those members of theirs.
+fn structures(b: &mut Builder, int: u32, has: &dyn Fn(&str, &str) -> bool) {
+    let mut structures: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for field in FIELDS
+        .iter()
+        .filter(|field| has(field.structure, field.member))
+    {
+        structures
+            .entry(field.structure)
+            .or_default()
+            .push(field.member);
+    }
+    for (structure, members) in structures {
+        composite(b, int, structure, &members);
+    }
+}
+
+/// A structure with these members, dots for a member of a member.
+fn composite(b: &mut Builder, int: u32, name: &str, paths: &[&str]) -> u32 {
+    let mut members: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for path in paths {
+        let (member, inner) = path.split_once('.').unwrap_or((path, ""));
+        let inner = Some(inner).filter(|inner| !inner.is_empty());
+        members.entry(member).or_default().extend(inner);
+    }
+    let mut written = Vec::new();
+    for ((member, inner), at) in members.into_iter().zip((0..).step_by(256)) {
+        let kind = if inner.is_empty() {
+            int
+        } else {
+            composite(b, int, "", &inner)
+        };
+        written.push((member, kind, at));
+    }
+    b.structure(name, &written)
+}
+
+/// BTF in which nothing has this name any more.
+pub(in crate::kernel) fn without_name(mut btf: Vec<u8>, name: &str) -> Vec<u8> {
+    let name = [b"\0", name.as_bytes(), b"\0"].concat();
+    let places = btf.windows(name.len()).enumerate();
+    let places: Vec<usize> = places
+        .filter_map(|(place, window)| (window == name).then_some(place + 1))
+        .collect();
+    assert!(!places.is_empty(), "it has no such name");
+    for place in places {
+        btf[place] = b'?';
+    }
+    btf
 }
