@@ -203,13 +203,18 @@ pub struct HookStats {
 mod tests {
     use super::*;
 
-    const HOP: &str = r#"{"t":1,"dt":0,"stage":"device.queue","netns":"a","dev":"lo","dev_kind":null,
+    const HOP: &str = r#"{"t":1,"dt":0,"stage":"device.queue","netns":"a","pod":null,"dev":"lo","dev_kind":null,
         "src":"127.0.0.1:1","dst":"[::1]:2","spent_ns":null,"translations":[],"encapsulation":null,"hole":null}"#;
 
     #[test]
     fn a_member_may_be_null_but_not_absent() {
         assert!(serde_json::from_str::<Hop>(HOP).is_ok());
-        for member in [r#","dev_kind":null"#, r#","hole":null"#, r#""dt":0,"#] {
+        for member in [
+            r#","dev_kind":null"#,
+            r#","hole":null"#,
+            r#""dt":0,"#,
+            r#""pod":null,"#,
+        ] {
             let without = HOP.replace(member, "");
             assert_ne!(without, HOP);
             assert!(serde_json::from_str::<Hop>(&without).is_err(), "{member}");

@@ -33,10 +33,12 @@ pub fn executable() -> anyhow::Result<PathBuf> {
     let running = std::env::current_exe().context("cannot find the running executable")?;
     // <target>/<profile>/deps/<test>
     let target = running.ancestors().nth(3).context("no target directory")?;
+    let built = |path: &PathBuf| path.metadata().and_then(|it| it.modified()).ok();
     ["release", "debug"]
         .map(|profile| target.join(profile).join("tracer"))
         .into_iter()
-        .find(|path| path.is_file())
+        .filter(|path| path.is_file())
+        .max_by_key(built)
         .with_context(|| {
             format!(
                 "no tracer to test: run `cargo build --release -p tracer`, or set {TRACER_VARIABLE}"

@@ -15,8 +15,18 @@ const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 /// The tracer with these arguments, where `script` was run before with `file` as `$0`.
 fn after(script: &str, file: &Path, arguments: &[&str]) -> anyhow::Result<Ended> {
     let script = format!("{script} && exec \"$@\"");
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", &script]).arg(file);
+    // A `watch` that is not refused would go on for ever.
+    let mut command = Command::new("timeout");
+    command.args([
+        "--signal=INT",
+        "120",
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        &script,
+    ]);
+    command.arg(file);
     command.arg(process::executable()?).args(arguments);
     command
         .stdin(std::process::Stdio::null())
