@@ -21,6 +21,8 @@ mod appearing;
 mod connection;
 #[path = "journeys/evidence.rs"]
 mod evidence;
+#[path = "journeys/exports.rs"]
+mod exports;
 #[path = "journeys/granted.rs"]
 mod granted;
 #[path = "journeys/hundred.rs"]

@@ -4,6 +4,7 @@
 
 mod arguments;
 pub mod doctor;
+mod export;
 mod moment;
 pub mod names;
 mod playback;
@@ -39,6 +40,8 @@ enum Command {
     Record(record::RecordArgs),
     /// Show a recording as if it happened now
     Replay(replay::ReplayArgs),
+    /// Convert a recording into a file for another program
+    Export(export::ExportArgs),
     /// Show what this node knows: network namespaces, devices, addresses and pods, and from where
     Names(names::NamesArgs),
     /// Say whether tracing can work here, how, what is degraded and how to fix it
@@ -65,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Watch(args) => watch::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Record(args) => record::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Replay(args) => replay::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Names(args) => names::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Doctor(args) => doctor::run(&args),
     };

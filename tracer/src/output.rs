@@ -2,9 +2,12 @@
 //!
 //! A sink takes reports as they come and writes each at once, in one call to its writer, so that a
 //! reader sees whole lines and a caller may buffer as it likes. The text is for people, and may
-//! change; the JSON lines are for programs, and may not.
+//! change; the JSON lines are for programs, and may not. The other formats are those of other
+//! programs: spreadsheets, packet analysers, trace viewers, browsers.
 
+pub mod csv;
 pub mod json;
+pub mod origin;
 pub mod pipe;
 pub mod sanitize;
 pub mod terminal;
@@ -48,4 +51,26 @@ pub trait Sink {
     /// # Errors
     /// The writer's.
     fn finish(&mut self, stats: &StatsReport) -> io::Result<()>;
+}
+
+impl<S: Sink + ?Sized> Sink for Box<S> {
+    fn packet(&mut self, packet: &PacketReport) -> io::Result<()> {
+        (**self).packet(packet)
+    }
+
+    fn flow(&mut self, flow: &FlowReport) -> io::Result<()> {
+        (**self).flow(flow)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        (**self).flush()
+    }
+
+    fn stats(&mut self, stats: &StatsReport) -> io::Result<()> {
+        (**self).stats(stats)
+    }
+
+    fn finish(&mut self, stats: &StatsReport) -> io::Result<()> {
+        (**self).finish(stats)
+    }
 }

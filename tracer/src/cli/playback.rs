@@ -12,7 +12,10 @@ use std::{
 use anyhow::Context as _;
 use jiff::tz::TimeZone;
 
-use super::{arguments, moment};
+use super::{
+    arguments,
+    moment::{self, Moment},
+};
 use crate::{
     filter::{Filter, ResolvedFilter},
     journey::{Journeys, Limits, Patience, Reasons},
@@ -33,6 +36,26 @@ pub(super) struct Playback {
     filter: ResolvedFilter,
     window: Window,
     names: bool,
+}
+
+/// The time that is asked for: between two moments, or at one.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Span<'a> {
+    pub(super) from: Option<&'a Moment>,
+    pub(super) to: Option<&'a Moment>,
+    pub(super) at: Option<&'a Moment>,
+}
+
+impl Span<'_> {
+    fn window(self, about: &About) -> Window {
+        let zone = TimeZone::system();
+        let on_clock = |moment: &Moment| moment.on_clock(about.clock, &zone);
+        let [from, to] = [self.from, self.to].map(|moment| self.at.or(moment).map(on_clock));
+        Window {
+            from: from.unwrap_or(0),
+            to: to.unwrap_or(u64::MAX),
+        }
+    }
 }
 
 /// How playing ended.
@@ -84,7 +107,8 @@ impl Playback {
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub(super) fn within(mut self, window: Window) -> anyhow::Result<Self> {
+    pub(super) fn within(mut self, span: Span<'_>) -> anyhow::Result<Self> {
+        let window = span.window(self.about());
         if window.from > 0 {
             self.steps.seek(window.from.saturating_sub(LEAD))?;
         }
@@ -92,14 +116,15 @@ impl Playback {
         Ok(self)
     }
 
-    /// Plays it to its end, or until `enough` says so.
+    /// Plays it to its end, or until `enough` says so, which is told how many bytes of how many
+    /// were read.
     ///
     /// # Errors
     /// When the file cannot be read, and the sink's.
     pub(super) fn play<K: Sink>(
         mut self,
         sink: K,
-        enough: impl Fn() -> bool,
+        mut enough: impl FnMut((u64, u64)) -> bool,
     ) -> anyhow::Result<End> {
         let reasons = self.about().reasons.clone();
         let journeys = Journeys::new(
@@ -127,7 +152,8 @@ impl Playback {
                 function_at: &function_at,
             };
             let now = step.as_ref().and_then(|step| step.now);
-            let over = now.is_some_and(|now| self.window.is_over(now)) || enough();
+            let over = now.is_some_and(|now| self.window.is_over(now))
+                || enough(steps.reader().progress());
             let Some(step) = step.filter(|_| !over) else {
                 pipeline.finish(&known)?;
                 say_problems(&mut pipeline);

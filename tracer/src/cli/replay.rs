@@ -2,14 +2,11 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use jiff::tz::TimeZone;
-
 use super::{
     arguments::OutputArgs,
     moment::{self, Moment},
-    playback::Playback,
+    playback::{Playback, Span},
 };
-use crate::{pipeline::Window, trace::About};
 
 /// Show a recording as if it happened now
 #[derive(Clone, Debug, clap::Args)]
@@ -21,7 +18,7 @@ pub(super) struct ReplayArgs {
     #[arg(long, value_name = "TIME", value_parser = moment::parse)]
     from: Option<Moment>,
     /// Show flows and packets up to this time
-    #[arg(long, value_name = "TIME", value_parser = moment::parse)]
+    #[arg(long, visible_alias = "until", value_name = "TIME", value_parser = moment::parse)]
     to: Option<Moment>,
     /// Show what was under way at this time
     #[arg(long, value_name = "TIME", value_parser = moment::parse, conflicts_with_all = ["from", "to"])]
@@ -38,20 +35,12 @@ pub(super) struct ReplayArgs {
 /// A wrong filter, a file that is no recording, or that output cannot be written.
 pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let playback = Playback::open(&args.file, &args.filter, args.output.names())?;
-    let window = window(args, playback.about());
+    let span = Span {
+        from: args.from.as_ref(),
+        to: args.to.as_ref(),
+        at: args.at.as_ref(),
+    };
     let (sink, closed) = args.output.sink();
-    let end = playback.within(window)?.play(sink, || closed.get())?;
+    let end = playback.within(span)?.play(sink, |_| closed.get())?;
     Ok(end.exit_code())
-}
-
-fn window(args: &ReplayArgs, about: &About) -> Window {
-    let zone = TimeZone::system();
-    let on_clock = |moment: &Moment| moment.on_clock(about.clock, &zone);
-    let at = args.at.as_ref().map(on_clock);
-    let from = args.from.as_ref().map(on_clock);
-    let to = args.to.as_ref().map(on_clock);
-    Window {
-        from: at.or(from).unwrap_or(0),
-        to: at.or(to).unwrap_or(u64::MAX),
-    }
 }

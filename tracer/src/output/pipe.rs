@@ -30,7 +30,11 @@ impl Closed {
 impl<W: Write> Pipe<W> {
     /// A pipe to that writer.
     pub fn new(inner: W) -> Self {
-        let closed = Closed::default();
+        Self::noticed_by(inner, Closed::default())
+    }
+
+    /// A pipe of whose reader that will tell.
+    pub fn noticed_by(inner: W, closed: Closed) -> Self {
         Self { inner, closed }
     }
 

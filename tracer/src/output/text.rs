@@ -18,6 +18,7 @@ mod rule;
 #[cfg(test)]
 mod tests;
 mod units;
+pub(super) mod words;
 
 use std::io::{self, Write};
 

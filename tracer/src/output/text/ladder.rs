@@ -1,7 +1,7 @@
 //! A packet's ladder: a line for each hop, from the first down to the last.
 
 mod columns;
-mod remarks;
+pub(super) mod remarks;
 
 use unicode_width::UnicodeWidthStr;
 
@@ -72,7 +72,7 @@ fn beginning(page: &Page, packet: &PacketReport, label: &str) -> Line {
     line
 }
 
-const fn verdict_words(verdict: Verdict) -> &'static str {
+pub(super) const fn verdict_words(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Delivered => "delivered",
         Verdict::Dropped => "DROPPED",

@@ -54,7 +54,10 @@ pub(super) fn of(page: &Page, protocol: u8, hop: &HopReport, above: &Above) -> V
 }
 
 /// `VXLAN vni 1 192.168.77.11 -> 192.168.77.12`, and `out of VXLAN`.
-fn tunnel(now: Option<Encapsulation>, before: Option<Encapsulation>) -> String {
+pub(in crate::output::text) fn tunnel(
+    now: Option<Encapsulation>,
+    before: Option<Encapsulation>,
+) -> String {
     let name = |tunnel: Encapsulation| match tunnel.outer.destination.port {
         GENEVE => "Geneve",
         _ => "VXLAN",
@@ -70,7 +73,7 @@ fn tunnel(now: Option<Encapsulation>, before: Option<Encapsulation>) -> String {
 }
 
 /// `DNAT 10.96.0.81:80 -> 10.244.1.3:8080`.
-fn translation(protocol: u8, report: &TranslationReport) -> String {
+pub(in crate::output::text) fn translation(protocol: u8, report: &TranslationReport) -> String {
     let &TranslationReport { kind, from, to, .. } = report;
     let word = match kind {
         Rewriting::Dnat => "DNAT",
@@ -83,7 +86,7 @@ fn translation(protocol: u8, report: &TranslationReport) -> String {
 }
 
 /// `?? hole: no postrouting event here`.
-pub(super) fn hole(hole: Hole) -> Piece {
+pub(in crate::output::text) fn hole(hole: Hole) -> Piece {
     let text = match hole {
         Hole::Missing(stage) => format!("?? hole: no {stage} event here"),
         Hole::Beginning => "?? hole: first seen here, where no packet begins".to_owned(),
@@ -93,7 +96,7 @@ pub(super) fn hole(hole: Hole) -> Piece {
 }
 
 /// `✗ DROPPED at forward in node1: NETFILTER_DROP (nf_hook_slow+0xa6)`.
-pub(super) fn drop(page: &Page, drop: &DropReport) -> Vec<Piece> {
+pub(in crate::output::text) fn drop(page: &Page, drop: &DropReport) -> Vec<Piece> {
     let mut text = format!("{} DROPPED", page.glyphs.dropped);
     // Dropped before any other hook saw it: there is no place but the kernel's function.
     if drop.stage != Stage::Drop {

@@ -1,0 +1,59 @@
+//! The words of the text, for sinks of other formats: what a packet is, what a hop did to it, which
+//! rule did that, on one line each and in all characters.
+
+use super::{glyphs::Page, label, ladder, line::Piece, rule};
+use crate::{
+    journey::model::{Encapsulation, Hole},
+    output::terminal::Terminal,
+    report::{PacketReport, RuleReport, TranslationReport},
+};
+
+/// A page without limits.
+fn page() -> Page {
+    Page::new(Terminal {
+        width: None,
+        color: false,
+        unicode: true,
+    })
+}
+
+fn joined(pieces: Vec<Piece>) -> String {
+    let mut text = String::new();
+    for piece in pieces {
+        if !text.is_empty() {
+            text.push_str(piece.gap);
+        }
+        text.push_str(&piece.text);
+    }
+    text
+}
+
+/// `PSH-ACK 74 bytes`.
+pub(in crate::output) fn label(packet: &PacketReport) -> String {
+    label::of(packet)
+}
+
+/// `DNAT 10.96.0.81:80 -> 10.244.1.3:8080`.
+pub(in crate::output) fn translation(protocol: u8, report: &TranslationReport) -> String {
+    ladder::remarks::translation(protocol, report)
+}
+
+/// `by KUBE-SERVICES > KUBE-SVC-.. (service default/web:http, endpoint 1 of 2)`.
+pub(in crate::output) fn translating(rule: &RuleReport) -> String {
+    joined(rule::translation(&page(), rule))
+}
+
+/// `by filter FORWARD rule 3: -A FORWARD -p tcp --dport 81 -j DROP`.
+pub(in crate::output) fn dropping(rule: &RuleReport) -> String {
+    joined(rule::drop(&page(), rule))
+}
+
+/// `?? hole: no postrouting event here`.
+pub(in crate::output) fn hole(hole: Hole) -> String {
+    ladder::remarks::hole(hole).text
+}
+
+/// `VXLAN vni 1 192.168.77.11 -> 192.168.77.12`.
+pub(in crate::output) fn tunnel(tunnel: Encapsulation) -> String {
+    ladder::remarks::tunnel(Some(tunnel), None)
+}
