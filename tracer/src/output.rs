@@ -8,6 +8,7 @@
 pub mod csv;
 pub mod json;
 pub mod origin;
+pub mod pcapng;
 pub mod pipe;
 pub mod sanitize;
 pub mod terminal;

@@ -47,6 +47,8 @@ pub const OF_TESTS: &[Requirement] = &[
     requirement("bpftool", "bpftool", "witnesses what is left in the kernel"),
     requirement("setpriv", "util-linux", "takes privileges away"),
     requirement("setcap", "libcap2-bin", "gives capabilities to a program"),
+    requirement("tshark", "tshark", "reads exported captures"),
+    requirement("capinfos", "wireshark-common", "reads exported captures"),
 ];
 
 impl Requirement {

@@ -2,7 +2,8 @@
 //! about its format, and must say what the recording says.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 use tracer_tests::lab::{Config, Lab};
@@ -128,5 +129,77 @@ fn a_table_has_a_row_for_each() -> anyhow::Result<()> {
         .filter(|packet| packet.verdict == Verdict::Dropped);
     let drops = drops.count();
     ensure!(drops > 0 && dropped.count() == drops, "{}", ended.stdout);
+    calls.end()
+}
+
+/// What tshark says of a capture's packets: a line for each, of those fields.
+fn dissected(capture: &Path, filter: &str, fields: &[&str]) -> anyhow::Result<Vec<Vec<String>>> {
+    let mut tshark = Command::new("tshark");
+    tshark
+        .arg("-r")
+        .arg(capture)
+        .args(["-T", "fields", "-Y", filter]);
+    for field in fields {
+        tshark.args(["-e", field]);
+    }
+    let ended: Ended = tshark.output()?.try_into()?;
+    ensure!(ended.status.success(), "tshark: {}", ended.stderr);
+    let lines = ended.stdout.lines();
+    Ok(lines
+        .map(|line| line.split('\t').map(str::to_owned).collect())
+        .collect())
+}
+
+#[test]
+fn wireshark_reads_a_capture_of_every_hop() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let calls = Calls::new()?;
+    let file = calls.file("capture.pcapng");
+    let ended = calls.export(&["--to", "pcapng", "-o", file.to_str().context("not UTF-8")?])?;
+    ensure!(ended.status.success(), "{}", ended.stderr);
+    let (_, trace) = calls.replayed()?;
+    let hops: usize = trace.packets.iter().map(|packet| packet.hops.len()).sum();
+
+    let infos: Ended = Command::new("capinfos")
+        .arg("-M")
+        .arg(&file)
+        .output()?
+        .try_into()?;
+    ensure!(infos.status.success(), "{}", infos.stderr);
+    let count = format!("Number of packets:   {hops}");
+    for said in [count.as_str(), "Strict time order:   True", "nanoseconds"] {
+        ensure!(infos.stdout.contains(said), "{said}: {}", infos.stdout);
+    }
+    let every = dissected(&file, "ip", &["frame.interface_name"])?;
+    ensure!(every.len() == hops, "{} of {hops}", every.len());
+    ensure!(dissected(&file, "_ws.malformed", &["frame.number"])?.is_empty());
+
+    // The request stands in it as the client sent it and as the backend got it, and is one packet.
+    let [service, backend] = [
+        calls.lab.service("web-node1").cluster_ip,
+        calls.lab.pod("b1").ipv4,
+    ];
+    let fields = ["frame.packet_id", "frame.interface_name", "tcp.len"];
+    let before = format!("ip.dst == {service} && tcp.dstport == 80 && tcp.flags.push == 1");
+    let before = dissected(&file, &before, &fields)?;
+    let after = format!("ip.dst == {backend} && tcp.dstport == 8080 && tcp.flags.push == 1");
+    let after = dissected(&file, &after, &fields)?;
+    let id = |lines: &[Vec<String>]| lines.first().and_then(|line| line.first().cloned());
+    ensure!(
+        id(&before).is_some() && id(&before) == id(&after),
+        "{before:?} {after:?}"
+    );
+    let sent = format!("{}/eth0", calls.lab.netns("a1"));
+    let got = format!("{}/eth0", calls.lab.netns("b1"));
+    ensure!(before.iter().any(|line| line[1] == sent), "{before:?}");
+    ensure!(after.iter().any(|line| line[1] == got), "{after:?}");
+    ensure!(before.iter().chain(&after).all(|line| line[2] != "0"));
+
+    let translated = "frame.comment contains \"prerouting\" && frame.comment contains \"DNAT\"";
+    let translated = dissected(&file, translated, &["frame.comment"])?;
+    ensure!(!translated.is_empty());
+    let dropped = dissected(&file, "frame.comment contains \"DROPPED at\"", &["ip.dst"])?;
+    let ghost = calls.lab.service("ghost").cluster_ip.to_string();
+    ensure!(dropped == [[ghost]], "{dropped:?}");
     calls.end()
 }

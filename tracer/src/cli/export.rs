@@ -21,6 +21,7 @@ use crate::output::{
     csv::{CsvSink, Rows},
     json::JsonSink,
     origin::Origin,
+    pcapng::PcapngSink,
     pipe::{Closed, Pipe},
     sanitize,
 };
@@ -64,6 +65,8 @@ pub(super) struct ExportArgs {
 enum Format {
     /// JSON lines, as of `replay --json`
     Json,
+    /// A packet capture: for Wireshark and tshark
+    Pcapng,
     /// Comma-separated values: a table for spreadsheets and databases
     Csv,
 }
@@ -73,6 +76,7 @@ impl Format {
     fn is_text(self) -> bool {
         match self {
             Self::Json | Self::Csv => true,
+            Self::Pcapng => false,
         }
     }
 }
@@ -110,6 +114,7 @@ fn usage(text: &'static str) -> anyhow::Error {
 fn sink(args: &ExportArgs, origin: Origin, out: Out) -> Box<dyn Sink> {
     match args.format {
         Format::Json => Box::new(JsonSink::new(out)),
+        Format::Pcapng => Box::new(PcapngSink::new(out, origin)),
         Format::Csv => Box::new(CsvSink::new(out, origin, args.rows.unwrap_or_default())),
     }
 }

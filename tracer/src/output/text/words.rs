@@ -1,11 +1,11 @@
 //! The words of the text, for sinks of other formats: what a packet is, what a hop did to it, which
 //! rule did that, on one line each and in all characters.
 
-use super::{glyphs::Page, label, ladder, line::Piece, rule};
+use super::{glyphs::Page, label, ladder, line::Piece, rule, units};
 use crate::{
-    journey::model::{Encapsulation, Hole},
+    journey::model::{Encapsulation, Hole, Verdict},
     output::terminal::Terminal,
-    report::{PacketReport, RuleReport, TranslationReport},
+    report::{DropReport, PacketReport, RuleReport, TranslationReport},
 };
 
 /// A page without limits.
@@ -33,6 +33,11 @@ pub(in crate::output) fn label(packet: &PacketReport) -> String {
     label::of(packet)
 }
 
+/// `131.0µs`.
+pub(in crate::output) fn duration(nanoseconds: u64) -> String {
+    units::duration(nanoseconds, &page().glyphs)
+}
+
 /// `DNAT 10.96.0.81:80 -> 10.244.1.3:8080`.
 pub(in crate::output) fn translation(protocol: u8, report: &TranslationReport) -> String {
     ladder::remarks::translation(protocol, report)
@@ -48,6 +53,11 @@ pub(in crate::output) fn dropping(rule: &RuleReport) -> String {
     joined(rule::drop(&page(), rule))
 }
 
+/// `✗ DROPPED at forward in node1: NETFILTER_DROP (nf_hook_slow+0xa6)`.
+pub(in crate::output) fn drop(drop: &DropReport) -> String {
+    joined(ladder::remarks::drop(&page(), drop))
+}
+
 /// `?? hole: no postrouting event here`.
 pub(in crate::output) fn hole(hole: Hole) -> String {
     ladder::remarks::hole(hole).text
@@ -56,4 +66,9 @@ pub(in crate::output) fn hole(hole: Hole) -> String {
 /// `VXLAN vni 1 192.168.77.11 -> 192.168.77.12`.
 pub(in crate::output) fn tunnel(tunnel: Encapsulation) -> String {
     ladder::remarks::tunnel(Some(tunnel), None)
+}
+
+/// `delivered`.
+pub(in crate::output) const fn verdict(verdict: Verdict) -> &'static str {
+    ladder::verdict_words(verdict)
 }
