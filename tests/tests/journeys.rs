@@ -41,6 +41,8 @@ mod paths;
 mod pods;
 #[path = "journeys/privileges.rs"]
 mod privileges;
+#[path = "journeys/processes.rs"]
+mod processes;
 #[path = "journeys/recordings.rs"]
 mod recordings;
 #[path = "journeys/refusals.rs"]

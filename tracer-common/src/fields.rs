@@ -76,6 +76,9 @@ pub const FIELDS: &[Field] = &[
     optional("CALL_SECOND", "pt_regs", REGISTERS[1]),
     optional("CALL_RESULT", "pt_regs", REGISTERS[2]),
     optional("CALL_STACK", "pt_regs", REGISTERS[3]),
+    optional("SOCK_COOKIE", "sock", "__sk_common.skc_cookie"),
+    optional("TASK_LEADER", "task_struct", "group_leader"),
+    optional("TASK_COMM", "task_struct", "comm"),
 ];
 
 /// Where a function's first two arguments, its result and the stack pointer are in `pt_regs`: those

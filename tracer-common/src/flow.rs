@@ -73,6 +73,22 @@ pub struct Followed {
 
 const _: () = assert!(size_of::<Followed>() == 16);
 
+/// The process that made a socket: a BPF map value; the key is the socket's cookie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Owner {
+    /// The process's name, NUL-padded.
+    pub comm: [u64; 2],
+    /// The id of the cgroup (v2) that it was in.
+    pub cgroup: u64,
+    /// Its id, as the node's own pid namespace has it.
+    pub pid: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<Owner>() == 32);
+
 /// The tuple belongs to a flow that matched.
 pub const FOLLOW: u32 = 1;
 /// The tuple is the translation of one that did not match: a `not` must not let it in again.

@@ -32,7 +32,9 @@ pub struct Event {
     pub skb: u64,
     /// `sk_buff._nfct`: the `nf_conn`'s address and, in the low three bits, its `ctinfo`.
     pub conntrack: u64,
-    /// Drop: the caller's address. Socket: the `sock`'s address. Otherwise 0.
+    /// Drop: the caller's address. Device queue and netfilter's beginning: the cookie of the socket
+    /// that the buffer belongs to, 0 where it has none; at the first hop that is the sender's.
+    /// Otherwise 0.
     pub detail: u64,
     /// The source address (of the inner packet where there is one).
     pub source: Address,

@@ -13,7 +13,7 @@ use tracer_common::hook;
 use crate::{
     emit::{self, Sight},
     matching,
-    memory::{Pointer, Typed},
+    memory::{self, Pointer, Typed},
     packet::Packet,
     skb::{Located, Place, Skb},
 };
@@ -62,9 +62,21 @@ fn observe(skb: Skb<Typed>, header_at: u64, hook: u8) -> u32 {
     if hook == hook::DEVICE_RECEIVE {
         cpu.receiving = place.receiving(skb);
     }
+    // The sender's socket, while the packet is with it.
+    let sender = if hook == hook::DEVICE_QUEUE {
+        place.socket.cookie()
+    } else {
+        0
+    };
+    // Of no value to the verifier: packets with a socket and without go on as one.
+    let sender = memory::forget(sender, packet.header.tuple.source[1]);
+    let sight = Sight {
+        detail: sender,
+        ..Sight::new(hook)
+    };
     emit::event(
         cpu,
-        Sight::new(hook),
+        sight,
         packet,
         &Located {
             skb,

@@ -15,6 +15,7 @@ mod maps;
 mod matching;
 mod memory;
 mod netfilter;
+mod owner;
 mod packet;
 mod probe;
 mod skb;

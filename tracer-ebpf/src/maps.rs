@@ -9,7 +9,7 @@ use aya_ebpf::{
 use tracer_common::{
     cpu::CpuState,
     filter::Program,
-    flow::{FlowKey, Followed},
+    flow::{FlowKey, Followed, Owner},
 };
 
 use crate::probe::Call;
@@ -32,6 +32,11 @@ pub(crate) static FOLLOWED: LruHashMap<FlowKey, Followed> =
 #[map]
 pub(crate) static CALLS: LruHashMap<u64, Call> =
     LruHashMap::with_max_entries(1, BPF_F_NO_COMMON_LRU);
+
+/// The processes that made sockets, by the sockets' cookies. The oldest go first, about; of a socket
+/// whose packets match, the agent has learnt by then.
+#[map]
+pub(crate) static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(1 << 14, 0);
 
 /// Counters and what is under way on each CPU, one element.
 #[map]

@@ -159,7 +159,15 @@ pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &
     if !matching::lets_through(decision) {
         return;
     }
+    // At output the sender's socket; elsewhere there is none, or a receiver's.
+    let sender = if hook == hook::NETFILTER_ENTER {
+        place.socket.cookie()
+    } else {
+        0
+    };
+    let sender = memory::forget(sender, packet.header.tuple.source[1]);
     let sight = Sight {
+        detail: sender,
         netfilter_hook: number,
         reason: if hook == hook::NETFILTER_LEAVE {
             VERDICT_ACCEPTED

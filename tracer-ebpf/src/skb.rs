@@ -15,7 +15,7 @@ use crate::{
         CGROUP_NODE, DEV_FLAGS, DEV_IFINDEX, DEV_LINK_OPS, DEV_NAME, DEV_NET, DEV_PRIV_FLAGS,
         KERNFS_ID, NET_HOOKS_IPV4, NET_HOOKS_IPV6, NET_INUM, SKB_DATA, SKB_DEV, SKB_HEAD, SKB_LEN,
         SKB_NETWORK_HEADER, SKB_NFCT, SKB_PACKET_TYPE, SKB_PROTOCOL, SKB_SK, SKB_TAIL, SOCK_CGROUP,
-        SOCK_NET, SOCK_STATE,
+        SOCK_COOKIE, SOCK_NET, SOCK_STATE,
     },
     memory::{Access, Pointer},
 };
@@ -244,6 +244,17 @@ impl<A: Access> Socket<A> {
             let cgroup = self.0.follow(SOCK_CGROUP.load());
             cgroup.follow(CGROUP_NODE.load()).load(KERNFS_ID.load())
         }
+    }
+
+    /// The number that tells the socket from all others, where something asked for it; 0 otherwise.
+    #[inline(always)]
+    pub(crate) fn cookie(self) -> u64 {
+        if self.0.address == 0 || SOCK_COOKIE.load() == ABSENT {
+            return 0;
+        }
+        // SAFETY: see above; the member is in the part that all sockets have. A request or time-wait
+        // socket has that of the connection's.
+        unsafe { self.0.load(SOCK_COOKIE.load()) }
     }
 
     /// The inode number of the socket's network namespace; 0 where there is no socket.

@@ -6,7 +6,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
 };
 
 use tracer_common::{
@@ -29,6 +29,25 @@ impl Endpoint {
     #[must_use]
     pub fn ip(&self) -> IpAddr {
         Ipv6Addr::from(address::to_bytes(self.address)).to_canonical()
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(end: SocketAddr) -> Self {
+        let address = match end.ip() {
+            IpAddr::V4(ip) => address::from_ipv4(ip.octets()),
+            IpAddr::V6(ip) => address::from_bytes(ip.octets()),
+        };
+        Self {
+            address,
+            port: end.port(),
+        }
+    }
+}
+
+impl From<Endpoint> for SocketAddr {
+    fn from(end: Endpoint) -> Self {
+        Self::new(end.ip(), end.port)
     }
 }
 
@@ -182,6 +201,15 @@ pub enum DecodeError {
 /// Where the kind stands in every record.
 const KIND_AT: usize = 8;
 
+/// A process's name as the kernel keeps it: up to fifteen bytes of any kind, then a NUL.
+#[must_use]
+pub fn process_name(comm: [u64; 2]) -> String {
+    let [first, second] = comm.map(u64::to_ne_bytes);
+    let bytes = [first, second].concat();
+    let name = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(name).into_owned()
+}
+
 /// Decodes one record.
 ///
 /// # Errors
@@ -269,6 +297,21 @@ mod tests {
             bytes[KIND_AT + 1] = u8::try_from(hook).unwrap();
             prop_assert!(decode(&bytes).is_ok());
         }
+    }
+
+    #[test]
+    fn a_process_has_its_name_whatever_the_bytes() {
+        let name = |text: &[u8; 16]| {
+            let word = |at: usize| u64::from_ne_bytes(text[at..at + 8].try_into().unwrap());
+            process_name([word(0), word(8)])
+        };
+        assert_eq!(name(b"curl\0\0\0\0garbage!"), "curl");
+        assert_eq!(name(b"sixteen letters!"), "sixteen letters!");
+        assert_eq!(
+            name(b"\xff\x1b\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+            "\u{fffd}\u{1b}"
+        );
+        assert_eq!(name(&[0; 16]), "");
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod hop;
 pub mod model;
 mod passing;
 mod path;
+mod processes;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ pub struct Journeys {
     reasons: Reasons,
     flight: Flight,
     flows: Flows,
+    processes: processes::Processes,
     /// Since when netfilter's hooks are observed in a namespace.
     observed: HashMap<NetnsId, u64>,
     observed_everywhere: Option<u64>,

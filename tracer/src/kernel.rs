@@ -16,6 +16,7 @@ pub mod load;
 mod loss;
 pub mod netfilter;
 pub mod object;
+mod owners;
 pub mod plan;
 mod ring;
 pub mod rules;

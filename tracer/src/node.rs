@@ -22,6 +22,7 @@ pub mod reasons;
 pub mod rules;
 pub mod services;
 pub mod snapshot;
+pub mod sockets;
 mod tables;
 #[cfg(test)]
 pub(crate) mod testing;

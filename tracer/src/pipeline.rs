@@ -15,11 +15,11 @@ use crate::{
     filter::{FlowView, ResolvedFilter},
     journey::{
         Journeys, Overflow,
-        model::{Flow, FlowId, NetnsId, Packet, State},
+        model::{Ends, Flow, FlowId, NetnsId, Packet, Process, State},
     },
     output::Sink,
     report::{Counts, Knowledge, StatsReport},
-    source::{self, Batch, Notice, Statistics},
+    source::{self, Batch, Notice, SocketProcess, Statistics},
 };
 
 /// How many hops of packets are held for the end: some 100 MB.
@@ -135,6 +135,24 @@ impl<K: Sink> Pipeline<K> {
             Notice::NetfilterEverywhere { time } => {
                 self.journeys.netfilter_observed_everywhere(*time);
             }
+            Notice::Owner { cookie, process } => {
+                self.journeys.socket_made(*cookie, process_of(process));
+            }
+            Notice::Socket {
+                netns,
+                protocol,
+                local,
+                remote,
+                process,
+            } => {
+                let ends = Ends {
+                    netns: NetnsId(*netns),
+                    protocol: *protocol,
+                    local: (*local).into(),
+                    remote: (*remote).into(),
+                };
+                self.journeys.socket_held(&ends, process_of(process));
+            }
             Notice::Loss(loss) => self.journeys.lost(loss.after, loss.before),
             Notice::Statistics(statistics) => {
                 if self.when == When::AsTheyEnd && self.statistics.is_some() {
@@ -239,6 +257,11 @@ impl<K: Sink> Pipeline<K> {
         mem::take(&mut self.unknown)
     }
 
+    /// Sockets at the ends of flows of which the process is not known; each once.
+    pub fn take_sockets(&mut self) -> Vec<Ends> {
+        self.journeys.take_sockets()
+    }
+
     /// What a person should know.
     pub fn take_problems(&mut self) -> Vec<String> {
         mem::take(&mut self.problems)
@@ -317,6 +340,15 @@ impl<K: Sink> Pipeline<K> {
                 Ok(())
             }
         }
+    }
+}
+
+fn process_of(process: &SocketProcess) -> Process {
+    let SocketProcess { pid, comm, cgroup } = process;
+    Process {
+        pid: *pid,
+        comm: comm.clone(),
+        cgroup: *cgroup,
     }
 }
 

@@ -79,6 +79,17 @@ pub struct Party {
     pub netns: Option<String>,
     /// The pod that it is, as `NAMESPACE/NAME`; `None` when it is none or not known.
     pub pod: Option<String>,
+    /// The process at its socket; `None` when it is not known.
+    pub process: Option<ProcessReport>,
+}
+
+/// A process at a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProcessReport {
+    /// Its id, as the node's own pid namespace has it.
+    pub pid: u32,
+    /// Its name.
+    pub comm: String,
 }
 
 impl Party {

@@ -8,7 +8,7 @@
 //! in which the ring buffer's space was taken, which can differ from that of the times by
 //! microseconds.
 
-use std::future::Future;
+use std::{future::Future, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 use tracer_common::hook;
@@ -75,12 +75,43 @@ pub enum Notice {
         /// Since when.
         time: u64,
     },
+    /// The process that made a socket, before the first record that has the socket's cookie.
+    Owner {
+        /// The cookie, as in [`tracer_common::record::Event::detail`].
+        cookie: u64,
+        /// The process.
+        process: SocketProcess,
+    },
+    /// The process that was found to hold the socket with these ends.
+    Socket {
+        /// The network namespace's inode number.
+        netns: u32,
+        /// The IP protocol number.
+        protocol: u8,
+        /// The socket's own end.
+        local: SocketAddr,
+        /// The other end.
+        remote: SocketAddr,
+        /// The process.
+        process: SocketProcess,
+    },
     /// Records are missing.
     Loss(Loss),
     /// How much there was up to now. The last one is final.
     Statistics(Box<Statistics>),
     /// Something that a person should know. Said once.
     Problem(String),
+}
+
+/// A process at a socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketProcess {
+    /// Its id.
+    pub pid: u32,
+    /// Its name: hostile text.
+    pub comm: String,
+    /// The id of the cgroup (v2) that it was in; 0 where that is not known.
+    pub cgroup: u64,
 }
 
 /// Records of one CPU that the ring buffer had no room for.

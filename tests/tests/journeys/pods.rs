@@ -66,8 +66,8 @@ fn a_command_runs_in_a_pod_and_its_flow_has_the_names_of_both() -> anyhow::Resul
         &["run", "--pod", "a1", "--", "curl", "-sS", &url("web-node1")],
     )?;
     for said in [
-        "(default/a1) -> ",
-        "(default/b1) ",
+        "(default/a1 curl[",
+        "(default/b1 lab-server[",
         " default/a1 ",
         " default/b1 ",
     ] {

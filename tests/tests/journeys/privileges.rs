@@ -29,6 +29,8 @@ const NETFILTER: &[&str] = &[
     "CAP_SYS_ADMIN",
     "CAP_NET_ADMIN",
 ];
+/// The thread that looks for the processes at sockets.
+const SOCKETS: &[&str] = &["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"];
 /// What the main thread of `tracer run` needs.
 const RUN: &[&str] = &["CAP_DAC_OVERRIDE", "CAP_KILL"];
 /// That of `tracer record`, and the guardian.
@@ -94,6 +96,7 @@ fn threads_differ(running: &Running, main: &[&str]) -> anyhow::Result<Option<Str
             "node" => of_own(NODE)?,
             "rules" => of_own(RULES)?,
             "netfilter" => of_own(NETFILTER)?,
+            "sockets" => of_own(SOCKETS)?,
             // Of either; made for a moment, to be in a namespace.
             "netns" if thread.effective == of_own(NODE)? => continue,
             "netns" => of_own(NETFILTER)?,

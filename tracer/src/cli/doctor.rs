@@ -186,6 +186,7 @@ fn step_text(step: &Step) -> String {
         Target::Kprobe(name) => format!("kprobe of {name}"),
         Target::Kretprobe(name) => format!("kretprobe of {name}"),
         Target::CgroupIngress(path) => format!("cgroup {}", path.display()),
+        Target::CgroupSocketCreate(path) => format!("sockets of cgroup {}", path.display()),
     };
     let outcome = match &step.outcome {
         Outcome::Planned => "not tried".to_owned(),

@@ -11,14 +11,14 @@ use super::{
 use crate::{
     event::Record,
     filter::ResolvedFilter,
-    journey::{Journeys, Limits, Patience, Reasons},
+    journey::{Journeys, Limits, Patience, Reasons, model::Ends},
     kernel::{
         clock,
         coverage::Node,
         live::{Live, Options},
         symbols::LazySymbols,
     },
-    node::{reasons::DropReasons, snapshot::Snapshot},
+    node::{reasons::DropReasons, snapshot::Snapshot, sockets::Question},
     output::{Sink, pipe::Closed},
     pipeline::{Pipeline, When},
     privilege::{self, Capabilities, Capability, Role},
@@ -183,6 +183,11 @@ impl<K: Sink> Session<K> {
         for netns in self.pipeline.take_unknown() {
             self.live.node().requests().request(netns);
         }
+        for ends in self.pipeline.take_sockets() {
+            if self.names {
+                self.live.ask(question(&ends));
+            }
+        }
         self.say_problems();
         if self.closed.get() || room == Room::Full {
             return Ok(Step::Over);
@@ -260,6 +265,15 @@ fn say_what_is_not_seen() {
     if !wanted.is_empty() {
         let named = privilege::named(&wanted);
         eprintln!("tracer: not everything is seen without {named}; `tracer doctor` says more");
+    }
+}
+
+fn question(ends: &Ends) -> Question {
+    Question {
+        netns: ends.netns.0,
+        protocol: ends.protocol,
+        local: ends.local.into(),
+        remote: ends.remote.into(),
     }
 }
 

@@ -14,7 +14,7 @@ use std::collections::{HashMap, VecDeque};
 use tracer_common::{filter::Subject, flow::FlowKey};
 
 use super::{
-    model::{Direction, Flow, FlowId, NetnsId, State, Transport},
+    model::{Direction, Ends, Flow, FlowId, NetnsId, Process, State, Transport},
     state,
 };
 use crate::{
@@ -185,10 +185,12 @@ impl Flows {
             client: forward.source,
             client_netns: None,
             client_seen: 0,
+            client_process: None,
             destination: forward.destination,
             backend: None,
             backend_netns: None,
             backend_seen: 0,
+            backend_process: None,
             translations: Vec::new(),
             state: if matches!(transport, Transport::Tcp { .. }) {
                 State::Established
@@ -299,6 +301,29 @@ impl Flows {
         };
         if entry.flow.subjects.len() < SUBJECTS && !entry.flow.subjects.contains(&sighting) {
             entry.flow.subjects.push(sighting);
+        }
+    }
+
+    /// Notes which process holds a socket of a flow, where that is not known yet.
+    pub(super) fn held_by(&mut self, ends: &Ends, process: Process) {
+        let tuple = Tuple {
+            source: ends.local,
+            destination: ends.remote,
+            protocol: ends.protocol,
+        };
+        let Some(named) = self.by_alias.get(&Alias::new(&tuple, ends.netns)) else {
+            return;
+        };
+        let client = ends.local == named.client;
+        if let Some(entry) = self.by_id.get_mut(&named.flow) {
+            let end = if client {
+                &mut entry.flow.client_process
+            } else {
+                &mut entry.flow.backend_process
+            };
+            if end.is_none() {
+                *end = Some(process);
+            }
         }
     }
 

@@ -416,6 +416,30 @@ pub struct FlowTranslation {
     pub call: Option<HookCall>,
 }
 
+/// A process at a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Its id, as the node's own pid namespace has it.
+    pub pid: u32,
+    /// Its name: hostile text.
+    pub comm: String,
+    /// The id of the cgroup (v2) that it was in; 0 where that is not known.
+    pub cgroup: u64,
+}
+
+/// A socket of a flow of which the process is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ends {
+    /// The network namespace that it is in.
+    pub netns: NetnsId,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// Its own end.
+    pub local: Endpoint,
+    /// The other end.
+    pub remote: Endpoint,
+}
+
 /// Both directions of one exchange.
 #[derive(Clone, Debug)]
 pub struct Flow {
@@ -429,6 +453,8 @@ pub struct Flow {
     pub client_netns: Option<NetnsId>,
     /// When the client was seen there first, nanoseconds of `CLOCK_MONOTONIC`; 0 when it was not.
     pub client_seen: u64,
+    /// The process at the client's socket.
+    pub client_process: Option<Process>,
     /// Whom the client called.
     pub destination: Endpoint,
     /// Who got the packets; `None` while nobody is known to.
@@ -437,6 +463,8 @@ pub struct Flow {
     pub backend_netns: Option<NetnsId>,
     /// When the backend was seen there first; 0 when it was not.
     pub backend_seen: u64,
+    /// The process at the backend's socket.
+    pub backend_process: Option<Process>,
     /// How the original direction is rewritten, in order.
     pub translations: Vec<FlowTranslation>,
     /// What its packets say of it.

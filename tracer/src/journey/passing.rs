@@ -123,7 +123,12 @@ impl Journeys {
                 self.flows.translated(member, &hop, &translation);
             }
         }
-        self.place_ends(member, event, known.is_none());
+        if known.is_none() {
+            self.note_sender(member, event);
+        }
+        if let Some(end) = self.place_ends(member, event, known.is_none()) {
+            self.ask_for_process(member, end, event);
+        }
         self.flight.is_at(skb, event);
         if Step::of(event) == Step::Socket {
             self.flight.deliver(skb, event.record.time);
@@ -243,11 +248,10 @@ impl Journeys {
         }
     }
 
-    /// Where the flow's two ends are.
-    fn place_ends(&mut self, member: Membership, event: &Event, first: bool) {
-        let Some(flow) = self.flows.get_mut(member.flow) else {
-            return;
-        };
+    /// Where the flow's two ends are. Returns the end that is seen for the first time: that which
+    /// sends packets of the direction.
+    fn place_ends(&mut self, member: Membership, event: &Event, first: bool) -> Option<Direction> {
+        let flow = self.flows.get_mut(member.flow)?;
         let (tuple, netns, step) = (event.tuple(), NetnsId(event.record.netns), Step::of(event));
         // A reset or an ICMP error may be somebody else's word for an end that is not there.
         let own_word = event.quoted().is_none() && event.record.tcp_flags & 4 == 0;
@@ -262,19 +266,26 @@ impl Journeys {
         match (member.direction, step) {
             (Direction::Original, _) if starts_here && flow.client_netns.is_none() => {
                 (flow.client_netns, flow.client_seen) = (Some(netns), time);
+                Some(Direction::Original)
             }
             (Direction::Reply, _) if starts_here && own_word && flow.backend_netns.is_none() => {
                 flow.backend = Some(tuple.source);
                 (flow.backend_netns, flow.backend_seen) = (Some(netns), time);
+                Some(Direction::Reply)
             }
             (Direction::Original, Step::Socket) if own_word => {
                 flow.backend = Some(tuple.destination);
+                if flow.backend_netns == Some(netns) {
+                    return None;
+                }
                 (flow.backend_netns, flow.backend_seen) = (Some(netns), time);
+                Some(Direction::Reply)
             }
             (Direction::Reply, Step::Socket) if flow.client_netns.is_none() => {
                 (flow.client_netns, flow.client_seen) = (Some(netns), time);
+                Some(Direction::Original)
             }
-            _ => {}
+            _ => None,
         }
     }
 }

@@ -5,6 +5,7 @@ mod copies;
 mod identity;
 mod ipvs;
 mod limits;
+mod processes;
 mod train;
 mod walk;
 
@@ -13,7 +14,7 @@ use walk::{CLIENT, NODE, SERVER, Walk, endpoint};
 use tracer_common::record::FLAG_HAS_NETFILTER;
 
 use super::{
-    model::{Direction, Hole, TranslationKind, Verdict},
+    model::{Direction, Ends, Hole, Process, TranslationKind, Verdict},
     *,
 };
 use crate::event::Endpoint;

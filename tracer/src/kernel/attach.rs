@@ -20,8 +20,8 @@ use std::{
 use aya::{
     Btf, Ebpf,
     programs::{
-        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, FEntry, FExit, KProbe,
-        Program, ProgramError,
+        BtfTracePoint, CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, FEntry, FExit,
+        KProbe, Program, ProgramError,
     },
 };
 
@@ -34,7 +34,8 @@ use super::{
 /// Threads that load; the kernel's time is what they take.
 const LOADERS: usize = 4;
 /// In which order families are attached.
-const ORDER: [Kind; 5] = [
+const ORDER: [Kind; 6] = [
+    Kind::Processes,
     Kind::Socket,
     Kind::Consume,
     Kind::Drops,
@@ -213,6 +214,11 @@ impl Job<'_> {
                 verified(|| program.load())?;
                 Ok(None)
             }
+            Target::CgroupSocketCreate(_) => {
+                let program: &mut CgroupSock = self.typed()?;
+                verified(|| program.load())?;
+                Ok(None)
+            }
         }
     }
 
@@ -292,6 +298,11 @@ fn attach(ebpf: &mut Ebpf, step: &Step, load: Duration) -> Outcome {
             // Single is a link without flags: others can be there too.
             let (kind, mode) = (CgroupSkbAttachType::Ingress, CgroupAttachMode::Single);
             let link = program.attach(cgroup, kind, mode);
+            link.map(drop).map_err(|e| explain(&e))
+        }),
+        Target::CgroupSocketCreate(path) => typed(program).and_then(|program: &mut CgroupSock| {
+            let cgroup = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
+            let link = program.attach(cgroup, CgroupAttachMode::Single);
             link.map(drop).map_err(|e| explain(&e))
         }),
     };

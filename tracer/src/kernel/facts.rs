@@ -69,6 +69,7 @@ pub fn gather(btf: &KernelBtf, offsets: &Offsets, surroundings: &Surroundings) -
             "STATE_IN",
             "STATE_OUT",
         ]),
+        socket_cookie: known(&["SOCK_COOKIE"]),
         conntrack: known(&["SKB_NFCT", "CONN_STATUS", "CONN_TUPLES"]),
         cgroup: surroundings.cgroup.clone(),
         lockdown: surroundings.lockdown.clone(),

@@ -29,13 +29,18 @@ use super::{
     facts::{self, Surroundings},
     limits,
     load::{self, Counters, Faults, Filter, LoadError, Sizes},
+    owners::Owners,
     plan::{Facts, Kind, NetfilterWay, Plan, Readiness, version},
     ring::Ring,
 };
 use crate::{
-    node::{reasons::DropReasons, watch::Watch},
+    node::{
+        reasons::DropReasons,
+        sockets::{Answer, Question, Worker},
+        watch::Watch,
+    },
     privilege::{Capabilities, Capability, named},
-    source::{Batch, Notice, Source},
+    source::{Batch, Notice, SocketProcess, Source},
 };
 
 /// The oldest kernel that has a BPF ring buffer.
@@ -52,6 +57,8 @@ const QUIET: Duration = Duration::from_millis(200);
 const STATISTICS: Duration = Duration::from_secs(2);
 /// How long the end waits for programs that were running when they were detached.
 const LAST_RECORDS: Duration = Duration::from_millis(200);
+/// How much longer it waits for processes that are looked for.
+const LAST_ANSWERS: Duration = Duration::from_millis(800);
 /// Namespaces kept in mind that pass netfilter hooks; when there are more, it begins anew.
 const MAX_FLAGGED: usize = 4096;
 
@@ -160,8 +167,11 @@ pub struct Live {
     /// Detached when this is gone.
     attached: Option<aya::Ebpf>,
     coverage: Coverage,
+    /// Finds processes; without, they stay unknown.
+    sockets: Option<Worker>,
     filter: Filter,
     ring: Ring,
+    owners: Owners,
     counters: Counters,
     flagged: HashSet<u32>,
     state: State,
@@ -259,9 +269,12 @@ impl Live {
             reasons,
             filter: load::take_filter(&mut ebpf)?,
             ring: Ring::new(load::take_ring(&mut ebpf)?)?,
+            owners: load::take_owners(&mut ebpf)?,
             counters: load::take_counters(&mut ebpf)?,
             attached: Some(ebpf),
             coverage: Coverage::start(netfilter, node)?,
+            // Where no thread can be had, processes that are looked for stay unknown.
+            sockets: Worker::start().ok(),
             flagged: HashSet::new(),
             state: State::Running,
             last_record: now,
@@ -303,6 +316,28 @@ impl Live {
         self.filter.set(filter)
     }
 
+    /// Has the process found out that holds a socket; what is found comes as [`Notice::Socket`].
+    pub fn ask(&self, question: Question) {
+        if let Some(worker) = &self.sockets {
+            worker.ask(question);
+        }
+    }
+
+    fn take_answers(&self, notices: &mut Vec<Notice>) {
+        let answers = self.sockets.iter().flat_map(Worker::answers);
+        notices.extend(answers.map(|Answer { question, process }| Notice::Socket {
+            netns: question.netns,
+            protocol: question.protocol,
+            local: question.local,
+            remote: question.remote,
+            process: SocketProcess {
+                pid: process.process.pid,
+                comm: process.process.comm,
+                cgroup: process.cgroup,
+            },
+        }));
+    }
+
     /// What there is now, or `None` when that is nothing.
     fn collect(&mut self) -> Result<Option<Batch>, LiveError> {
         let mut batch = Batch::default();
@@ -316,7 +351,11 @@ impl Live {
             }
         });
         // After the records, so that no notice is missing that belongs before them.
+        let owners = batch.records.iter();
+        let owners = owners.filter_map(|record| self.owners.of(record));
+        batch.notices.extend(owners);
         self.take_coverage(&mut batch.notices);
+        self.take_answers(&mut batch.notices);
         let now = Instant::now();
         if !batch.records.is_empty() {
             self.last_record = now;
@@ -345,6 +384,19 @@ impl Live {
     fn conclude(&mut self, deadline: Instant) -> Result<Option<Batch>, LiveError> {
         let cpus = self.counters.read()?;
         let mut statistics = self.ring.statistics(&cpus, clock::now());
+        let awaited = self.sockets.as_ref().is_some_and(Worker::is_busy);
+        let patience = deadline + LAST_ANSWERS;
+        if awaited && Instant::now() < patience {
+            return Ok(None);
+        }
+        let mut notices = Vec::new();
+        self.take_answers(&mut notices);
+        if !notices.is_empty() {
+            return Ok(Some(Batch {
+                notices,
+                records: Vec::new(),
+            }));
+        }
         if !self.ring.is_complete(&statistics) && Instant::now() < deadline {
             return Ok(None);
         }
@@ -399,6 +451,9 @@ impl Source for Live {
         if matches!(self.state, State::Running) {
             self.attached = None;
             self.coverage.stop();
+            if let Some(sockets) = &self.sockets {
+                sockets.hurry();
+            }
             self.state = State::Ending(Instant::now() + LAST_RECORDS);
         }
     }

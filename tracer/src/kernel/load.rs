@@ -4,11 +4,11 @@ use std::{io, ops::RangeInclusive};
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Pod,
-    maps::{Array, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
 };
 use tracer_common::{cpu::CpuState, fields::RETURN_ADDRESS, filter::Program};
 
-use super::{btf::Offsets, object::OBJECT};
+use super::{btf::Offsets, object::OBJECT, owners::Owners};
 
 /// The sizes that the kernel side works with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,6 +204,17 @@ pub fn take_filter(ebpf: &mut Ebpf) -> Result<Filter, LoadError> {
 pub fn take_ring(ebpf: &mut Ebpf) -> Result<RingBuf<MapData>, LoadError> {
     let name = "EVENTS";
     RingBuf::try_from(ebpf.take_map(name).ok_or_else(|| missing(name))?)
+        .map_err(|e| wrong(name, &e))
+}
+
+/// The processes that made sockets; they can be taken once.
+///
+/// # Errors
+/// [`LoadError::Map`].
+pub(super) fn take_owners(ebpf: &mut Ebpf) -> Result<Owners, LoadError> {
+    let name = "OWNERS";
+    HashMap::try_from(ebpf.take_map(name).ok_or_else(|| missing(name))?)
+        .map(Owners::new)
         .map_err(|e| wrong(name, &e))
 }
 

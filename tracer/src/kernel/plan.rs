@@ -34,6 +34,9 @@ pub struct Facts {
     pub netfilter_state: bool,
     /// Whether the members of `nf_conn` are known.
     pub conntrack: bool,
+    /// Whether a socket's cookie can be read.
+    #[serde(default)]
+    pub socket_cookie: bool,
     /// Where cgroup v2 is mounted.
     pub cgroup: Option<Cgroup>,
     /// The lockdown mode, where it can be seen.
@@ -67,6 +70,8 @@ pub enum Kind {
     Socket,
     /// The tuples of tracked connections.
     Conntrack,
+    /// The processes that make sockets.
+    Processes,
 }
 
 impl fmt::Display for Kind {
@@ -78,6 +83,7 @@ impl fmt::Display for Kind {
             Self::Netfilter => "netfilter",
             Self::Socket => "socket",
             Self::Conntrack => "conntrack",
+            Self::Processes => "processes",
         })
     }
 }
@@ -152,6 +158,8 @@ pub enum Target {
     Kretprobe(String),
     /// A cgroup's ingress.
     CgroupIngress(PathBuf),
+    /// Where processes of a cgroup make sockets.
+    CgroupSocketCreate(PathBuf),
 }
 
 /// How a step went.

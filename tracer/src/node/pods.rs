@@ -37,7 +37,10 @@ pub use self::{
     identity::{PodName, PodNameError, Uid},
     suggest::similar,
 };
-pub(super) use self::{processes::Processes, reader::PodReader};
+pub(super) use self::{
+    processes::{CgroupTree, Processes},
+    reader::PodReader,
+};
 
 /// Why a text is not what a parser reads.
 #[derive(Debug, thiserror::Error)]

@@ -34,6 +34,7 @@ pub struct Snapshot {
     by_address: HashMap<IpAddr, Vec<LinkId>>,
     by_name: BTreeMap<String, Vec<u32>>,
     by_pod: BTreeMap<PodName, Vec<usize>>,
+    by_cgroup: HashMap<u64, usize>,
     past: HashMap<u32, Vec<usize>>,
 }
 
@@ -139,6 +140,10 @@ impl From<Contents> for Snapshot {
         for (index, pod) in contents.pods.iter().enumerate() {
             by_pod.entry(pod.name.clone()).or_default().push(index);
         }
+        let cgroups = contents.pods.iter().enumerate();
+        let by_cgroup = cgroups
+            .flat_map(|(index, pod)| pod.cgroups.iter().map(move |cgroup| (*cgroup, index)))
+            .collect();
         let mut by_address: HashMap<IpAddr, Vec<LinkId>> = HashMap::new();
         let mut by_name: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         for netns in &contents.namespaces {
@@ -160,6 +165,7 @@ impl From<Contents> for Snapshot {
             by_address,
             by_name,
             by_pod,
+            by_cgroup,
             past,
         }
     }
@@ -252,6 +258,12 @@ impl Snapshot {
         indexes
             .iter()
             .filter_map(|&index| self.contents.pods.get(index))
+    }
+
+    /// The pod of the processes in a cgroup (version 2), by its id.
+    #[must_use]
+    pub fn pod_of_cgroup(&self, id: u64) -> Option<&Pod> {
+        self.contents.pods.get(*self.by_cgroup.get(&id)?)
     }
 
     /// Namespaces that have ended, the last ones, in order of their end.

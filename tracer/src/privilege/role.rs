@@ -21,19 +21,23 @@ pub enum Role {
     Rules,
     /// The thread that makes netfilter links: enters namespaces, lists their rules, links there.
     Netfilter,
+    /// The thread that finds out which process a socket is of: looks at tables of sockets and at
+    /// processes' descriptors.
+    Sockets,
     /// The process that removes the command's cgroup when the tracer was killed.
     Guardian,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Watch,
         Self::Record,
         Self::Run,
         Self::Node,
         Self::Rules,
         Self::Netfilter,
+        Self::Sockets,
         Self::Guardian,
     ];
 
@@ -44,6 +48,7 @@ impl Role {
             Self::Watch => &[],
             Self::Record | Self::Guardian => &[Capability::DacOverride],
             Self::Run => &[Capability::DacOverride, Capability::Kill],
+            Self::Sockets => &[Capability::DacReadSearch, Capability::SysPtrace],
             Self::Node => &[
                 Capability::DacReadSearch,
                 Capability::SysPtrace,

@@ -2,12 +2,13 @@
 
 use super::{
     DeviceReport, DropReport, FlowReport, HopReport, PacketReport, Party, PlacedTranslation,
-    Rewriting, TranslationReport,
+    ProcessReport, Rewriting, TranslationReport,
 };
 use crate::{
     event::Endpoint,
     journey::model::{
-        Device, Dropped, Flow, FlowTranslation, Hop, NetnsId, Packet, Translation, TranslationKind,
+        Device, Dropped, Flow, FlowTranslation, Hop, NetnsId, Packet, Process, Translation,
+        TranslationKind,
     },
     node::{
         link::LinkKind,
@@ -34,12 +35,26 @@ impl Knowledge<'_> {
     /// The flow with names.
     #[must_use]
     pub fn flow(&self, flow: &Flow) -> FlowReport {
-        let party = |endpoint, netns: Option<NetnsId>, time| Party {
+        let [client_pod, backend_pod] = self.pods_at(flow);
+        let party = |endpoint, (netns, time), pod, process: &Option<Process>| Party {
             endpoint,
-            netns: netns.and_then(|netns| self.netns(netns, time)),
-            pod: netns.and_then(|netns| self.pod(netns, time)),
+            netns: Option::and_then(netns, |netns| self.netns(netns, time)),
+            pod,
+            process: process.as_ref().map(|process| ProcessReport {
+                pid: process.pid,
+                comm: process.comm.clone(),
+            }),
         };
-        let backend = |endpoint| party(endpoint, flow.backend_netns, flow.backend_seen);
+        let client = party(
+            flow.client,
+            (flow.client_netns, flow.client_seen),
+            client_pod,
+            &flow.client_process,
+        );
+        let backend = flow.backend.map(|endpoint| {
+            let place = (flow.backend_netns, flow.backend_seen);
+            party(endpoint, place, backend_pod, &flow.backend_process)
+        });
         let translations: Vec<_> = flow
             .translations
             .iter()
@@ -52,10 +67,10 @@ impl Knowledge<'_> {
         FlowReport {
             id: flow.id,
             protocol: flow.protocol,
-            client: party(flow.client, flow.client_netns, flow.client_seen),
+            client,
             destination: flow.destination,
             service: self.service(flow, &rules),
-            backend: flow.backend.map(backend),
+            backend,
             translations,
             state: flow.state,
             packets: flow.packets,
@@ -136,11 +151,24 @@ impl Knowledge<'_> {
             names: true,
             ..*self
         };
+        named.pods_at(flow)
+    }
+
+    /// By the namespaces of the two ends; with the node's own network, by the processes.
+    fn pods_at(&self, flow: &Flow) -> [Option<String>; 2] {
         [
-            (flow.client_netns, flow.client_seen),
-            (flow.backend_netns, flow.backend_seen),
+            (flow.client_netns, flow.client_seen, &flow.client_process),
+            (flow.backend_netns, flow.backend_seen, &flow.backend_process),
         ]
-        .map(|(netns, time)| named.pod(netns?, time))
+        .map(|(netns, time, process)| {
+            let by_netns = netns.and_then(|netns| self.pod(netns, time));
+            by_netns.or_else(|| self.pod_of_process(process.as_ref()?))
+        })
+    }
+
+    fn pod_of_process(&self, process: &Process) -> Option<String> {
+        let pod = self.node.pod_of_cgroup(process.cgroup)?;
+        self.names.then(|| pod.name.to_string())
     }
 
     /// The device, with its kind where the node knows a device of this index and name; an index

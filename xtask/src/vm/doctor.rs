@@ -36,13 +36,14 @@ struct Family {
 
 impl Choices {
     /// The families, and what is said of time.
-    pub(crate) const NAMES: [&'static str; 8] = [
+    pub(crate) const NAMES: [&'static str; 9] = [
         "devices",
         "drops",
         "consume",
         "netfilter",
         "socket",
         "conntrack",
+        "processes",
         "attaching",
         "detaching",
     ];

@@ -73,6 +73,8 @@ pub struct Backend {
     pub netns: Option<String>,
     #[serde(deserialize_with = "present")]
     pub pod: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub process: Option<Process>,
 }
 
 /// How the original direction is rewritten.

@@ -83,6 +83,9 @@ fn people_see_what_is_missing_and_what_to_do() {
     conntrack     degraded    nothing: connections are read at netfilter hooks, which are not seen
                               connections' tuples are not read: a flow that was translated before tracing began has only one of its tuples
                               -> see netfilter
+    processes     degraded    nothing: no cgroup v2 tree is mounted
+                              the process that sends is found by looking for its socket, which short-lived ones do not wait for
+                              -> mount one: mount -t cgroup2 none /sys/fs/cgroup/unified; in a container, mount the node's /sys/fs/cgroup
 
     degraded: tracing works here, with what is missing said above
     ");

@@ -49,6 +49,7 @@ impl Flows {
         flow.bytes.reverse();
         (flow.client_netns, flow.backend, flow.backend_netns) = (None, None, None);
         (flow.client_seen, flow.backend_seen) = (0, 0);
+        (flow.client_process, flow.backend_process) = (None, None);
         for sighting in &mut flow.subjects {
             sighting.reply = !sighting.reply;
         }

@@ -25,6 +25,7 @@ pub(super) fn families(facts: &Facts, way: Option<NetfilterWay>) -> Vec<Family> 
         netfilter,
         socket(facts),
         conntrack,
+        processes(facts),
     ]
 }
 
@@ -39,6 +40,10 @@ pub(super) fn without(kind: Kind) -> &'static str {
              rule only as a drop"
         }
         Kind::Socket => "delivery to a socket is not seen: a packet's last hop is its device",
+        Kind::Processes => {
+            "the process that sends is found by looking for its socket, which short-lived ones do not \
+             wait for"
+        }
         Kind::Conntrack => {
             "connections' tuples are not read: a flow that was translated before tracing began \
              has only one of its tuples"
@@ -137,15 +142,38 @@ fn consume(facts: &Facts) -> Family {
     }
 }
 
+const NO_CGROUP: &str = "no cgroup v2 tree is mounted";
+const MOUNT_CGROUP: &str = "mount one: mount -t cgroup2 none /sys/fs/cgroup/unified; in a container, \
+                            mount the node's /sys/fs/cgroup";
+
+/// Where the processes are that make sockets.
+fn processes(facts: &Facts) -> Family {
+    let kind = Kind::Processes;
+    let Some(cgroup) = &facts.cgroup else {
+        return absent(kind, NO_CGROUP.to_owned(), MOUNT_CGROUP);
+    };
+    if !facts.socket_cookie {
+        let why = "this kernel's BTF does not describe a socket's cookie".to_owned();
+        return absent(kind, why, "use a kernel from 5.8 on that has BTF");
+    }
+    let path = cgroup.path.clone();
+    let why = format!(
+        "it sees who makes a socket, for all processes below {}",
+        path.display()
+    );
+    let steps = vec![step("socket_create", Target::CgroupSocketCreate(path))];
+    family(
+        kind,
+        "cgroup/sock_create at the root of cgroup v2",
+        why,
+        steps,
+    )
+}
+
 fn socket(facts: &Facts) -> Family {
     let kind = Kind::Socket;
     let Some(cgroup) = &facts.cgroup else {
-        return absent(
-            kind,
-            "no cgroup v2 tree is mounted".to_owned(),
-            "mount one: mount -t cgroup2 none /sys/fs/cgroup/unified; in a container, mount the \
-             node's /sys/fs/cgroup",
-        );
+        return absent(kind, NO_CGROUP.to_owned(), MOUNT_CGROUP);
     };
     let target = Target::CgroupIngress(cgroup.path.clone());
     let why = format!(

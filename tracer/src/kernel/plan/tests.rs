@@ -21,6 +21,7 @@ fn kernel(release: &str) -> Facts {
         call_registers: true,
         netfilter_state: true,
         conntrack: true,
+        socket_cookie: true,
         cgroup: Some(Cgroup {
             path: PathBuf::from("/sys/fs/cgroup"),
             whole: true,
@@ -66,6 +67,7 @@ fn linux_5_10_has_device_hooks_and_bare_drops() {
     netfilter - [] use a kernel that describes its functions (CONFIG_DEBUG_INFO_BTF=y), or from 6.4 on with CONFIG_NETFILTER_BPF_LINK=y, or with CONFIG_KPROBE_EVENTS=y, on x86-64 or arm64
     socket    cgroup_skb at the root of cgroup v2 ["socket_deliver"]
     conntrack - [] see netfilter
+    processes cgroup/sock_create at the root of cgroup v2 ["socket_create"]
     Degraded
     "#);
 }
@@ -83,6 +85,7 @@ fn linux_6_1_has_reasons_too() {
     netfilter - [] use a kernel that describes its functions (CONFIG_DEBUG_INFO_BTF=y), or from 6.4 on with CONFIG_NETFILTER_BPF_LINK=y, or with CONFIG_KPROBE_EVENTS=y, on x86-64 or arm64
     socket    cgroup_skb at the root of cgroup v2 ["socket_deliver"]
     conntrack - [] see netfilter
+    processes cgroup/sock_create at the root of cgroup v2 ["socket_create"]
     Degraded
     "#);
 }
@@ -97,6 +100,7 @@ fn linux_6_12_has_everything() {
     netfilter netfilter links ["netfilter_leave", "netfilter_enter"]
     socket    cgroup_skb at the root of cgroup v2 ["socket_deliver"]
     conntrack read at netfilter hooks []
+    processes cgroup/sock_create at the root of cgroup v2 ["socket_create"]
     Ready
     "#);
 }
@@ -117,6 +121,7 @@ fn in_a_container_on_6_18_the_cgroup_tree_is_a_part() {
     netfilter netfilter links ["netfilter_leave", "netfilter_enter"]
     socket    cgroup_skb at the root of cgroup v2 ["socket_deliver"] run in the node's cgroup namespace, or mount the node's /sys/fs/cgroup
     conntrack read at netfilter hooks []
+    processes cgroup/sock_create at the root of cgroup v2 ["socket_create"]
     Degraded
     "#);
 }

@@ -31,15 +31,46 @@ pub(in crate::node) struct Processes {
     known: BTreeMap<u32, Known>,
     /// The last of the others that was looked at.
     last: u32,
-    /// Where cgroup v2 is mounted.
-    unified: Option<PathBuf>,
+    tree: CgroupTree,
+}
+
+/// The tree of cgroups of version 2.
+#[derive(Debug, Default)]
+pub(in crate::node) struct CgroupTree {
+    /// Where it is mounted.
+    mount: Option<PathBuf>,
+}
+
+impl CgroupTree {
+    pub(in crate::node) fn find() -> Self {
+        let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
+        Self {
+            mount: unified_mount(&table),
+        }
+    }
+
+    /// The id of a cgroup, which is its directory's inode number. `None` when the path is not
+    /// below this process's view of the tree.
+    fn id_of(&self, path: &str) -> Option<u64> {
+        if path.split('/').any(|component| component == "..") {
+            return None;
+        }
+        let directory = self.mount.as_ref()?.join(path.strip_prefix('/')?);
+        Some(fs::symlink_metadata(directory).ok()?.ino())
+    }
+
+    /// The id of the cgroup that a process is in.
+    pub(in crate::node) fn of_process(&self, pid: u32) -> Option<u64> {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+        let mut lines = text.lines();
+        self.id_of(lines.find_map(|line| line.strip_prefix("0::"))?)
+    }
 }
 
 impl Processes {
     pub(in crate::node) fn new() -> Self {
-        let table = fs::read("/proc/self/mountinfo").unwrap_or_default();
         Self {
-            unified: unified_mount(&table),
+            tree: CgroupTree::find(),
             ..Self::default()
         }
     }
@@ -100,18 +131,11 @@ impl Processes {
         let mut bytes = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
         bytes.truncate(LARGEST);
         let place = cgroup::parse(&bytes)?;
-        let id = place.unified.as_deref().and_then(|path| self.id_of(path));
+        let id = place
+            .unified
+            .as_deref()
+            .and_then(|path| self.tree.id_of(path));
         Some((place, id))
-    }
-
-    /// The id of a cgroup, which is its directory's inode number. `None` when the path is not
-    /// below this process's view of the tree.
-    fn id_of(&self, path: &str) -> Option<u64> {
-        if path.split('/').any(|component| component == "..") {
-            return None;
-        }
-        let directory = self.unified.as_ref()?.join(path.strip_prefix('/')?);
-        Some(fs::symlink_metadata(directory).ok()?.ino())
     }
 
     /// Those that are of a pod, by id.

@@ -6,7 +6,9 @@ use super::{SCHEMA, UNKNOWN, rule::RuleMembers, shown};
 use crate::{
     event::Endpoint,
     journey::model::Stage,
-    report::{FlowReport, Party, PlacedTranslation, TranslationReport, protocol_name},
+    report::{
+        FlowReport, Party, PlacedTranslation, ProcessReport, TranslationReport, protocol_name,
+    },
 };
 
 #[derive(Serialize)]
@@ -37,7 +39,13 @@ struct ClientObject<'a> {
     addr: Endpoint,
     netns: Option<&'a str>,
     pod: Option<&'a str>,
-    process: (),
+    process: Option<ProcessObject<'a>>,
+}
+
+#[derive(Serialize)]
+struct ProcessObject<'a> {
+    pid: u32,
+    comm: &'a str,
 }
 
 #[derive(Serialize)]
@@ -53,6 +61,7 @@ struct BackendObject<'a> {
     addr: Endpoint,
     netns: Option<&'a str>,
     pod: Option<&'a str>,
+    process: Option<ProcessObject<'a>>,
 }
 
 #[derive(Serialize)]
@@ -92,7 +101,7 @@ impl<'a> FlowObject<'a> {
                 addr: flow.client.endpoint,
                 netns: flow.client.netns.as_deref(),
                 pod: flow.client.pod.as_deref(),
-                process: UNKNOWN,
+                process: flow.client.process.as_ref().map(ProcessObject::new),
             },
             destination: DestinationObject {
                 addr: flow.destination,
@@ -118,12 +127,22 @@ impl<'a> FlowObject<'a> {
     }
 }
 
+impl<'a> ProcessObject<'a> {
+    fn new(process: &'a ProcessReport) -> Self {
+        Self {
+            pid: process.pid,
+            comm: &process.comm,
+        }
+    }
+}
+
 impl<'a> BackendObject<'a> {
     fn new(party: &'a Party) -> Self {
         Self {
             addr: party.endpoint,
             netns: party.netns.as_deref(),
             pod: party.pod.as_deref(),
+            process: party.process.as_ref().map(ProcessObject::new),
         }
     }
 }

@@ -30,7 +30,7 @@ const CONTRACT: [(&str, &[&str], &[&str]); 15] = [
     ),
     ("client", &["addr", "netns", "pod", "process"], &[]),
     ("destination", &["addr", "service"], &[]),
-    ("backend", &["addr", "netns", "pod"], &[]),
+    ("backend", &["addr", "netns", "pod"], &["process"]),
     (
         "flow translation",
         &["kind", "stage", "netns", "from", "to", "rule"],

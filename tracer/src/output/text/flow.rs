@@ -79,11 +79,17 @@ fn translated_destination(page: &Page, flow: &FlowReport) -> Option<String> {
     }
 }
 
-/// `10.244.1.2:37500 (app/a1)`.
+/// `10.244.1.2:37500 (app/a1 curl[4711])`.
 fn party(page: &Page, protocol: u8, party: &Party) -> String {
     let end = endpoint(protocol, party.endpoint);
-    match party.called() {
-        Some(name) => format!("{end} ({})", page.party_name(name)),
+    let process = party
+        .process
+        .as_ref()
+        .map(|process| format!("{}[{}]", page.party_name(&process.comm), process.pid));
+    let place = party.called().map(|name| page.party_name(name));
+    let said: Vec<String> = place.into_iter().chain(process).collect();
+    match Some(said).filter(|said| !said.is_empty()) {
+        Some(said) => format!("{end} ({})", said.join(" ")),
         None => end,
     }
 }

@@ -6,7 +6,9 @@ use super::{
     tuple,
 };
 use crate::{
-    journey::model::{Direction, Hole, Packet, Stage, State, TranslationKind, Transport, Verdict},
+    journey::model::{
+        Direction, Hole, Packet, Process, Stage, State, TranslationKind, Transport, Verdict,
+    },
     report::DeviceReport,
 };
 
@@ -70,6 +72,14 @@ fn from_backend(way: Way, ends_after: &str) -> Packet {
         .delivered(14_000, "pod-a1 eth0")
 }
 
+fn process(pid: u32, comm: &str) -> Process {
+    Process {
+        pid,
+        comm: comm.to_owned(),
+        cgroup: 0,
+    }
+}
+
 /// A connection to a ClusterIP with its endpoint on the same node: SYN, SYN-ACK, ACK, request.
 pub(crate) fn cluster_ip() -> Scenario {
     let asked = "10.244.1.2:37500 10.96.0.81:80";
@@ -91,6 +101,8 @@ pub(crate) fn cluster_ip() -> Scenario {
     let flow = answered(flow, "10.244.1.3:8080", "pod-b1");
     let mut flow = translated(flow, "10.244.1.3:8080");
     (flow.packets, flow.bytes) = ([6, 5], [392, 437]);
+    flow.client_process = Some(process(4711, "curl"));
+    flow.backend_process = Some(process(1234, "nginx"));
     Scenario::new(&packets, &flow)
 }
 

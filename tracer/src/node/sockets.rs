@@ -1,0 +1,32 @@
+//! Which process a socket is of, for those of which the kernel side does not know: sockets that were
+//! there before tracing began, and what servers accept.
+//!
+//! Two questions, both asked of `/proc`, which changes nothing (`sock_diag` would load modules). Which
+//! socket has these ends: `/proc/PID/net/tcp` and its like of any process in the network namespace
+//! ([`table`]). Which process holds it: the descriptors of the processes in that namespace
+//! ([`holders`]). A connection that is closed by the time it is looked for is looked up as its
+//! listening socket. The answer is a process only when exactly one holds the socket.
+//!
+//! Limits: a process that holds a socket of another network namespace than its own is not found;
+//! nor is what closed before it was looked for and has no listening socket either.
+
+pub mod holders;
+pub mod table;
+mod worker;
+
+use std::net::SocketAddr;
+
+pub use worker::{Answer, Holder, Worker};
+
+/// A socket to find the process of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Question {
+    /// The network namespace's inode number.
+    pub netns: u32,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// Its own end.
+    pub local: SocketAddr,
+    /// The other end.
+    pub remote: SocketAddr,
+}

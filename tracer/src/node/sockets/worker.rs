@@ -1,0 +1,382 @@
+//! The thread that answers, and how much it may do.
+//!
+//! Questions are collected, and those of one namespace answered together: its tables are read once
+//! and its processes' descriptors are looked through once. Which processes are where is kept from
+//! round to round for a moment, and looked up anew when that does not answer a question. After each round it rests
+//! for many times the processor time that it took, so that a node with very many sockets costs no
+//! more than another; at the end it hurries.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::{
+    Question,
+    holders::{self, holders},
+    table::{self, Socket},
+};
+use crate::{
+    node::{pods::CgroupTree, snapshot::Process},
+    privilege::{self, Role},
+};
+
+/// Questions that wait; what is asked beyond is not answered.
+const WAITING: usize = 1024;
+/// How many times as long as a round worked the thread rests afterwards, and for how long at most.
+const REST: u32 = 20;
+const LONGEST_REST: Duration = Duration::from_secs(2);
+/// How old what is known of processes may be: one that has come since is missed, and a socket that it
+/// holds too is taken for another's alone.
+const CENSUS: Duration = Duration::from_millis(300);
+/// The largest table that is read, in bytes: some hundred thousand sockets.
+const LARGEST: usize = 32 << 20;
+
+/// A socket's process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What was asked.
+    pub question: Question,
+    /// The process that holds the socket.
+    pub process: Holder,
+}
+
+/// A process that holds a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub process: Process,
+    /// The id of its cgroup (version 2); 0 where it is not known.
+    pub cgroup: u64,
+}
+
+#[derive(Debug)]
+enum Message {
+    Ask(Question),
+    /// Rest no more.
+    Hurry,
+}
+
+/// The thread. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Worker {
+    questions: Option<SyncSender<Message>>,
+    answers: Receiver<Answer>,
+    open: Arc<AtomicUsize>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// When no thread can be had.
+    pub fn start() -> io::Result<Self> {
+        let (questions, asked) = mpsc::sync_channel(WAITING);
+        let (answer, answers) = mpsc::channel();
+        let open = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&open);
+        let work = move || {
+            let mut census = Census::default();
+            let answered = |round: &[Question]| {
+                for found in answer_all(&mut census, round) {
+                    // Nobody listens at the end.
+                    let _ = answer.send(found);
+                }
+                counter.fetch_sub(round.len(), Ordering::Release);
+            };
+            rounds(&asked, answered);
+        };
+        Ok(Self {
+            questions: Some(questions),
+            answers,
+            open,
+            thread: Some(privilege::spawn("sockets", Role::Sockets, work)?),
+        })
+    }
+
+    /// Asks; the answer, if there is any, comes some time. Never waits.
+    pub fn ask(&self, question: Question) {
+        let Some(questions) = &self.questions else {
+            return;
+        };
+        self.open.fetch_add(1, Ordering::Release);
+        if questions.try_send(Message::Ask(question)).is_err() {
+            self.open.fetch_sub(1, Ordering::Release);
+        }
+    }
+
+    /// Has what was asked answered without rest: the end is near.
+    pub fn hurry(&self) {
+        if let Some(questions) = &self.questions {
+            // Full of questions, it rests once more.
+            let _ = questions.try_send(Message::Hurry);
+        }
+    }
+
+    /// What was found since the last call.
+    pub fn answers(&self) -> impl Iterator<Item = Answer> + '_ {
+        self.answers.try_iter()
+    }
+
+    /// Whether answers may yet come.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.open.load(Ordering::Acquire) > 0
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.questions = None;
+        if let Some(thread) = self.thread.take() {
+            // It panicked: there is nothing to stop, and the panic was printed.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn rounds(asked: &Receiver<Message>, mut answer: impl FnMut(&[Question])) {
+    let (mut round, mut hurry) = (Vec::new(), false);
+    loop {
+        if round.is_empty() {
+            match asked.recv() {
+                Ok(Message::Ask(question)) => round.push(question),
+                Ok(Message::Hurry) => hurry = true,
+                Err(_) => return,
+            }
+        }
+        for message in asked.try_iter() {
+            match message {
+                Message::Ask(question) => round.push(question),
+                Message::Hurry => hurry = true,
+            }
+        }
+        if round.is_empty() {
+            continue;
+        }
+        let start = processor_time();
+        answer(&round);
+        round.clear();
+        let worked = processor_time().saturating_sub(start);
+        let until = Instant::now() + (worked * REST).min(LONGEST_REST);
+        // Resting, it still notices its end.
+        while !hurry {
+            match asked.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Message::Ask(question)) => round.push(question),
+                Ok(Message::Hurry) => hurry = true,
+                Err(RecvTimeoutError::Timeout) => break,
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+}
+
+/// What the thread has worked.
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// Which processes are in which network namespace, as of a moment ago.
+#[derive(Debug, Default)]
+struct Census {
+    by_netns: BTreeMap<u32, Vec<u32>>,
+    taken: Option<Instant>,
+}
+
+impl Census {
+    /// Looks anew, unless that was done after `since`.
+    fn take(&mut self, since: Instant) {
+        if self.taken.is_none_or(|taken| taken < since) {
+            self.taken = Some(Instant::now());
+            self.by_netns = holders::processes().unwrap_or_default();
+        }
+    }
+
+    /// Those that are still there.
+    fn of(&self, netns: u32) -> Vec<u32> {
+        let known = self.by_netns.get(&netns).map_or(&[][..], Vec::as_slice);
+        let here = |pid: &&u32| holders::netns_of(**pid) == Some(netns);
+        known.iter().filter(here).copied().collect()
+    }
+}
+
+fn answer_all(census: &mut Census, questions: &[Question]) -> Vec<Answer> {
+    let mut by_netns: BTreeMap<u32, BTreeSet<Question>> = BTreeMap::new();
+    for question in questions {
+        by_netns
+            .entry(question.netns)
+            .or_default()
+            .insert(*question);
+    }
+    let mut answers = Vec::new();
+    // What the processes of a moment ago do not answer, those of now may.
+    let now = Instant::now();
+    for since in [now.checked_sub(CENSUS).unwrap_or(now), now] {
+        census.take(since);
+        for (netns, questions) in &mut by_netns {
+            let found = answer_in(&census.of(*netns), questions);
+            questions.retain(|question| found.iter().all(|answer| answer.question != *question));
+            answers.extend(found);
+        }
+        by_netns.retain(|_, questions| !questions.is_empty());
+        if by_netns.is_empty() {
+            break;
+        }
+    }
+    answers
+}
+
+/// The answers to questions about one namespace, by its processes.
+fn answer_in(pids: &[u32], questions: &BTreeSet<Question>) -> Vec<Answer> {
+    let mut tables = Tables::new(pids);
+    let mut sockets: Vec<(&Question, u64)> = Vec::new();
+    for question in questions {
+        let all = tables.of(question.protocol);
+        if let Some(socket) = table::find(all, question.local, question.remote) {
+            sockets.push((question, socket.inode));
+        }
+    }
+    if sockets.is_empty() {
+        return Vec::new();
+    }
+    let wanted = sockets.iter().map(|(_, inode)| *inode).collect();
+    let holders = holders(pids, &wanted);
+    let tree = CgroupTree::find();
+    let answer = |(question, inode): (&Question, u64)| {
+        let only = holders.get(&inode).filter(|pids| pids.len() == 1)?;
+        let process = holders::process(*only.first()?)?;
+        let cgroup = tree.of_process(process.pid).unwrap_or(0);
+        Some(Answer {
+            question: *question,
+            process: Holder { process, cgroup },
+        })
+    };
+    sockets.into_iter().filter_map(answer).collect()
+}
+
+/// The sockets of a namespace by protocol, read when they are asked for.
+struct Tables<'a> {
+    pids: &'a [u32],
+    read: BTreeMap<u8, Vec<Socket>>,
+}
+
+impl<'a> Tables<'a> {
+    fn new(pids: &'a [u32]) -> Self {
+        Self {
+            pids,
+            read: BTreeMap::new(),
+        }
+    }
+
+    fn of(&mut self, protocol: u8) -> &[Socket] {
+        let pids = self.pids;
+        self.read.entry(protocol).or_insert_with(|| {
+            let names: &[&str] = match protocol {
+                6 => &["tcp", "tcp6"],
+                17 => &["udp", "udp6"],
+                _ => &[],
+            };
+            let texts = names.iter().filter_map(|name| read(pids, name));
+            texts
+                .flat_map(|text| table::parse(&text).collect::<Vec<_>>())
+                .collect()
+        })
+    }
+}
+
+/// The table, of any of the processes: they come and go.
+fn read(pids: &[u32], name: &str) -> Option<String> {
+    use io::Read as _;
+    pids.iter().find_map(|pid| {
+        let file = fs::File::open(format!("/proc/{pid}/net/{name}")).ok()?;
+        let mut text = Vec::new();
+        let limit = u64::try_from(LARGEST).unwrap_or(u64::MAX);
+        file.take(limit).read_to_end(&mut text).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+
+    use super::*;
+    use crate::node::{netns, testing::wait_until};
+
+    fn question(
+        protocol: u8,
+        local: std::net::SocketAddr,
+        remote: std::net::SocketAddr,
+    ) -> Question {
+        Question {
+            netns: netns::current().unwrap(),
+            protocol,
+            local,
+            remote,
+        }
+    }
+
+    #[test]
+    fn sockets_of_all_kinds_are_found() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let here = listener.local_addr().unwrap();
+        let client = TcpStream::connect(here).unwrap();
+        let there = client.local_addr().unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let kept = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let asked = [
+            // A client, a connection that nobody has accepted (its listener has it), a UDP socket.
+            question(6, there, here),
+            question(6, here, there),
+            question(
+                17,
+                kept.local_addr().unwrap(),
+                "127.0.0.1:9".parse().unwrap(),
+            ),
+        ];
+        let worker = Worker::start().unwrap();
+        for question in asked {
+            worker.ask(question);
+        }
+        // What is gone is not found, and that is no answer.
+        worker.ask(question(17, udp, here));
+        let mut found = Vec::new();
+        wait_until("it is done", || {
+            found.extend(worker.answers());
+            !worker.is_busy()
+        });
+        found.extend(worker.answers());
+        let pids: Vec<u32> = found
+            .iter()
+            .map(|answer| answer.process.process.pid)
+            .collect();
+        assert_eq!(pids, [std::process::id(); 3], "{found:?}");
+        let questions: BTreeSet<Question> = found.iter().map(|answer| answer.question).collect();
+        assert_eq!(questions, BTreeSet::from(asked));
+    }
+
+    #[test]
+    fn nothing_waits_for_it() {
+        let worker = Worker::start().unwrap();
+        let nowhere = "127.0.0.1:1".parse().unwrap();
+        for _ in 0..10 * WAITING {
+            worker.ask(question(6, nowhere, nowhere));
+        }
+        wait_until("all are answered or let go", || !worker.is_busy());
+        assert_eq!(worker.answers().count(), 0);
+    }
+}
