@@ -9,6 +9,7 @@ pub mod csv;
 pub mod json;
 pub mod origin;
 pub mod pcapng;
+pub mod perfetto;
 pub mod pipe;
 pub mod sanitize;
 pub mod terminal;

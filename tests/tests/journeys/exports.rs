@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
+use serde_json::Value;
 use tracer_tests::lab::{Config, Lab};
 use tracer_tests::trace::json::{Trace, Verdict};
 use tracer_tests::trace::process::{Ended, command, run};
@@ -201,5 +202,47 @@ fn wireshark_reads_a_capture_of_every_hop() -> anyhow::Result<()> {
     let dropped = dissected(&file, "frame.comment contains \"DROPPED at\"", &["ip.dst"])?;
     let ghost = calls.lab.service("ghost").cluster_ip.to_string();
     ensure!(dropped == [[ghost]], "{dropped:?}");
+    calls.end()
+}
+
+#[test]
+fn a_timeline_has_each_flow_and_each_hop() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let calls = Calls::new()?;
+    let ended = calls.export(&["--to", "perfetto"])?;
+    ensure!(ended.status.success(), "{}", ended.stderr);
+    let timeline: Value = serde_json::from_str(&ended.stdout)?;
+    let events = timeline["traceEvents"].as_array().context("no events")?;
+    let of = |category: &str| {
+        let slices = events.iter();
+        slices
+            .filter(|event| event["ph"] == "X" && event["cat"] == category)
+            .count()
+    };
+    let (_, trace) = calls.replayed()?;
+    let hops = trace.packets.iter().flat_map(|packet| &packet.hops);
+    ensure!(of("hop") + of("drop") == hops.count());
+    ensure!(of("flow") == trace.flows.len());
+    let drops = trace
+        .packets
+        .iter()
+        .filter(|packet| packet.verdict == Verdict::Dropped);
+    ensure!(of("drop") == drops.count() && of("drop") > 0);
+    let named = |name: &str| {
+        let names = events
+            .iter()
+            .filter(|event| event["name"] == "process_name");
+        names
+            .filter_map(|event| event["args"]["name"].as_str())
+            .any(|process| process.contains(name))
+    };
+    ensure!(
+        ["flows", "node1", "pod-a1", "pod-b1"]
+            .into_iter()
+            .all(named)
+    );
+    // A call that takes less than a minute.
+    let late = |event: &&Value| event["ts"].as_f64().is_some_and(|ts| ts > 60_000_000.0);
+    ensure!(!events.iter().any(|event| late(&event)));
     calls.end()
 }

@@ -22,6 +22,7 @@ use crate::output::{
     json::JsonSink,
     origin::Origin,
     pcapng::PcapngSink,
+    perfetto::PerfettoSink,
     pipe::{Closed, Pipe},
     sanitize,
 };
@@ -67,6 +68,8 @@ enum Format {
     Json,
     /// A packet capture: for Wireshark and tshark
     Pcapng,
+    /// A timeline of each flow: for ui.perfetto.dev
+    Perfetto,
     /// Comma-separated values: a table for spreadsheets and databases
     Csv,
 }
@@ -75,7 +78,7 @@ impl Format {
     /// Whether a terminal can show it.
     fn is_text(self) -> bool {
         match self {
-            Self::Json | Self::Csv => true,
+            Self::Json | Self::Csv | Self::Perfetto => true,
             Self::Pcapng => false,
         }
     }
@@ -115,6 +118,7 @@ fn sink(args: &ExportArgs, origin: Origin, out: Out) -> Box<dyn Sink> {
     match args.format {
         Format::Json => Box::new(JsonSink::new(out)),
         Format::Pcapng => Box::new(PcapngSink::new(out, origin)),
+        Format::Perfetto => Box::new(PerfettoSink::new(out, origin)),
         Format::Csv => Box::new(CsvSink::new(out, origin, args.rows.unwrap_or_default())),
     }
 }

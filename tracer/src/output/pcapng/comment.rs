@@ -1,7 +1,7 @@
 //! What is said of a packet at a hop.
 
 use crate::{
-    journey::model::{Direction, Stage},
+    journey::model::Stage,
     output::{sanitize, text::words},
     report::{HopReport, PacketReport},
 };
@@ -43,10 +43,7 @@ fn place(hop: &HopReport) -> String {
 }
 
 fn which(packet: &PacketReport, at: usize) -> String {
-    let direction = match packet.direction {
-        Direction::Original => "→",
-        Direction::Reply => "←",
-    };
+    let direction = words::arrow(packet.direction);
     let inferred = if packet.verdict_observed {
         ""
     } else {

@@ -36,7 +36,7 @@ pub(super) fn lines(page: &Page, flow: &FlowReport) -> Vec<Line> {
 }
 
 /// Who talks to whom, and what becomes of either's address.
-fn ends(page: &Page, flow: &FlowReport) -> Vec<Piece> {
+pub(super) fn ends(page: &Page, flow: &FlowReport) -> Vec<Piece> {
     let client = party(page, flow.protocol, &flow.client);
     let mut pieces = vec![Piece::on(Style::Plain, client)];
     for placed in &flow.translations {

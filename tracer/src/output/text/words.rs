@@ -1,11 +1,18 @@
 //! The words of the text, for sinks of other formats: what a packet is, what a hop did to it, which
 //! rule did that, on one line each and in all characters.
 
-use super::{glyphs::Page, label, ladder, line::Piece, rule, units};
+use super::{
+    flow,
+    glyphs::{self, Page},
+    label, ladder,
+    line::Piece,
+    rule, units,
+};
 use crate::{
-    journey::model::{Encapsulation, Hole, Verdict},
+    event::Tuple,
+    journey::model::{Direction, Encapsulation, Hole, Verdict},
     output::terminal::Terminal,
-    report::{DropReport, PacketReport, RuleReport, TranslationReport},
+    report::{DropReport, FlowReport, PacketReport, RuleReport, TranslationReport, protocol_name},
 };
 
 /// A page without limits.
@@ -36,6 +43,22 @@ pub(in crate::output) fn label(packet: &PacketReport) -> String {
 /// `131.0µs`.
 pub(in crate::output) fn duration(nanoseconds: u64) -> String {
     units::duration(nanoseconds, &page().glyphs)
+}
+
+/// `10.244.1.2:37500 -> 10.96.0.81:80`.
+pub(in crate::output) fn tuple(tuple: &Tuple) -> String {
+    glyphs::tuple(tuple)
+}
+
+/// `→` as the client's first packet, `←` as the answer.
+pub(in crate::output) fn arrow(direction: Direction) -> &'static str {
+    page().arrow(direction)
+}
+
+/// `flow 1 tcp 10.244.1.2:37500 (app/a1) -> 10.96.0.81:80 (default/web:http) => 10.244.1.3:8080 (app/b1)`.
+pub(in crate::output) fn flow(flow: &FlowReport) -> String {
+    let ends = joined(flow::ends(&page(), flow));
+    format!("flow {} {} {ends}", flow.id, protocol_name(flow.protocol))
 }
 
 /// `DNAT 10.96.0.81:80 -> 10.244.1.3:8080`.
