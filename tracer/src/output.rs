@@ -6,6 +6,7 @@
 //! programs: spreadsheets, packet analysers, trace viewers, browsers.
 
 pub mod csv;
+pub mod html;
 pub mod json;
 pub mod origin;
 pub mod pcapng;

@@ -246,3 +246,64 @@ fn a_timeline_has_each_flow_and_each_hop() -> anyhow::Result<()> {
     ensure!(!events.iter().any(|event| late(&event)));
     calls.end()
 }
+
+/// A browser, where there is one: it is large, so nothing installs it for this.
+fn browser() -> Option<&'static str> {
+    let is_there = |program: &&str| {
+        let version = Command::new(program).arg("--version").output();
+        version.is_ok_and(|output| output.status.success())
+    };
+    ["chromium", "chromium-browser", "google-chrome"]
+        .into_iter()
+        .find(is_there)
+}
+
+#[test]
+fn a_page_shows_flows_drops_and_journeys_in_a_browser() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let calls = Calls::new()?;
+    let file = calls.file("page.html");
+    let ended = calls.export(&["--to", "html", "-o", file.to_str().context("not UTF-8")?])?;
+    ensure!(ended.status.success(), "{}", ended.stderr);
+    let page = std::fs::read_to_string(&file)?;
+    let (_, trace) = calls.replayed()?;
+    let [service, ghost] = ["web-node1", "ghost"].map(|name| calls.lab.service(name).cluster_ip);
+    for said in [
+        format!("{service}:80"),
+        format!("{ghost}:80"),
+        format!("DNAT {service}:80 -&gt; {}:8080", calls.lab.pod("b1").ipv4),
+        format!("DROPPED at forward in {}", calls.lab.netns("node1")),
+        "What went wrong".to_owned(),
+    ] {
+        ensure!(page.contains(&said), "{said}");
+    }
+    for flow in &trace.flows {
+        ensure!(page.contains(&format!("id=\"flow-{}\"", flow.id)));
+    }
+    ensure!(!page.contains("<script"));
+
+    let Some(browser) = browser() else {
+        eprintln!("not looked at in a browser: there is no chromium");
+        return calls.end();
+    };
+    let picture = calls.file("page.png");
+    let mut chromium = Command::new(browser);
+    chromium.args([
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--enable-logging=stderr",
+    ]);
+    chromium.arg(format!(
+        "--user-data-dir={}",
+        calls.file("profile").display()
+    ));
+    chromium.arg(format!("--screenshot={}", picture.display()));
+    chromium.arg(format!("file://{}", file.display()));
+    let ended: Ended = chromium.output()?.try_into()?;
+    ensure!(ended.status.success(), "{}", ended.stderr);
+    // Where the policy refuses something, or the page does not hold together, the console says so.
+    ensure!(!ended.stderr.contains("CONSOLE"), "{}", ended.stderr);
+    ensure!(std::fs::metadata(&picture)?.len() > 20_000);
+    calls.end()
+}

@@ -19,6 +19,7 @@ use super::{
 use crate::output::{
     Sink,
     csv::{CsvSink, Rows},
+    html::HtmlSink,
     json::JsonSink,
     origin::Origin,
     pcapng::PcapngSink,
@@ -70,6 +71,8 @@ enum Format {
     Pcapng,
     /// A timeline of each flow: for ui.perfetto.dev
     Perfetto,
+    /// One self-contained page: for a browser
+    Html,
     /// Comma-separated values: a table for spreadsheets and databases
     Csv,
 }
@@ -78,7 +81,7 @@ impl Format {
     /// Whether a terminal can show it.
     fn is_text(self) -> bool {
         match self {
-            Self::Json | Self::Csv | Self::Perfetto => true,
+            Self::Json | Self::Csv | Self::Perfetto | Self::Html => true,
             Self::Pcapng => false,
         }
     }
@@ -119,6 +122,7 @@ fn sink(args: &ExportArgs, origin: Origin, out: Out) -> Box<dyn Sink> {
         Format::Json => Box::new(JsonSink::new(out)),
         Format::Pcapng => Box::new(PcapngSink::new(out, origin)),
         Format::Perfetto => Box::new(PerfettoSink::new(out, origin)),
+        Format::Html => Box::new(HtmlSink::new(out, origin)),
         Format::Csv => Box::new(CsvSink::new(out, origin, args.rows.unwrap_or_default())),
     }
 }

@@ -97,12 +97,24 @@ fn verdict(page: &Page, packet: &PacketReport) -> Piece {
 
 /// One line's hop, and whether the device's transmit followed its queue so soon that one line is
 /// enough.
-struct Rung<'a> {
-    hop: &'a HopReport,
+pub(in crate::output) struct Rung<'a> {
+    pub(in crate::output) hop: &'a HopReport,
     transmitted: bool,
 }
 
-fn rungs(packet: &PacketReport) -> Vec<Rung<'_>> {
+impl Rung<'_> {
+    /// The stage, or both.
+    pub(in crate::output) const fn stage(&self) -> &'static str {
+        if self.transmitted {
+            "queue+transmit"
+        } else {
+            self.hop.stage.as_str()
+        }
+    }
+}
+
+/// The lines of a packet, in order.
+pub(in crate::output) fn rungs(packet: &PacketReport) -> Vec<Rung<'_>> {
     let mut rungs: Vec<Rung<'_>> = Vec::with_capacity(packet.hops.len());
     for hop in &packet.hops {
         match rungs.last_mut() {
@@ -150,7 +162,7 @@ impl Ladder<'_> {
             page.short_name(columns::place(rung.hop), columns.netns),
         );
         line.pad(columns.stage_at());
-        line.push(Style::Plain, columns::stage(rung));
+        line.push(Style::Plain, rung.stage());
         line.pad(columns.device_at());
         line.push(Style::Plain, page.name(columns::device(rung.hop)));
         line.pad(columns.end());

@@ -5,14 +5,19 @@ use super::{
     flow,
     glyphs::{self, Page},
     label, ladder,
-    line::Piece,
+    line::{self, Piece},
     rule, units,
 };
 use crate::{
-    event::Tuple,
+    event::{Endpoint, Tuple},
     journey::model::{Direction, Encapsulation, Hole, Verdict},
     output::terminal::Terminal,
     report::{DropReport, FlowReport, PacketReport, RuleReport, TranslationReport, protocol_name},
+};
+
+pub(in crate::output) use super::{
+    ladder::{Rung, rungs},
+    paths::Paths,
 };
 
 /// A page without limits.
@@ -43,6 +48,21 @@ pub(in crate::output) fn label(packet: &PacketReport) -> String {
 /// `131.0µs`.
 pub(in crate::output) fn duration(nanoseconds: u64) -> String {
     units::duration(nanoseconds, &page().glyphs)
+}
+
+/// `10.244.1.2:37500`, without the port where there is none.
+pub(in crate::output) fn endpoint(protocol: u8, endpoint: Endpoint) -> String {
+    glyphs::endpoint(protocol, endpoint)
+}
+
+/// A name in at most that many columns.
+pub(in crate::output) fn shortened(name: &str, columns: usize) -> String {
+    page().short_name(name, columns)
+}
+
+/// A text in lines of that many columns.
+pub(in crate::output) fn folded(text: &str, columns: usize) -> Vec<String> {
+    line::fold(text, columns)
 }
 
 /// `10.244.1.2:37500 -> 10.96.0.81:80`.

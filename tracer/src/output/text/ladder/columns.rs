@@ -2,7 +2,7 @@
 
 use unicode_width::UnicodeWidthStr;
 
-use super::{Rung, rungs};
+use super::rungs;
 use crate::{
     output::text::{glyphs::Page, units::duration},
     report::{HopReport, PacketReport},
@@ -47,7 +47,7 @@ impl Columns {
             let name = page.name(place(rung.hop));
             columns.time = columns.time.max(time.width());
             columns.netns = columns.netns.max(name.width().min(limit));
-            columns.stage = columns.stage.max(stage(&rung).width());
+            columns.stage = columns.stage.max(rung.stage().width());
             columns.device = columns.device.max(page.name(device(rung.hop)).width());
         }
         let wide = page.width.is_none_or(|width| width >= WIDE_ENOUGH);
@@ -79,14 +79,6 @@ impl Columns {
 
 pub(super) fn place(hop: &HopReport) -> &str {
     hop.called().unwrap_or(NAMELESS)
-}
-
-pub(super) fn stage(rung: &Rung<'_>) -> &'static str {
-    if rung.transmitted {
-        "queue+transmit"
-    } else {
-        rung.hop.stage.as_str()
-    }
 }
 
 pub(super) fn device(hop: &HopReport) -> &str {
