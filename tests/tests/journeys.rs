@@ -31,6 +31,8 @@ mod hundred;
 mod killed;
 #[path = "journeys/lacking.rs"]
 mod lacking;
+#[path = "journeys/lookups.rs"]
+mod lookups;
 #[path = "journeys/noise.rs"]
 mod noise;
 #[path = "journeys/outcome.rs"]

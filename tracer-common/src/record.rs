@@ -1,7 +1,8 @@
 //! The records of the ring buffer.
 //!
-//! Three fixed-size records, told apart by [`Event::kind`] and checked against their length:
-//! [`Event`], [`WideEvent`] (an event whose packet carries a second IP header) and [`Conntrack`].
+//! Four fixed-size records, told apart by [`Event::kind`] and checked against their length:
+//! [`Event`], [`WideEvent`] (an event whose packet carries a second IP header), [`Conntrack`] and
+//! [`Bytes`].
 //! All begin with the time and the kind. Integers are in the machine's order, addresses as in
 //! [`crate::address`], ports and sequence numbers in host order.
 
@@ -13,6 +14,8 @@ pub const KIND_EVENT: u8 = 1;
 pub const KIND_WIDE_EVENT: u8 = 2;
 /// A [`Conntrack`].
 pub const KIND_CONNTRACK: u8 = 3;
+/// A [`Bytes`].
+pub const KIND_BYTES: u8 = 4;
 
 /// One hook saw one packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -153,6 +156,50 @@ pub struct Conntrack {
     pub reply_destination_port: u16,
 }
 
+/// How many bytes of a packet a record can have: a DNS answer of 512 bytes behind the largest of the
+/// usual headers.
+pub const MAX_BYTES: usize = 640;
+
+/// A packet's first bytes, from its IP header on. It follows the packet's event on the same CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Bytes {
+    /// Nanoseconds of `CLOCK_MONOTONIC`.
+    pub time: u64,
+    /// [`KIND_BYTES`].
+    pub kind: u8,
+    /// The hook, see [`crate::hook`].
+    pub hook: u8,
+    /// The CPU that ran it.
+    pub cpu: u16,
+    /// How many records this CPU wrote or lost before this one.
+    pub order: u32,
+    /// The `sk_buff`'s address, as in the event.
+    pub skb: u64,
+    /// The network namespace's inode number.
+    pub netns: u32,
+    /// The packet's length from its IP header on.
+    pub length: u32,
+    /// How many of `bytes` are the packet's; the others mean nothing.
+    pub taken: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+    /// The bytes.
+    pub bytes: [u8; MAX_BYTES],
+}
+
+/// Of which packets bytes are taken, and how many: the value of a one-element BPF array map.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Capture {
+    /// The most bytes of a packet, up to [`MAX_BYTES`]; 0: none.
+    pub length: u32,
+    /// Of UDP packets from that port only, host order; 0: of all.
+    pub source_port: u32,
+}
+
+const _: () = assert!(size_of::<Bytes>() == 40 + MAX_BYTES);
+const _: () = assert!(size_of::<Capture>() == 8);
 const _: () = assert!(size_of::<Event>() == 144);
 const _: () = assert!(size_of::<WideEvent>() == 192);
 const _: () = assert!(size_of::<Conntrack>() == 104);

@@ -71,7 +71,7 @@ impl Sight {
 }
 
 #[inline(always)]
-fn wake(order: u64) -> u64 {
+pub(crate) fn wake(order: u64) -> u64 {
     u64::from(if order.is_multiple_of(WAKE_EVERY) {
         BPF_RB_FORCE_WAKEUP
     } else {

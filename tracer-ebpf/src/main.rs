@@ -6,6 +6,7 @@
 #![no_main]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod bytes;
 mod device;
 mod emit;
 mod end;

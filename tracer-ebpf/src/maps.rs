@@ -10,6 +10,7 @@ use tracer_common::{
     cpu::CpuState,
     filter::Program,
     flow::{FlowKey, Followed, Owner},
+    record::Capture,
 };
 
 use crate::probe::Call;
@@ -37,6 +38,10 @@ pub(crate) static CALLS: LruHashMap<u64, Call> =
 /// whose packets match, the agent has learnt by then.
 #[map]
 pub(crate) static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(1 << 14, 0);
+
+/// Of which packets bytes are taken, one element.
+#[map]
+pub(crate) static CAPTURE: Array<Capture> = Array::with_max_entries(1, 0);
 
 /// Counters and what is under way on each CPU, one element.
 #[map]

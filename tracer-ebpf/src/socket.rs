@@ -16,6 +16,7 @@ use aya_ebpf::{macros::cgroup_skb, programs::SkBuffContext};
 use tracer_common::{cpu::Receiving, hook, record::Event};
 
 use crate::{
+    bytes::{self, Extent},
     emit::{self, About, Sight},
     memory::{Pointer, Untyped},
     packet::Packet,
@@ -48,6 +49,13 @@ pub(crate) fn socket_deliver(ctx: SkBuffContext) -> i32 {
         receiving: cpu.receiving,
     };
     emit::event(cpu, Sight::new(hook::SOCKET_DELIVER), packet, &taken);
+    let linear = skb.end().wrapping_sub(skb.network_header());
+    let of = Extent {
+        at: skb.network_header(),
+        linear,
+        length: taken.length,
+    };
+    bytes::take(cpu, packet, &of);
     PASS
 }
 

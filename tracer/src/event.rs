@@ -174,6 +174,19 @@ impl Record {
     }
 }
 
+/// What the ring gives: a record, or what goes beside records.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart at once, and a box would cost each record an allocation"
+)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// A record.
+    Record(Record),
+    /// A packet's first bytes.
+    Bytes(Box<record::Bytes>),
+}
+
 /// Why bytes are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -208,6 +221,24 @@ pub fn process_name(comm: [u64; 2]) -> String {
     let bytes = [first, second].concat();
     let name = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(name).into_owned()
+}
+
+/// Decodes what the ring gives.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_message(bytes: &[u8]) -> Result<Message, DecodeError> {
+    match bytes.get(KIND_AT) {
+        Some(&record::KIND_BYTES) => {
+            let record: record::Bytes = read(bytes, record::KIND_BYTES)?;
+            if usize::from(record.hook) < hook::COUNT {
+                Ok(Message::Bytes(Box::new(record)))
+            } else {
+                Err(DecodeError::Hook(record.hook))
+            }
+        }
+        _ => decode(bytes).map(Message::Record),
+    }
 }
 
 /// Decodes one record.
@@ -266,6 +297,7 @@ trait Plain: Copy {}
 impl Plain for record::Event {}
 impl Plain for WideEvent {}
 impl Plain for Conntrack {}
+impl Plain for record::Bytes {}
 
 fn read<T: Plain>(bytes: &[u8], kind: u8) -> Result<T, DecodeError> {
     if bytes.len() != size_of::<T>() {
@@ -288,7 +320,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
-            let _ = decode(&bytes);
+            let _ = (decode(&bytes), decode_message(&bytes));
         }
 
         #[test]

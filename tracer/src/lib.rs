@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod command;
+pub mod dns;
 pub mod event;
 pub mod filter;
 pub mod journey;

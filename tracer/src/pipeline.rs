@@ -18,7 +18,7 @@ use crate::{
         model::{Ends, Flow, FlowId, NetnsId, Packet, Process, State},
     },
     output::Sink,
-    report::{Counts, Knowledge, StatsReport},
+    report::{Counts, FlowReport, Knowledge, StatsReport, lookups::Lookups},
     source::{self, Batch, Notice, SocketProcess, Statistics},
 };
 
@@ -79,6 +79,7 @@ pub struct Pipeline<K> {
     over: BTreeMap<FlowId, Flow>,
     not_held: u64,
     statistics: Option<Statistics>,
+    lookups: Lookups,
     /// Namespaces that the node's snapshot did not know.
     unknown: BTreeSet<u32>,
     problems: Vec<String>,
@@ -98,6 +99,7 @@ impl<K: Sink> Pipeline<K> {
             over: BTreeMap::new(),
             not_held: 0,
             statistics: None,
+            lookups: Lookups::default(),
             unknown: BTreeSet::new(),
             problems: Vec::new(),
         }
@@ -153,6 +155,7 @@ impl<K: Sink> Pipeline<K> {
                 };
                 self.journeys.socket_held(&ends, process_of(process));
             }
+            Notice::Bytes(bytes) => self.lookups.take(bytes),
             Notice::Loss(loss) => self.journeys.lost(loss.after, loss.before),
             Notice::Statistics(statistics) => {
                 if self.when == When::AsTheyEnd && self.statistics.is_some() {
@@ -202,7 +205,8 @@ impl<K: Sink> Pipeline<K> {
             for packet in packets {
                 self.show(&packet, known)?;
             }
-            self.sink.flow(&known.flow(&flow))?;
+            let report = self.report(&flow, known);
+            self.sink.flow(&report)?;
         }
         self.say_what_was_let_go();
         let statistics = self.statistics.take().unwrap_or_default();
@@ -326,13 +330,25 @@ impl<K: Sink> Pipeline<K> {
         self.sink.packet(&known.packet(packet))
     }
 
+    /// The flow with names, and with what was looked up.
+    fn report(&self, flow: &Flow, known: &Knowledge<'_>) -> FlowReport {
+        FlowReport {
+            asked: self.lookups.asked(flow).map(str::to_owned),
+            answers: self.lookups.answered(flow),
+            ..known.flow(flow)
+        }
+    }
+
     fn flow_over(&mut self, flow: Flow, known: &Knowledge<'_>) -> io::Result<()> {
         if !self.wanted(&flow, known) {
             self.held.remove(&flow.id);
             return Ok(());
         }
         match self.when {
-            When::AsTheyEnd => self.sink.flow(&known.flow(&flow)),
+            When::AsTheyEnd => {
+                let report = self.report(&flow, known);
+                self.sink.flow(&report)
+            }
             When::AtTheEnd => {
                 if self.over.len() < HELD_FLOWS {
                     self.over.insert(flow.id, flow);

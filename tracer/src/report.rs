@@ -8,6 +8,7 @@
 //! never guessed; what was concluded instead of observed says so.
 
 mod join;
+pub mod lookups;
 mod rules;
 #[cfg(test)]
 pub(crate) mod scenarios;
@@ -20,6 +21,7 @@ pub use join::Knowledge;
 pub use rules::{Candidate, RuleReport};
 
 use crate::{
+    dns::Answer,
     event::{Endpoint, Tuple},
     journey::model::{
         Direction, Encapsulation, FlowId, Hole, PacketId, Stage, State, Transport, Verdict,
@@ -40,6 +42,11 @@ pub struct FlowReport {
     pub destination: Endpoint,
     /// The Service that the client called.
     pub service: Option<ServiceName>,
+    /// The name that the client looked up and that had the destination's address, by the DNS answers
+    /// that it got before: concluded.
+    pub asked: Option<String>,
+    /// What a name server answered in this flow: hostile text that is plain.
+    pub answers: Vec<Answer>,
     /// Who got the packets; `None` while nobody is known to.
     pub backend: Option<Party>,
     /// How the original direction is rewritten, in order.

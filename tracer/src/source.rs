@@ -10,6 +10,8 @@
 
 use std::{future::Future, net::SocketAddr};
 
+mod hex;
+
 use serde::{Deserialize, Serialize};
 use tracer_common::hook;
 
@@ -95,12 +97,32 @@ pub enum Notice {
         /// The process.
         process: SocketProcess,
     },
+    /// A packet's first bytes.
+    Bytes(PacketBytes),
     /// Records are missing.
     Loss(Loss),
     /// How much there was up to now. The last one is final.
     Statistics(Box<Statistics>),
     /// Something that a person should know. Said once.
     Problem(String),
+}
+
+/// A packet's first bytes, from its IP header on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PacketBytes {
+    /// When.
+    pub time: u64,
+    /// The `sk_buff`'s address, as in the event of the same hook just before.
+    pub skb: u64,
+    /// The network namespace's inode number.
+    pub netns: u32,
+    /// The hook.
+    pub hook: u8,
+    /// The packet's length from its IP header on.
+    pub length: u32,
+    /// The bytes, at most [`tracer_common::record::MAX_BYTES`].
+    #[serde(with = "hex")]
+    pub bytes: Vec<u8>,
 }
 
 /// A process at a socket.

@@ -1,5 +1,6 @@
-//! DNS over UDP: every A question is answered with [`ANSWER`], every AAAA question with
-//! [`ANSWER6`], every other with an empty answer.
+//! DNS over UDP: every A question is answered with [`ANSWER`], or with the address that the name's first
+//! label is (`10-96-0-81`, as of a pod in Kubernetes), every AAAA question with [`ANSWER6`], every other
+//! with an empty answer. There is no name whose first label is [`NOWHERE`].
 
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 
@@ -7,6 +8,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 pub const ANSWER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
 /// The IPv6 address every name has.
 pub const ANSWER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x53);
+
+/// What no name begins with.
+pub const NOWHERE: &str = "nowhere";
 
 const HEADER: usize = 12;
 const TYPE_A: u16 = 1;
@@ -38,15 +42,22 @@ pub fn answer(query: &[u8]) -> Option<Vec<u8>> {
     }
     let name_end = skip_name(query)?;
     let (kind, class) = (word(name_end)?, word(name_end + 2)?);
+    let label = first_label(query);
+    let nowhere = label.as_deref() == Some(NOWHERE);
     let address = match (kind, class) {
-        (TYPE_A, CLASS_IN) => ANSWER.octets().to_vec(),
+        _ if nowhere => Vec::new(),
+        (TYPE_A, CLASS_IN) => {
+            let own = label.and_then(|label| label.replace('-', ".").parse().ok());
+            own.unwrap_or(ANSWER).octets().to_vec()
+        }
         (TYPE_AAAA, CLASS_IN) => ANSWER6.octets().to_vec(),
         _ => Vec::new(),
     };
     let mut answer = Vec::with_capacity(query.len() + 28);
     answer.extend_from_slice(&query[..2]);
     // A response, authoritative, recursion as asked and available.
-    answer.extend_from_slice(&(0x8480 | flags & 0x0100).to_be_bytes());
+    let code = if nowhere { 3 } else { 0 };
+    answer.extend_from_slice(&(0x8480 | flags & 0x0100 | code).to_be_bytes());
     let answers = u16::from(!address.is_empty());
     for count in [1, answers, 0, 0] {
         answer.extend_from_slice(&count.to_be_bytes());
@@ -62,6 +73,12 @@ pub fn answer(query: &[u8]) -> Option<Vec<u8>> {
         answer.extend_from_slice(&address);
     }
     Some(answer)
+}
+
+fn first_label(query: &[u8]) -> Option<String> {
+    let length = usize::from(*query.get(HEADER)?);
+    let label = query.get(HEADER + 1..HEADER + 1 + length)?;
+    std::str::from_utf8(label).ok().map(str::to_ascii_lowercase)
 }
 
 /// Where the question's name ends: labels up to the empty one, no pointers.
@@ -98,6 +115,19 @@ mod tests {
         assert_eq!(answer[2..4], [0x85, 0x80]);
         assert_eq!(answer[6..8], [0, 1]);
         assert!(answer.ends_with(&ANSWER.octets()));
+    }
+
+    #[test]
+    fn a_name_may_be_its_address_or_none() {
+        let named = |name: &[u8]| {
+            let mut query = vec![0x12, 0x34, 0x01, 0x20, 0, 1, 0, 0, 0, 0, 0, 0];
+            query.extend_from_slice(name);
+            query.extend_from_slice(&[0, 0, 1, 0, 1]);
+            answer(&query).unwrap()
+        };
+        assert!(named(b"\x0a10-96-0-81\x03pod").ends_with(&[10, 96, 0, 81]));
+        let none = named(b"\x07nowhere\x03pod");
+        assert_eq!((none[3] & 15, none[7]), (3, 0));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Deserializer};
 
-pub use flow::{Backend, BothWays, Client, Destination, Flow, FlowTranslation, Process};
+pub use flow::{Answer, Backend, BothWays, Client, Destination, Flow, FlowTranslation, Process};
 pub use packet::{Dropped, Encapsulation, Hole, Hop, Icmp, Packet, Quoted, Tcp, Translation};
 pub use rule::{EndpointOf, RuleInfo, Step};
 

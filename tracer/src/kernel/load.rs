@@ -6,7 +6,12 @@ use aya::{
     Btf, Ebpf, EbpfLoader, Pod,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
 };
-use tracer_common::{cpu::CpuState, fields::RETURN_ADDRESS, filter::Program};
+use tracer_common::{
+    cpu::CpuState,
+    fields::RETURN_ADDRESS,
+    filter::Program,
+    record::{Capture, MAX_BYTES},
+};
 
 use super::{btf::Offsets, object::OBJECT, owners::Owners};
 
@@ -27,6 +32,12 @@ impl Default for Sizes {
         }
     }
 }
+
+/// Bytes are taken of DNS answers only, as much as there is room for: they name what was looked up.
+const ANSWERS: Capture = Capture {
+    length: MAX_BYTES as u32,
+    source_port: 53,
+};
 
 /// How many calls may have begun on a CPU and be under way: each process that is preempted in a
 /// hook's functions, and what is nested. Some bytes each.
@@ -120,6 +131,13 @@ unsafe impl Pod for FilterValue {}
 
 #[repr(transparent)]
 #[derive(Clone, Copy)]
+struct CaptureValue(Capture);
+
+// SAFETY: as above.
+unsafe impl Pod for CaptureValue {}
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
 struct CpuValue(CpuState);
 
 // SAFETY: as above.
@@ -154,6 +172,13 @@ pub fn load(
         map.try_into().map_err(|e| wrong(name, &e))?;
     array
         .set(0, FilterValue(*filter), 0)
+        .map_err(|e| wrong(name, &e))?;
+    let name = "CAPTURE";
+    let map = ebpf.map_mut(name).ok_or_else(|| missing(name))?;
+    let mut array: Array<&mut MapData, CaptureValue> =
+        map.try_into().map_err(|e| wrong(name, &e))?;
+    array
+        .set(0, CaptureValue(ANSWERS), 0)
         .map_err(|e| wrong(name, &e))?;
     Ok(ebpf)
 }

@@ -4,12 +4,16 @@
 
 use aya::maps::{MapData, RingBuf};
 use tokio::io::{Interest, unix::AsyncFd};
-use tracer_common::{cpu::CpuState, hook, record::FLAG_HAS_NETFILTER};
+use tracer_common::{
+    cpu::CpuState,
+    hook,
+    record::{self, FLAG_HAS_NETFILTER},
+};
 
 use super::loss::LossMeter;
 use crate::{
-    event::{self, DecodeError, Record},
-    source::{Batch, Counts, Loss, Notice, Statistics},
+    event::{self, DecodeError, Message, Record},
+    source::{Batch, Counts, Loss, Notice, PacketBytes, Statistics},
 };
 
 /// The most records in one batch.
@@ -59,8 +63,14 @@ impl Ring {
             let Some(bytes) = self.ring.get_mut().next() else {
                 return false;
             };
-            match event::decode(&bytes) {
-                Ok(record) => {
+            match event::decode_message(&bytes) {
+                Ok(Message::Bytes(taken)) => {
+                    drop(bytes);
+                    let loss = self.losses.record(taken.cpu, taken.order, taken.time);
+                    into.notices.extend(loss.map(Notice::Loss));
+                    into.notices.push(Notice::Bytes(packet_bytes(&taken)));
+                }
+                Ok(Message::Record(record)) => {
                     drop(bytes);
                     let loss = self.account(&record, &mut flagged);
                     into.notices.extend(loss.map(Notice::Loss));
@@ -141,5 +151,18 @@ impl Ring {
         let came = self.losses.received() + self.undecodable + statistics.total.lost;
         statistics.tuples_lost = orders.iter().sum::<u64>().saturating_sub(came);
         self.losses.finish(&orders, statistics.time)
+    }
+}
+
+fn packet_bytes(record: &record::Bytes) -> PacketBytes {
+    let taken = usize::try_from(record.taken).unwrap_or(usize::MAX);
+    let bytes = record.bytes.get(..taken).unwrap_or(&record.bytes);
+    PacketBytes {
+        time: record.time,
+        skb: record.skb,
+        netns: record.netns,
+        hook: record.hook,
+        length: record.length,
+        bytes: bytes.to_vec(),
     }
 }

@@ -70,6 +70,8 @@ impl Knowledge<'_> {
             client,
             destination: flow.destination,
             service: self.service(flow, &rules),
+            asked: None,
+            answers: Vec::new(),
             backend,
             translations,
             state: flow.state,

@@ -5,7 +5,7 @@
 //! a VXLAN `flannel.1` between the nodes. The pods are `app/a1`, `app/b1` and `app/b2`. Times are nanoseconds since the packet's first hop.
 
 mod cast;
-mod flows;
+pub(super) mod flows;
 
 use std::{collections::BTreeMap, net::SocketAddr};
 

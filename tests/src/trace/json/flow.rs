@@ -1,6 +1,6 @@
 //! A flow's object.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
 
@@ -32,6 +32,7 @@ pub struct Flow {
     pub protocol: u8,
     pub bytes: BothWays,
     pub affected_by_loss: bool,
+    pub answers: Vec<Answer>,
 }
 
 /// Who began.
@@ -62,6 +63,18 @@ pub struct Destination {
     pub addr: SocketAddr,
     #[serde(deserialize_with = "present")]
     pub service: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub asked: Option<String>,
+}
+
+/// What a name server answered.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the members of the contract")]
+pub struct Answer {
+    pub name: String,
+    pub r#type: String,
+    pub code: String,
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Who got the packets.

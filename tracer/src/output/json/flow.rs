@@ -1,9 +1,12 @@
 //! A flow's object.
 
+use std::net::IpAddr;
+
 use serde::Serialize;
 
 use super::{SCHEMA, UNKNOWN, rule::RuleMembers, shown};
 use crate::{
+    dns::Answer,
     event::Endpoint,
     journey::model::Stage,
     report::{
@@ -18,7 +21,7 @@ pub(super) struct FlowObject<'a> {
     id: u64,
     proto: String,
     client: ClientObject<'a>,
-    destination: DestinationObject,
+    destination: DestinationObject<'a>,
     backend: Option<BackendObject<'a>>,
     translations: Vec<FlowTranslationObject<'a>>,
     state: &'static str,
@@ -31,6 +34,7 @@ pub(super) struct FlowObject<'a> {
     protocol: u8,
     bytes: BothWays,
     affected_by_loss: bool,
+    answers: Vec<AnswerObject<'a>>,
 }
 
 #[derive(Serialize)]
@@ -49,10 +53,19 @@ struct ProcessObject<'a> {
 }
 
 #[derive(Serialize)]
-struct DestinationObject {
+struct DestinationObject<'a> {
     #[serde(serialize_with = "shown")]
     addr: Endpoint,
     service: Option<String>,
+    asked: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct AnswerObject<'a> {
+    name: &'a str,
+    r#type: String,
+    code: String,
+    addresses: &'a [IpAddr],
 }
 
 #[derive(Serialize)]
@@ -106,6 +119,7 @@ impl<'a> FlowObject<'a> {
             destination: DestinationObject {
                 addr: flow.destination,
                 service: flow.service.as_ref().map(ToString::to_string),
+                asked: flow.asked.as_deref(),
             },
             backend: flow.backend.as_ref().map(BackendObject::new),
             translations: flow
@@ -123,6 +137,18 @@ impl<'a> FlowObject<'a> {
             protocol: flow.protocol,
             bytes: flow.bytes.into(),
             affected_by_loss: flow.affected_by_loss,
+            answers: flow.answers.iter().map(AnswerObject::new).collect(),
+        }
+    }
+}
+
+impl<'a> AnswerObject<'a> {
+    fn new(answer: &'a Answer) -> Self {
+        Self {
+            name: &answer.name,
+            r#type: answer.kind_name(),
+            code: answer.code_name(),
+            addresses: &answer.addresses,
         }
     }
 }

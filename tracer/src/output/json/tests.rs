@@ -26,10 +26,10 @@ const CONTRACT: [(&str, &[&str], &[&str]); 15] = [
             "last_ns",
             "diagnosis",
         ],
-        &["protocol", "bytes", "affected_by_loss"],
+        &["protocol", "bytes", "affected_by_loss", "answers"],
     ),
     ("client", &["addr", "netns", "pod", "process"], &[]),
-    ("destination", &["addr", "service"], &[]),
+    ("destination", &["addr", "service"], &["asked"]),
     ("backend", &["addr", "netns", "pod"], &["process"]),
     (
         "flow translation",

@@ -6,6 +6,7 @@ use super::{
     units::duration,
 };
 use crate::{
+    dns::Answer,
     journey::model::State,
     report::{FlowReport, Party, Rewriting, protocol_name},
 };
@@ -25,14 +26,41 @@ pub(super) fn lines(page: &Page, flow: &FlowReport) -> Vec<Line> {
         indent,
     );
     if whole.len() <= 1 {
-        return whole;
+        return whole
+            .into_iter()
+            .chain(answers(page, flow, indent))
+            .collect();
     }
     // Where one line is not enough, the facts stay together.
     let mut lines = page.lay(line, ends, indent);
     let mut below = Line::default();
     below.pad(indent - 2);
     lines.extend(page.lay(below, facts, indent));
+    lines.extend(answers(page, flow, indent));
     lines
+}
+
+/// What a name server answered, a line each: `web.default.svc.cluster.local A 10.96.0.81`.
+fn answers(page: &Page, flow: &FlowReport, indent: usize) -> Vec<Line> {
+    let line = |answer: &Answer| {
+        let mut below = Line::default();
+        below.pad(indent - 2);
+        let asked = format!("{} {}", page.name(&answer.name), answer.kind_name());
+        let said = match answer.code {
+            0 if answer.addresses.is_empty() => vec!["nothing".to_owned()],
+            0 => answer.addresses.iter().map(ToString::to_string).collect(),
+            _ => vec![answer.code_name()],
+        };
+        let style = if answer.code == 0 {
+            Style::Plain
+        } else {
+            Style::Problem
+        };
+        let said = said.into_iter().map(|word| Piece::on(style, word));
+        let pieces = [Piece::on(Style::Plain, asked)].into_iter().chain(said);
+        page.lay(below, pieces.collect(), indent)
+    };
+    flow.answers.iter().flat_map(line).collect()
 }
 
 /// Who talks to whom, and what becomes of either's address.
@@ -58,6 +86,10 @@ pub(super) fn ends(page: &Page, flow: &FlowReport) -> Vec<Piece> {
     if let Some(service) = &flow.service {
         let name = page.name(&service.to_string());
         pieces.push(Piece::on(Style::Plain, format!("({name})")));
+    }
+    if let Some(asked) = &flow.asked {
+        let asked = format!("asked for as {}", page.name(asked));
+        pieces.push(Piece::on(Style::Plain, asked));
     }
     if let Some(backend) = translated_destination(page, flow) {
         pieces.push(Piece::on(Style::Translation, format!("=> {backend}")));

@@ -84,7 +84,7 @@ fn everything_can_be_said_in_ascii() {
 #[test]
 fn the_summary_is_one_line_a_flow() {
     let text = shown(&scenarios::cluster_ip(), PLAIN, Detail::Summary);
-    insta::assert_snapshot!(text, @"flow 1: tcp 10.244.1.2:37500 (app/a1 curl[4711]) -> 10.96.0.81:80 (default/web:http) => 10.244.1.3:8080 (app/b1 nginx[1234])  closed  6/5 packets  0 drops 0 holes  1.20ms");
+    insta::assert_snapshot!(text, @"flow 1: tcp 10.244.1.2:37500 (app/a1 curl[4711]) -> 10.96.0.81:80 (default/web:http) asked for as web.default.svc.cluster.local => 10.244.1.3:8080 (app/b1 nginx[1234])  closed  6/5 packets  0 drops 0 holes  1.20ms");
     let text = shown(&scenarios::masquerade(), PLAIN, Detail::Summary);
     insta::assert_snapshot!(text, @"flow 1: tcp 10.244.1.2:40300 (app/a1) as 192.168.77.11:61234 (masquerade) -> 203.0.113.9:443  syn-sent  1/0 packets  0 drops 0 holes  1.20ms");
 }

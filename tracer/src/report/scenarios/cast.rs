@@ -103,7 +103,9 @@ pub(crate) fn cluster_ip() -> Scenario {
     (flow.packets, flow.bytes) = ([6, 5], [392, 437]);
     flow.client_process = Some(process(4711, "curl"));
     flow.backend_process = Some(process(1234, "nginx"));
-    Scenario::new(&packets, &flow)
+    let mut scenario = Scenario::new(&packets, &flow);
+    scenario.flow.asked = Some("web.default.svc.cluster.local".to_owned());
+    scenario
 }
 
 /// A SYN from a pod to a pod on another node, through VXLAN, both nodes being on this kernel.

@@ -96,7 +96,8 @@ fn packet(direction: &str, hops: &[Value]) -> Value {
 fn flow() -> Value {
     json!({"type": "flow", "schema": 1, "id": 1, "proto": "udp",
         "client": {"addr": "10.244.1.2:40000", "netns": "pod-a", "pod": null, "process": null},
-        "destination": {"addr": "10.96.0.10:53", "service": null},
+        "destination": {"addr": "10.96.0.10:53", "service": null, "asked": null},
+        "answers": [],
         "backend": {"addr": "10.244.1.3:5353", "netns": "pod-b", "pod": null},
         "translations": [{"kind": "dnat", "stage": "prerouting", "netns": "node",
             "from": "10.96.0.10:53", "to": "10.244.1.3:5353", "rule": null,
