@@ -17,9 +17,10 @@ pub mod recorder;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod timeline;
 mod writer;
 
-use std::sync::Arc;
+use std::{io::Read, path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,7 @@ pub use column::ColumnError;
 pub use index::IndexEntry;
 pub use reader::{OpenError, ReadError, Reader};
 pub use steps::{Step, Steps};
+pub use timeline::{Timeline, TimelineError};
 pub use writer::{Storage, Writer};
 
 use crate::{
@@ -35,6 +37,14 @@ use crate::{
     node::{reasons::DropReasons, snapshot::Snapshot},
     source::Notice,
 };
+
+/// Whether a file is there that begins as a recording.
+#[must_use]
+pub fn is_recording(path: &Path) -> bool {
+    let mut begin = [0; chunk::SIGNATURE.len()];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut begin));
+    read.is_ok() && begin == chunk::SIGNATURE
+}
 
 /// What a recording is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -39,6 +39,17 @@ impl Busy {
         Ok(running)
     }
 
+    /// A size for parts that have room for more than what the node knows, which grows with all that
+    /// there is on this machine.
+    fn part_size(&self, file: &Path) -> anyhow::Result<String> {
+        let file = file.with_extension("begin");
+        let ended = self.record(&file, &["--duration", "1s"])?.wait()?;
+        ensure!(ended.status.success(), "{}", ended.stderr);
+        let length = size(&file);
+        fs::remove_file(&file)?;
+        Ok(format!("{}K", (length * 3 / 2 >> 10) + 16))
+    }
+
     fn end(self) -> anyhow::Result<()> {
         drop(self.noise);
         self.lab.down()
@@ -126,7 +137,8 @@ fn a_rotation_keeps_the_newest_parts() -> anyhow::Result<()> {
     let recording = Recording::new()?;
     let file = recording.path();
     let part = |number: u32| -> PathBuf { file.with_extension(format!("{number:06}")) };
-    let running = busy.record(&file, &["--rotate", "16K", "--keep", "3"])?;
+    let size = busy.part_size(&file)?;
+    let running = busy.record(&file, &["--rotate", &size, "--keep", "3"])?;
     wait_until(|| Ok((!part(5).exists()).then(|| "no sixth part".to_owned())))?;
     let ended = running.interrupt()?;
     ensure!(ended.status.success(), "{}", ended.stderr);
@@ -143,11 +155,66 @@ fn a_rotation_keeps_the_newest_parts() -> anyhow::Result<()> {
     }
 
     // Another recording goes on with the numbers, and removes what is too old.
-    let running = busy.record(&file, &["--rotate", "16K", "--keep", "2"])?;
+    let running = busy.record(&file, &["--rotate", &size, "--keep", "2"])?;
     let newest = names.last().context("no part")?.clone();
     let left = |name: &str| directory.join(name).exists();
     ensure!(left(&newest) && !names.first().is_some_and(|name| left(name)));
     ensure!(running.interrupt()?.status.success());
+    busy.end()
+}
+
+#[test]
+fn the_parts_of_a_rotation_are_one_timeline() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let busy = Busy::new()?;
+    let recording = Recording::new()?;
+    let file = recording.path();
+    let part = |number: u32| -> PathBuf { file.with_extension(format!("{number:06}")) };
+    let size = busy.part_size(&file)?;
+    let running = busy.record(&file, &["--rotate", &size, "--keep", "1000"])?;
+    wait_until(|| Ok((!part(3).exists()).then(|| "no fourth part".to_owned())))?;
+    ensure!(running.interrupt()?.status.success());
+    let together = |parts: &[u32], rest: &[&str]| -> anyhow::Result<Ended> {
+        let mut command = command(["replay", "--json"])?;
+        command
+            .args(parts.iter().map(|number| part(*number)))
+            .args(rest);
+        command.output()?.try_into()
+    };
+    let whole = together(&[0, 1, 2, 3], &[])?;
+    ensure!(whole.status.success(), "{}", whole.stderr);
+    ensure!(whole.stderr.contains("4 recordings"), "{}", whole.stderr);
+    ensure!(!whole.stderr.contains("missing"), "{}", whole.stderr);
+    // The order in which they are given is the same.
+    ensure!(together(&[2, 0, 3, 1], &[])?.stdout == whole.stdout);
+    let trace = whole.trace()?;
+    // On a machine that is too busy for a ring of this size, something is missing indeed.
+    let lossy = trace.flows.iter().any(|flow| flow.affected_by_loss);
+    ensure!(!lossy || trace.totals()?.lost > 0, "{:?}", trace.totals());
+
+    // A flow of which two parts have packets is one, and its packets are all there.
+    let (mut flows, mut packets) = (0, 0);
+    for number in 0..4 {
+        let alone = together(&[number], &[])?.trace()?;
+        flows += alone.flows.len();
+        packets += alone.packets.len();
+    }
+    ensure!(trace.flows.len() <= flows && trace.flows.len() > 1);
+    ensure!(trace.packets.len() <= packets && trace.packets.len() > 1);
+
+    // What is not given is missing, and said.
+    let gap = together(&[0, 1, 3], &[])?;
+    ensure!(
+        gap.stderr.contains("something is missing"),
+        "{}",
+        gap.stderr
+    );
+    let twice = together(&[1, 1], &[])?;
+    ensure!(twice.status.code() == Some(2), "{}", twice.stderr);
+    let one = trace.flows.first().context("no flow")?;
+    let filter = format!("port {}", one.client.addr.port());
+    let some = together(&[3, 2, 1, 0], &[&filter])?.trace()?;
+    ensure!(!some.flows.is_empty() && some.flows.len() < trace.flows.len());
     busy.end()
 }
 

@@ -14,7 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
     moment::{self, Moment},
-    playback::{Playback, Span},
+    playback::{Playback, Span, SubjectArgs},
 };
 use crate::output::{
     Sink,
@@ -56,10 +56,8 @@ pub(super) struct ExportArgs {
     /// Show namespaces by number
     #[arg(long)]
     no_names: bool,
-    /// The recording
-    file: PathBuf,
-    /// Which flows, in the words of docs/filter.md; without, all
-    filter: Vec<String>,
+    #[command(flatten)]
+    subject: SubjectArgs,
 }
 
 /// A format.
@@ -95,7 +93,7 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     if args.rows.is_some() && args.format != Format::Csv {
         return Err(usage("--rows is of --to csv"));
     }
-    let playback = Playback::open(&args.file, &args.filter, !args.no_names)?;
+    let playback = Playback::open(&args.subject, !args.no_names)?;
     let target = Target::open(args)?;
     let span = Span {
         from: args.from.as_ref(),
@@ -199,7 +197,12 @@ fn create(path: &Path, args: &ExportArgs) -> anyhow::Result<(File, bool)> {
             if !args.overwrite {
                 bail!("{} exists: give another file, or --overwrite", name());
             }
-            if same_file(path, &args.file) {
+            if args
+                .subject
+                .files()
+                .iter()
+                .any(|file| same_file(path, file))
+            {
                 bail!("{} is the recording itself: give another file", name());
             }
             let file = File::create(path).with_context(|| format!("cannot write {}", name()))?;

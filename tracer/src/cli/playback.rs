@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{BufReader, Read, Seek},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::Duration,
@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use jiff::tz::TimeZone;
 
 use super::{
-    arguments,
+    Usage, arguments,
     moment::{self, Moment},
 };
 use crate::{
@@ -23,16 +23,46 @@ use crate::{
     output::{Sink, sanitize},
     pipeline::{Pipeline, When, Window},
     report::Knowledge,
-    trace::{About, Reader, Steps},
+    trace::{self, About, Reader, Timeline},
 };
 
 /// How long before the asked-for time reading begins, in nanoseconds: what began then and is still
 /// under way is shown whole.
 const LEAD: u64 = 5_000_000_000;
 
-/// A recording about to be played.
+/// What is played.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct SubjectArgs {
+    /// The recording
+    file: PathBuf,
+    /// More recordings of the same node, as the parts of a rotation, which are shown as one; and then
+    /// which flows, in the words of docs/filter.md; without, all
+    #[arg(value_name = "FILE|FILTER")]
+    rest: Vec<String>,
+}
+
+impl SubjectArgs {
+    /// The recordings, and the filter's words: those from the first one on that is no recording.
+    fn split(&self) -> (Vec<&Path>, &[String]) {
+        let is_recording = |word: &&String| trace::is_recording(Path::new(word));
+        let count = self.rest.iter().take_while(is_recording).count();
+        let (files, filter) = self.rest.split_at(count);
+        let files = files.iter().map(Path::new);
+        (
+            [self.file.as_path()].into_iter().chain(files).collect(),
+            filter,
+        )
+    }
+
+    /// The recordings' files.
+    pub(super) fn files(&self) -> Vec<&Path> {
+        self.split().0
+    }
+}
+
+/// Recordings about to be played.
 pub(super) struct Playback {
-    steps: Steps<BufReader<File>>,
+    timeline: Timeline<BufReader<File>>,
     filter: ResolvedFilter,
     window: Window,
     names: bool,
@@ -77,22 +107,26 @@ impl End {
 }
 
 impl Playback {
-    /// Opens a recording, and says on stderr what it is.
+    /// Opens recordings, and says on stderr what they are.
     ///
     /// # Errors
-    /// A wrong filter, or a file that is no recording.
-    pub(super) fn open(file: &Path, filter: &[String], names: bool) -> anyhow::Result<Self> {
+    /// A wrong filter, a file that is no recording, or recordings that do not belong together.
+    pub(super) fn open(subject: &SubjectArgs, names: bool) -> anyhow::Result<Self> {
+        let (files, filter) = subject.split();
+        check(filter)?;
         let filter = arguments::filter(filter)?;
-        let name = sanitize::plain(&file.to_string_lossy()).into_owned();
-        let reader = || -> anyhow::Result<_> {
-            let file = File::open(file).with_context(|| format!("cannot open {name}"))?;
-            Reader::open(BufReader::new(file)).with_context(|| name.clone())
-        };
-        let recording = reader()?;
-        introduce(&name, &recording);
+        let mut readers = files
+            .iter()
+            .map(|file| reader(file))
+            .collect::<Result<Vec<_>, _>>()?;
+        let first = readers.remove(0);
+        let timeline = Timeline::new(first, readers).map_err(|error| Usage(error.into()))?;
+        introduce(&timeline);
+        let nodes = files.iter().filter_map(|file| reader(file).ok());
+        let nodes = nodes.flat_map(|(_, reader)| reader.into_nodes());
         Ok(Self {
-            filter: resolve(&filter, reader()?)?,
-            steps: Steps::new(recording),
+            filter: resolve(&filter, timeline.about(), nodes)?,
+            timeline,
             window: Window::ALWAYS,
             names,
         })
@@ -100,7 +134,7 @@ impl Playback {
 
     /// What the recording is.
     pub(super) fn about(&self) -> &About {
-        self.steps.reader().about()
+        self.timeline.about()
     }
 
     /// Plays only what was under way at some time.
@@ -110,7 +144,7 @@ impl Playback {
     pub(super) fn within(mut self, span: Span<'_>) -> anyhow::Result<Self> {
         let window = span.window(self.about());
         if window.from > 0 {
-            self.steps.seek(window.from.saturating_sub(LEAD))?;
+            self.timeline.seek(window.from.saturating_sub(LEAD))?;
         }
         self.window = window;
         Ok(self)
@@ -137,14 +171,14 @@ impl Playback {
         } else {
             When::AsTheyEnd
         };
-        let steps = &mut self.steps;
+        let timeline = &mut self.timeline;
         let mut pipeline = Pipeline::new(journeys, self.filter, when, sink).within(self.window);
         let mut damaged = false;
         loop {
-            let step = steps.next_step()?;
-            damaged |= say_damages(steps);
-            let node = Arc::clone(steps.node());
-            let function_at = |address| steps.function_at(address).map(str::to_owned);
+            let step = timeline.next_step()?;
+            damaged |= say_damages(timeline);
+            let node = Arc::clone(timeline.node());
+            let function_at = |address| timeline.function_at(address).map(str::to_owned);
             let known = Knowledge {
                 node: &node,
                 names: self.names,
@@ -152,8 +186,8 @@ impl Playback {
                 function_at: &function_at,
             };
             let now = step.as_ref().and_then(|step| step.now);
-            let over = now.is_some_and(|now| self.window.is_over(now))
-                || enough(steps.reader().progress());
+            let over =
+                now.is_some_and(|now| self.window.is_over(now)) || enough(timeline.progress());
             let Some(step) = step.filter(|_| !over) else {
                 pipeline.finish(&known)?;
                 say_problems(&mut pipeline);
@@ -169,20 +203,49 @@ impl Playback {
     }
 }
 
+/// A filter does not begin as a path does: that is a file which was meant to be a recording.
+fn check(filter: &[String]) -> anyhow::Result<()> {
+    match filter.first() {
+        Some(word) if word.starts_with(['/', '.']) => {
+            let name = sanitize::plain(word).into_owned();
+            let error = anyhow::anyhow!("{name} is not there, or is no recording");
+            Err(Usage(error).into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A recording, with its name for people.
+fn reader(file: &Path) -> anyhow::Result<(String, Reader<BufReader<File>>)> {
+    let name = sanitize::plain(&file.to_string_lossy()).into_owned();
+    let opened = File::open(file).with_context(|| format!("cannot open {name}"))?;
+    let reader = Reader::open(BufReader::new(opened)).with_context(|| name.clone())?;
+    Ok((name, reader))
+}
+
 /// One line for people on what is going to be shown.
-fn introduce<R: Read + Seek>(name: &str, reader: &Reader<R>) {
-    let about = reader.about();
-    let (first, last) = reader.times().unwrap_or_default();
+fn introduce<R: Read + Seek>(timeline: &Timeline<R>) {
+    let about = timeline.about();
     let begin = moment::begin(about.clock, &TimeZone::system());
     let host = sanitize::plain(&about.host);
     let kernel = sanitize::plain(&about.kernel);
+    let times = || timeline.readers().filter_map(|(_, reader)| reader.times());
+    let first = times().map(|(first, _)| first).min().unwrap_or(0);
+    let last = times().map(|(_, last)| last).max().unwrap_or(0);
+    let records: u64 = timeline.readers().map(|(_, reader)| reader.records()).sum();
+    let name = match timeline.readers().next() {
+        Some((name, _)) if timeline.count() == 1 => name.to_owned(),
+        _ => format!("{} recordings", timeline.count()),
+    };
     eprintln!(
-        "tracer: {name}: {host}, Linux {kernel}, {}, {:.1} s, {} events",
+        "tracer: {name}: {host}, Linux {kernel}, {}, {:.1} s, {records} events",
         begin.strftime("%Y-%m-%d %H:%M:%S %Z"),
         seconds(last.saturating_sub(first)),
-        reader.records(),
     );
-    if !reader.ended_well() {
+    for (name, _) in timeline
+        .readers()
+        .filter(|(_, reader)| !reader.ended_well())
+    {
         eprintln!(
             "tracer: {name}: its end is missing: the tracer that recorded it did not end by itself"
         );
@@ -197,8 +260,12 @@ fn seconds(nanoseconds: u64) -> f64 {
 ///
 /// Names are looked up in what the node knew at the begin, and when there is no such name, in what
 /// it knew later.
-fn resolve<R: Read + Seek>(filter: &Filter, reader: Reader<R>) -> anyhow::Result<ResolvedFilter> {
-    let own = &reader.about().filter;
+fn resolve(
+    filter: &Filter,
+    about: &About,
+    nodes: impl Iterator<Item = Arc<Snapshot>>,
+) -> anyhow::Result<ResolvedFilter> {
+    let own = &about.filter;
     let both = if own.trim().is_empty() {
         filter.clone()
     } else {
@@ -206,7 +273,7 @@ fn resolve<R: Read + Seek>(filter: &Filter, reader: Reader<R>) -> anyhow::Result
         own.and(filter)
     };
     let mut result = arguments::resolve(&both, &Snapshot::default());
-    for node in reader.into_nodes() {
+    for node in nodes {
         if result.is_ok() {
             break;
         }
@@ -215,10 +282,16 @@ fn resolve<R: Read + Seek>(filter: &Filter, reader: Reader<R>) -> anyhow::Result
     result
 }
 
-fn say_damages(steps: &mut Steps<BufReader<File>>) -> bool {
-    let damages = steps.take_damages();
-    for damage in &damages {
-        eprintln!("tracer: {}", sanitize::plain(&damage.to_string()));
+fn say_damages(timeline: &mut Timeline<BufReader<File>>) -> bool {
+    let damages = timeline.take_damages();
+    let several = timeline.count() > 1;
+    for (name, damage) in &damages {
+        let place = if several {
+            format!("{name}: ")
+        } else {
+            String::new()
+        };
+        eprintln!("tracer: {place}{}", sanitize::plain(&damage.to_string()));
     }
     !damages.is_empty()
 }

@@ -1,11 +1,11 @@
 //! `tracer replay`: a recording through the code that live tracing uses.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use super::{
     arguments::OutputArgs,
     moment::{self, Moment},
-    playback::{Playback, Span},
+    playback::{Playback, Span, SubjectArgs},
 };
 
 /// Show a recording as if it happened now
@@ -23,10 +23,8 @@ pub(super) struct ReplayArgs {
     /// Show what was under way at this time
     #[arg(long, value_name = "TIME", value_parser = moment::parse, conflicts_with_all = ["from", "to"])]
     at: Option<Moment>,
-    /// The recording
-    file: PathBuf,
-    /// Which flows, in the words of docs/filter.md; without, all
-    filter: Vec<String>,
+    #[command(flatten)]
+    subject: SubjectArgs,
 }
 
 /// Shows the recording.
@@ -34,7 +32,7 @@ pub(super) struct ReplayArgs {
 /// # Errors
 /// A wrong filter, a file that is no recording, or that output cannot be written.
 pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let playback = Playback::open(&args.file, &args.filter, args.output.names())?;
+    let playback = Playback::open(&args.subject, args.output.names())?;
     let span = Span {
         from: args.from.as_ref(),
         to: args.to.as_ref(),

@@ -72,6 +72,14 @@ impl<R: Read + Seek> Steps<R> {
         mem::take(&mut self.damages)
     }
 
+    /// Takes over what another recording of the same node, which was read to its end, said before.
+    pub(super) fn go_on_from(&mut self, before: Self) {
+        self.node = before.node;
+        let mut functions = before.functions;
+        functions.extend(mem::take(&mut self.functions));
+        self.functions = functions;
+    }
+
     /// Goes on with what covers a time and what comes later.
     ///
     /// # Errors

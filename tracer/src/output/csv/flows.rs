@@ -23,6 +23,18 @@ impl Row<'_> {
     }
 }
 
+/// The name of the process at a party's socket.
+fn comm(party: Option<&Party>) -> Cell {
+    let process = party.and_then(|party| party.process.as_ref());
+    Cell::known(process.map(|process| process.comm.as_str()))
+}
+
+/// That process's id.
+fn pid(party: Option<&Party>) -> Cell {
+    let process = party.and_then(|party| party.process.as_ref());
+    Cell::some(process.map(|process| process.pid))
+}
+
 /// A column: its name, and its cell in a row.
 type Column = (&'static str, fn(&Row<'_>) -> Cell);
 
@@ -78,4 +90,8 @@ pub(super) const COLUMNS: &[Column] = &[
         Cell::translations(row.flow.protocol, row.translations())
     }),
     ("rules", |row| Cell::rules(row.translations())),
+    ("client_process", |row| comm(Some(&row.flow.client))),
+    ("client_pid", |row| pid(Some(&row.flow.client))),
+    ("backend_process", |row| comm(row.flow.backend.as_ref())),
+    ("backend_pid", |row| pid(row.flow.backend.as_ref())),
 ];

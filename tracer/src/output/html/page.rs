@@ -200,6 +200,9 @@ fn party(protocol: u8, party: &Party) -> Markup {
         @if let Some(name) = party.called() {
             br; span.name { (plain(name)) }
         }
+        @if let Some(process) = &party.process {
+            br; span.name { (plain(&process.comm)) "[" (process.pid) "]" }
+        }
     }
 }
 
