@@ -47,7 +47,7 @@ impl Busy {
         ensure!(ended.status.success(), "{}", ended.stderr);
         let length = size(&file);
         fs::remove_file(&file)?;
-        Ok(format!("{}K", (length * 3 / 2 >> 10) + 16))
+        Ok(format!("{}K", length * 3 / 2048 + 16))
     }
 
     fn end(self) -> anyhow::Result<()> {
