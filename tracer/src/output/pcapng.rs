@@ -4,7 +4,7 @@
 //! same `epb_packetid`, which the format has for that. What is known of a hop beyond the packet
 //! (stage, time in a hook, translations and their rules, drop, verdict) is its comment.
 //!
-//! A recording holds no packets but what was read of their headers. So headers are rebuilt
+//! A recording holds of nearly all packets only what was read of their headers. So these are rebuilt
 //! (`headers`): addresses, ports, flags, sequence numbers and lengths are those that were observed,
 //! the rest is made up, the payload is cut off as by a snapshot length, and each packet says so.
 //!
@@ -80,7 +80,7 @@ impl<W: Write> PcapngSink<W> {
             about.push_str(&format!(" It was recorded with the filter: {filter}."));
         }
         about.push_str(
-            " No packet bytes were recorded: headers are rebuilt from what was read of \
+            " These bytes were not captured: headers are rebuilt from what was read of \
              them (addresses, ports, protocol, TCP flags and numbers, ICMP type, code and numbers, \
              lengths). TTL, IP id, TCP options and window, checksums and link-layer addresses are \
              made up, payloads are left out.",
