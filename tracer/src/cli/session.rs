@@ -232,7 +232,12 @@ impl<K: Sink> Session<K> {
         let symbols = &self.symbols;
         let function_at = |address| symbols.locate(address).map(|location| location.to_string());
         let taken = Taken { batch, node, now };
-        Ok(recorder.step(taken, &function_at)?)
+        let part = recorder.part();
+        let room = recorder.step(taken, &function_at)?;
+        if recorder.part() != part {
+            self.live.say_owners_again();
+        }
+        Ok(room)
     }
 
     /// The recording, while there is one.

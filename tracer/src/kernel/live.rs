@@ -316,6 +316,11 @@ impl Live {
         self.filter.set(filter)
     }
 
+    /// Says again whose the sockets are that send from now on, as a part of a recording needs it.
+    pub fn say_owners_again(&mut self) {
+        self.owners.forget();
+    }
+
     /// Has the process found out that holds a socket; what is found comes as [`Notice::Socket`].
     pub fn ask(&self, question: Question) {
         if let Some(worker) = &self.sockets {

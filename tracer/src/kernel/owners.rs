@@ -50,6 +50,11 @@ impl Owners {
         }
     }
 
+    /// Whose sockets are is said again: who listens begins anew.
+    pub(super) fn forget(&mut self) {
+        self.asked.clear();
+    }
+
     /// Whose the socket is that sent the packet, where that is noted and was not said before.
     pub(super) fn of(&mut self, record: &Record) -> Option<Notice> {
         let cookie = cookie(record)?;

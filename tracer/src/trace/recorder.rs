@@ -1,14 +1,14 @@
 //! Recording into files: one, or the parts of a rotation.
 //!
 //! Parts are named by a number behind the file's name and each can be read alone: each begins with
-//! what the recording is and what the node knew then. A tracer that is started again goes on with
+//! what the recording is, what the node knew then, and where netfilter hooks were observed. A tracer that is started again goes on with
 //! the next number, and parts of before count among those that are kept.
 //!
 //! Files are made for their owner only (0600): they hold addresses and names of everything that
 //! talked.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Read as _},
@@ -20,7 +20,11 @@ use std::{
 use tracer_common::hook;
 
 use super::{About, Writer, chunk::SIGNATURE};
-use crate::{event::Record, node::snapshot::Snapshot, source::Batch};
+use crate::{
+    event::Record,
+    node::snapshot::Snapshot,
+    source::{Batch, Notice},
+};
 
 /// Where to record, and how much.
 #[derive(Clone, Debug)]
@@ -104,6 +108,11 @@ pub struct Recorder {
     before: (u64, u64),
     node: Option<Arc<Snapshot>>,
     located: HashSet<u64>,
+    /// Since when netfilter hooks are observed, as was said: by namespace, and everywhere.
+    observed: BTreeMap<u32, u64>,
+    everywhere: Option<u64>,
+    /// Whether this part has that.
+    begun: bool,
 }
 
 impl Recorder {
@@ -132,6 +141,9 @@ impl Recorder {
             before: (0, 0),
             node: None,
             located: HashSet::new(),
+            observed: BTreeMap::new(),
+            everywhere: None,
+            begun: false,
         };
         recorder.remove_oldest();
         Ok(recorder)
@@ -171,6 +183,10 @@ impl Recorder {
         function_at: &dyn Fn(u64) -> Option<String>,
     ) -> io::Result<()> {
         self.write_node(taken.node)?;
+        if !self.begun {
+            self.writer.batch(&self.standing())?;
+            self.begun = true;
+        }
         for record in &taken.batch.records {
             let Record::Event(event) = record else {
                 continue;
@@ -183,8 +199,39 @@ impl Recorder {
                 self.writer.location(address, &function)?;
             }
         }
+        self.note_standing(taken.batch);
         self.writer.batch(taken.batch)?;
         self.writer.clock(taken.now)
+    }
+
+    /// Keeps in mind what a later part must begin with.
+    fn note_standing(&mut self, batch: &Batch) {
+        if self.options.rotation.is_none() {
+            return;
+        }
+        for notice in &batch.notices {
+            match notice {
+                Notice::NetfilterAttached { netns, time } => {
+                    self.observed.insert(*netns, *time);
+                }
+                Notice::NetfilterDetached { netns, .. } => {
+                    self.observed.remove(netns);
+                }
+                Notice::NetfilterEverywhere { time } => self.everywhere = Some(*time),
+                _ => {}
+            }
+        }
+    }
+
+    fn standing(&self) -> Batch {
+        let everywhere = self.everywhere;
+        let everywhere = everywhere.map(|time| Notice::NetfilterEverywhere { time });
+        let observed = self.observed.iter();
+        let observed = observed.map(|(&netns, &time)| Notice::NetfilterAttached { netns, time });
+        Batch {
+            notices: everywhere.into_iter().chain(observed).collect(),
+            records: Vec::new(),
+        }
     }
 
     fn write_node(&mut self, node: &Arc<Snapshot>) -> io::Result<()> {
@@ -210,6 +257,7 @@ impl Recorder {
         self.writer = open(&self.path, true, &self.about)?;
         self.node = None;
         self.located.clear();
+        self.begun = false;
         self.parts.push_back(self.path.clone());
         self.remove_oldest();
         Ok(())
@@ -250,6 +298,12 @@ impl Recorder {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The part being written, from 0.
+    #[must_use]
+    pub fn part(&self) -> u32 {
+        self.about.part
     }
 
     /// Bytes written, in all parts.

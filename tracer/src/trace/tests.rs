@@ -11,6 +11,7 @@ use super::{
     About, ChunkKind, Entry, OpenError, Reader, Storage, Writer,
     chunk::PREAMBLE,
     events::tests::{any_record, any_records},
+    recorder::{Options, Recorder, Rotation, Taken},
 };
 use crate::{
     event::Record,
@@ -232,6 +233,64 @@ fn seeking_gives_what_the_node_knew_then() {
     assert_eq!(all_records(&entries), records(60)[20..40]);
     assert!(reader.seek(5_000).unwrap().len() == 1);
     assert_eq!(reader.next_chunk().unwrap(), None);
+}
+
+#[test]
+fn each_part_says_where_hooks_are_observed() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = Options {
+        path: directory.path().join("recording"),
+        overwrite: false,
+        max_size: None,
+        rotation: Some(Rotation { size: 1, keep: 9 }),
+    };
+    let mut recorder = Recorder::create(options, about()).unwrap();
+    let node = Arc::new(node(1));
+    let attached = |netns, time| Notice::NetfilterAttached { netns, time };
+    let detached = Notice::NetfilterDetached { netns: 7, time: 30 };
+    let everywhere = Notice::NetfilterEverywhere { time: 5 };
+    let steps = [
+        vec![attached(7, 10), attached(8, 20), everywhere.clone()],
+        vec![detached.clone()],
+        vec![],
+    ];
+    for (now, notices) in (1..).zip(&steps) {
+        let records = records(1);
+        let notices = notices.clone();
+        // The chunk is written, so that the part is full.
+        let batch = Batch { notices, records };
+        let node = &node;
+        let now = now * 10_000_000_000;
+        let taken = Taken {
+            batch: &batch,
+            node,
+            now,
+        };
+        recorder.step(taken, &|_| None).unwrap();
+    }
+    let last = recorder.part();
+    recorder.finish(&node).unwrap();
+    let said = |part: u32| -> Vec<Notice> {
+        let path = directory.path().join(format!("recording.{part:06}"));
+        let entries = read(&std::fs::read(path).unwrap()).unwrap();
+        let notice = |entry| match entry {
+            Entry::Notice(notice) => Some(notice),
+            _ => None,
+        };
+        entries.into_iter().filter_map(notice).collect()
+    };
+    assert_eq!(last, 3);
+    assert_eq!(said(0), steps[0]);
+    assert_eq!(
+        said(1),
+        [
+            everywhere.clone(),
+            attached(7, 10),
+            attached(8, 20),
+            detached
+        ]
+    );
+    assert_eq!(said(2), [everywhere, attached(8, 20)]);
 }
 
 #[test]
