@@ -357,6 +357,16 @@ impl Lab {
         command::in_netns(&self.netns(name), program)
     }
 
+    /// The node's `iptables`, of the back end that the lab uses.
+    ///
+    /// # Panics
+    /// When there is no such node.
+    #[must_use]
+    pub fn iptables(&self, node: &str) -> Command {
+        let (node, form) = (self.node(node), self.config.proxy);
+        rules::iptables(node, form, proxy::Family::Ipv4, "", &self.directory())
+    }
+
     /// Runs the command and returns what it wrote.
     ///
     /// # Errors

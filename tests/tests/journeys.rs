@@ -49,6 +49,8 @@ mod processes;
 mod recordings;
 #[path = "journeys/refusals.rs"]
 mod refusals;
+#[path = "journeys/rules.rs"]
+mod rules;
 #[path = "journeys/selection.rs"]
 mod selection;
 #[path = "journeys/variants.rs"]

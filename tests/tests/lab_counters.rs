@@ -1,7 +1,7 @@
 //! A lab's nftables rules with counters work as without, and count what they do. Needs root.
 
 use anyhow::{Context as _, ensure};
-use tracer_tests::lab::counters::since;
+use tracer_tests::lab::counters::{Counted, Place, since};
 use tracer_tests::lab::{Config, Lab, Proxy, requirement};
 
 #[test]
@@ -23,9 +23,8 @@ fn each_connection_counts_once_where_it_is_translated() -> anyhow::Result<()> {
     ensure!(status.status.success(), "{status:?}");
     let counted = since(&before, &lab.counted("node1")?);
     let key = format!("{} . tcp . {}", service.cluster_ip, service.port);
-    let of_service = |c: &&tracer_tests::lab::counters::Counted| {
-        c.chain == "service-ips" && c.key == key && c.end == "goto"
-    };
+    let place = Place::Element(key.clone());
+    let of_service = |c: &&Counted| c.chain == "service-ips" && c.place == place && c.end == "goto";
     let element = counted.keys().find(of_service);
     let element = element.with_context(|| format!("no element of {key}: {counted:?}"))?;
     ensure!(counted[element] == 1, "{counted:?}");

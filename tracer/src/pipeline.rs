@@ -5,7 +5,7 @@
 //! so that names are those of the moment; nothing here reads a clock or the system.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io, mem,
 };
 
@@ -18,7 +18,7 @@ use crate::{
         model::{Ends, Flow, FlowId, NetnsId, Packet, Process, State},
     },
     output::Sink,
-    report::{Counts, FlowReport, Knowledge, StatsReport, lookups::Lookups},
+    report::{Awaited, Counts, FlowReport, Knowledge, StatsReport, lookups::Lookups},
     source::{self, Batch, Notice, SocketProcess, Statistics},
 };
 
@@ -26,6 +26,11 @@ use crate::{
 const HELD_HOPS: usize = 200_000;
 /// How many flows are held for the end.
 const HELD_FLOWS: usize = 1 << 14;
+
+/// How many packets wait for rules.
+const MOST_WAITING: usize = 256;
+/// How long a packet waits for rules, in nanoseconds: a few times what reading them takes.
+const RULES_PATIENCE: u64 = 2_000_000_000;
 
 /// When journeys are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +70,13 @@ impl Window {
     }
 }
 
+/// A packet that waits for rules.
+#[derive(Debug)]
+struct Waiting {
+    packet: Packet,
+    awaited: Vec<Awaited>,
+}
+
 /// The pipeline.
 #[derive(Debug)]
 pub struct Pipeline<K> {
@@ -78,6 +90,8 @@ pub struct Pipeline<K> {
     held_hops: usize,
     over: BTreeMap<FlowId, Flow>,
     not_held: u64,
+    /// Packets of which rules may be read yet that explain what happened to them.
+    waiting: VecDeque<Waiting>,
     statistics: Option<Statistics>,
     lookups: Lookups,
     /// Namespaces that the node's snapshot did not know.
@@ -98,6 +112,7 @@ impl<K: Sink> Pipeline<K> {
             held_hops: 0,
             over: BTreeMap::new(),
             not_held: 0,
+            waiting: VecDeque::new(),
             statistics: None,
             lookups: Lookups::default(),
             unknown: BTreeSet::new(),
@@ -175,6 +190,11 @@ impl<K: Sink> Pipeline<K> {
     pub fn advance(&mut self, now: u64, known: &Knowledge<'_>) -> io::Result<()> {
         self.journeys.advance(now);
         self.packets_over(known)?;
+        self.show_waiting(known, |waiting| {
+            let last = waiting.packet.hops.last().map_or(0, |hop| hop.time);
+            let known = !waiting.awaited.iter().any(|it| known.is_awaited(it));
+            known || now > last.saturating_add(RULES_PATIENCE)
+        })?;
         for flow in self.journeys.take_flows_over(now) {
             self.flow_over(flow, known)?;
         }
@@ -196,6 +216,7 @@ impl<K: Sink> Pipeline<K> {
     pub fn finish(&mut self, known: &Knowledge<'_>) -> io::Result<()> {
         self.journeys.finish();
         self.packets_over(known)?;
+        self.show_waiting(known, |_| true)?;
         for flow in self.journeys.take_flows_over(u64::MAX) {
             self.flow_over(flow, known)?;
         }
@@ -304,7 +325,7 @@ impl<K: Sink> Pipeline<K> {
                         .flow(packet.flow)
                         .is_some_and(|flow| self.wanted(flow, known))
                     {
-                        self.show(&packet, known)?;
+                        self.show_or_wait(packet, known)?;
                     }
                 }
                 When::AtTheEnd if self.held_hops < HELD_HOPS => {
@@ -339,7 +360,38 @@ impl<K: Sink> Pipeline<K> {
         }
     }
 
+    /// Shows a packet that is over, or lets it wait for rules that changed just before it passed.
+    fn show_or_wait(&mut self, packet: Packet, known: &Knowledge<'_>) -> io::Result<()> {
+        let awaited = known.awaited(&packet, &known.packet(&packet));
+        if awaited.is_empty() {
+            return self.show(&packet, known);
+        }
+        self.waiting.push_back(Waiting { packet, awaited });
+        if self.waiting.len() <= MOST_WAITING {
+            return Ok(());
+        }
+        let first = self.waiting.pop_front();
+        first.map_or(Ok(()), |first| self.show(&first.packet, known))
+    }
+
+    /// Shows the packets that wait no longer.
+    fn show_waiting(
+        &mut self,
+        known: &Knowledge<'_>,
+        enough: impl Fn(&Waiting) -> bool,
+    ) -> io::Result<()> {
+        for waiting in mem::take(&mut self.waiting) {
+            if enough(&waiting) {
+                self.show(&waiting.packet, known)?;
+            } else {
+                self.waiting.push_back(waiting);
+            }
+        }
+        Ok(())
+    }
+
     fn flow_over(&mut self, flow: Flow, known: &Knowledge<'_>) -> io::Result<()> {
+        self.show_waiting(known, |waiting| waiting.packet.flow == flow.id)?;
         if !self.wanted(&flow, known) {
             self.held.remove(&flow.id);
             return Ok(());

@@ -18,7 +18,7 @@ mod tests;
 use std::borrow::Cow;
 
 pub use join::Knowledge;
-pub use rules::{Candidate, RuleReport};
+pub use rules::{Awaited, Candidate, RuleReport};
 
 use crate::{
     dns::Answer,

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 
 pub use flow::{Answer, Backend, BothWays, Client, Destination, Flow, FlowTranslation, Process};
 pub use packet::{Dropped, Encapsulation, Hole, Hop, Icmp, Packet, Quoted, Tcp, Translation};
-pub use rule::{EndpointOf, RuleInfo, Step};
+pub use rule::{Candidate, EndpointOf, RuleInfo, Step};
 
 /// The version that the contract describes.
 const SCHEMA: u32 = 1;

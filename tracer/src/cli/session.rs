@@ -206,7 +206,7 @@ impl<K: Sink> Session<K> {
     pub(super) async fn finish(mut self) -> anyhow::Result<K> {
         self.live.finish();
         while self.step().await? != Step::Over {}
-        self.live.node().wait_for_rules(RULES);
+        self.live.node().wait_for_present_rules(RULES);
         let node = self.live.node().snapshot();
         if let Some(recorder) = self.recorder.take() {
             recorder.finish(&node)?;

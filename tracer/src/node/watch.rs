@@ -188,6 +188,12 @@ impl Watch {
         );
     }
 
+    /// As [`Self::wait_for_rules`], with all changes up to now.
+    pub fn wait_for_present_rules(&self, longest: Duration) {
+        self.rules.look_again();
+        self.wait_for_rules(longest);
+    }
+
     /// A handle to ask with.
     #[must_use]
     pub fn requests(&self) -> Requests {

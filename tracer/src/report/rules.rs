@@ -11,7 +11,7 @@ mod packet;
 use std::net::{IpAddr, SocketAddr};
 
 use self::around::Around;
-use super::join::Knowledge;
+use super::{PacketReport, Rewriting, TranslationReport, join::Knowledge};
 use crate::{
     event::{Endpoint, Tuple},
     journey::model::{
@@ -23,7 +23,7 @@ use crate::{
             evaluate::explain,
             outcome::{Explanation, Observed},
             path::{Certainty, RulePath, ServiceChoice, Step},
-            subject::{AddressKind, Bits, Hook, Subject, Surroundings as _},
+            subject::{AddressKind, Bits, Hook, States, Subject, Surroundings as _},
         },
         services::ServiceName,
     },
@@ -90,6 +90,13 @@ impl RuleReport {
     }
 }
 
+/// Rules of a namespace that are as of a time, or newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    netns: NetnsId,
+    time: u64,
+}
+
 /// What is asked about: a packet at a hook, and what was seen to happen to it.
 struct Question {
     netns: NetnsId,
@@ -107,13 +114,7 @@ impl Knowledge<'_> {
         hop: &Hop,
         (kind, to): (TranslationKind, Endpoint),
     ) -> Option<RuleReport> {
-        let asked = match hop.call?.tracking {
-            Tracking::New => true,
-            // Where conntrack's word is not seen, a connection's first packet is known by itself.
-            Tracking::Nothing => is_first(packet),
-            _ => false,
-        };
-        let hook = hook_of(hop.stage).filter(|_| asked)?;
+        let hook = hook_of(hop.stage).filter(|_| is_translated_there(packet, hop))?;
         let mut subject = self.subject(hook, (hop.netns, hop.time), &hop.tuple, hop.call);
         self.describe(&mut subject, packet, hop);
         self.translation(hop.netns, hop.time, subject, (kind, to))
@@ -144,7 +145,7 @@ impl Knowledge<'_> {
         )?;
         let mut subject = self.subject(hook, (placed.netns, placed.time), &before, placed.call);
         if placed.kind == TranslationKind::Snat {
-            subject.mark = self.mark_before(flow, placed);
+            subject.mark = self.mark_before(flow, (placed, &before));
         }
         let end = (placed.kind, placed.to);
         self.translation(placed.netns, placed.time, subject, end)
@@ -172,43 +173,59 @@ impl Knowledge<'_> {
         })
     }
 
-    /// The mark that the rules gave a flow's first packet before its source is rewritten, where the
-    /// hook that rewrote its destination in the same namespace tells.
-    fn mark_before(&self, flow: &Flow, placed: &FlowTranslation) -> Bits {
-        let before = flow
-            .translations
-            .iter()
-            .find(|other| other.netns == placed.netns && other.kind == TranslationKind::Dnat);
-        let marked = before.and_then(|dnat| {
-            let tuple = dnat.before?;
-            let hook = hook_of(dnat.stage?)?;
-            let question = Question {
-                netns: dnat.netns,
-                time: dnat.time,
-                subject: self.subject(hook, (dnat.netns, dnat.time), &tuple, dnat.call),
-                observed: Observed::Destination(socket(dnat.to)),
-            };
+    /// The mark that the rules gave a flow's first packet before its source is rewritten, as the hook
+    /// tells by which the packet came into the same namespace.
+    fn mark_before(&self, flow: &Flow, (placed, before): (&FlowTranslation, &Tuple)) -> Bits {
+        let question = self.coming(flow, placed, before);
+        let marked = question.and_then(|question| {
             let after = self.ask(&question)?.after;
-            after
-                .into_iter()
-                .map(|subject| subject.mark)
-                .reduce(Bits::merge)
+            let marks = after.into_iter().map(|subject| subject.mark);
+            marks.reduce(Bits::merge)
         });
         marked.unwrap_or(Bits::UNKNOWN)
     }
 
+    /// A flow's first packet where it comes into the namespace in which it is rewritten.
+    fn coming(&self, flow: &Flow, placed: &FlowTranslation, before: &Tuple) -> Option<Question> {
+        let mut there = flow.translations.iter();
+        let dnat =
+            there.find(|other| other.netns == placed.netns && other.kind == TranslationKind::Dnat);
+        let own = flow.client_netns == Some(placed.netns);
+        let (hook, tuple, time, call, observed) = match dnat {
+            Some(dnat) => {
+                let observed = Observed::Destination(socket(dnat.to));
+                (
+                    hook_of(dnat.stage?)?,
+                    dnat.before?,
+                    dnat.time,
+                    dnat.call,
+                    observed,
+                )
+            }
+            // Nothing was rewritten before.
+            None => {
+                let hook = if own { Hook::Output } else { Hook::Prerouting };
+                (hook, *before, placed.time, None, Observed::Passed)
+            }
+        };
+        let mut subject = self.subject(hook, (placed.netns, time), &tuple, call);
+        subject.connection.states = States::NEW;
+        if hook == Hook::Prerouting {
+            // A mark does not come along from another namespace or from outside.
+            subject.mark = Bits::exactly(0);
+        }
+        Some(Question {
+            netns: placed.netns,
+            time,
+            subject,
+            observed,
+        })
+    }
+
     /// The rule that dropped a packet.
     pub(super) fn dropping(&self, packet: &Packet, dropped: &Dropped) -> Option<RuleReport> {
+        let hop = self.dropped_by_rules(packet, dropped)?;
         let hook = hook_of(dropped.stage)?;
-        let reason = self.reasons.name(dropped.reason);
-        let by_rules = reason
-            .as_deref()
-            .is_none_or(|reason| ["NETFILTER_DROP", "NOT_SPECIFIED"].contains(&reason));
-        let mut hops = packet.hops.iter().rev();
-        let hop = hops.find(|hop| hop.stage == dropped.stage && hop.netns == dropped.netns)?;
-        if !by_rules || hop.left.is_some() {
-            return None;
-        }
         let mut subject = self.subject(hook, (hop.netns, hop.time), &hop.tuple, hop.call);
         self.describe(&mut subject, packet, hop);
         self.explained(&Question {
@@ -217,6 +234,49 @@ impl Knowledge<'_> {
             subject,
             observed: Observed::Dropped,
         })
+    }
+
+    /// The hop whose rules dropped a packet, if rules did.
+    fn dropped_by_rules<'p>(&self, packet: &'p Packet, dropped: &Dropped) -> Option<&'p Hop> {
+        hook_of(dropped.stage)?;
+        let reason = self.reasons.name(dropped.reason);
+        let by_rules = reason
+            .as_deref()
+            .is_none_or(|reason| ["NETFILTER_DROP", "NOT_SPECIFIED"].contains(&reason));
+        let mut hops = packet.hops.iter().rev();
+        let hop = hops.find(|hop| hop.stage == dropped.stage && hop.netns == dropped.netns)?;
+        (by_rules && hop.left.is_none()).then_some(hop)
+    }
+
+    /// Where rules did something to a packet that those read so far do not explain, and newer ones may:
+    /// rules are read a moment after they changed.
+    #[must_use]
+    pub fn awaited(&self, packet: &Packet, report: &PacketReport) -> Vec<Awaited> {
+        let unexplained = |made: &TranslationReport| {
+            let by_rules = !matches!(made.kind, Rewriting::UnDnat | Rewriting::UnSnat);
+            by_rules && made.rule.is_none()
+        };
+        let hops = packet.hops.iter().zip(&report.hops);
+        let translated = hops.filter(|(hop, reported)| {
+            is_translated_there(packet, hop) && reported.translations.iter().any(unexplained)
+        });
+        let unexplained = report.drop.as_ref().filter(|drop| drop.rule.is_none());
+        let dropped = packet.dropped.as_ref().filter(|_| unexplained.is_some());
+        let dropped = dropped.and_then(|dropped| self.dropped_by_rules(packet, dropped));
+        let places = translated.map(|(hop, _)| hop).chain(dropped);
+        let awaited = places.map(|hop| Awaited {
+            netns: hop.netns,
+            time: hop.time,
+        });
+        awaited.filter(|awaited| self.is_awaited(awaited)).collect()
+    }
+
+    /// Whether the rules there were not found to be others since.
+    #[must_use]
+    pub fn is_awaited(&self, &Awaited { netns, time }: &Awaited) -> bool {
+        let namespace = self.at(netns, time);
+        let last = namespace.map(|namespace| namespace.rules.last());
+        last.is_some_and(|last| last.is_none_or(|last| last.time <= time))
     }
 
     fn explained(&self, question: &Question) -> Option<RuleReport> {
@@ -260,6 +320,16 @@ impl Knowledge<'_> {
             let service = services.called_at(flow.protocol, called, own(called.ip()))?;
             service.name.clone()
         })
+    }
+}
+
+/// Whether a translation at a hop was chosen by rules for this packet, if there is one.
+fn is_translated_there(packet: &Packet, hop: &Hop) -> bool {
+    match hop.call.map(|call| call.tracking) {
+        Some(Tracking::New) => true,
+        // Where conntrack's word is not seen, a connection's first packet is known by itself.
+        Some(Tracking::Nothing) => is_first(packet),
+        _ => false,
     }
 }
 

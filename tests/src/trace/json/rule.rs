@@ -31,6 +31,16 @@ pub struct RuleInfo {
     pub service: Option<String>,
     #[serde(deserialize_with = "present")]
     pub endpoint: Option<EndpointOf>,
+    pub candidates: Vec<Candidate>,
+    pub more: u64,
+}
+
+/// A possible way through the rules.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the members of the contract")]
+pub struct Candidate {
+    pub rule: Vec<Step>,
+    pub undecided: Vec<String>,
 }
 
 /// Which of a Service's endpoints.

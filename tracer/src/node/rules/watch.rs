@@ -30,8 +30,10 @@ const PERIOD: Duration = Duration::from_millis(250);
 const BUDGET: Duration = Duration::from_millis(5);
 /// A namespace that is new is looked at in each round for so long.
 const YOUNG: Duration = Duration::from_secs(10);
-/// A look that took some time is followed by so many times that without another one.
+/// A look that took some processor time is followed by so many times that without another one.
 const REST: u32 = 30;
+/// But by no more than this, lest a change be known too late.
+const LONGEST_REST: Duration = Duration::from_millis(700);
 
 /// Rules of one namespace, as they were read.
 #[derive(Clone, Debug)]
@@ -49,6 +51,8 @@ pub(in crate::node) struct Found {
 enum Message {
     Appeared(Entry, u64),
     Vanished(u32),
+    /// Look at all that have rules, however soon after the last time.
+    Again,
     Stop,
 }
 
@@ -110,6 +114,12 @@ impl RulesWatch {
         let _ = self.sender.send(Message::Vanished(netns));
     }
 
+    /// Has all namespaces that have rules looked at once more.
+    pub(in crate::node) fn look_again(&self) {
+        self.settled.add(1);
+        let _ = self.sender.send(Message::Again);
+    }
+
     /// Waits until all namespaces that were told of are read, but no longer than this.
     pub(in crate::node) fn wait(&self, longest: Duration) {
         let waiting = self.settled.waiting.lock();
@@ -132,6 +142,12 @@ impl Drop for RulesWatch {
             let _ = thread.join();
         }
     }
+}
+
+/// What the calling thread has used. The time of day would also count that others ran.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// A namespace.
@@ -162,7 +178,12 @@ impl<F: FnMut(Found) + Send> Worker<F> {
             let wait = next.saturating_duration_since(Instant::now());
             match self.messages.recv_timeout(wait) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(message) => self.take(message),
+                Ok(message) => {
+                    if matches!(message, Message::Again) {
+                        next = Instant::now();
+                    }
+                    self.take(message);
+                }
                 Err(RecvTimeoutError::Timeout) => {
                     self.round();
                     next = Instant::now() + PERIOD;
@@ -191,6 +212,16 @@ impl<F: FnMut(Found) + Send> Worker<F> {
                 if let Some(before) = self.known.remove(&netns) {
                     self.forget(&before);
                 }
+            }
+            Message::Again => {
+                for known in self.known.values_mut() {
+                    if known.looked && !known.reading.rules.is_empty() {
+                        (known.looked, known.not_before) = (false, now);
+                        self.settled.add(1);
+                    }
+                }
+                // The message itself was counted too.
+                self.settled.add(-1);
             }
             Message::Stop => {}
         }
@@ -257,7 +288,7 @@ impl<F: FnMut(Found) + Send> Worker<F> {
         let Some(known) = self.known.get_mut(&netns) else {
             return;
         };
-        let start = Instant::now();
+        let start = processor_time();
         let time = crate::node::read::clock();
         // One that cannot be entered is gone, or noted by who reads its devices.
         let entered = known
@@ -276,7 +307,8 @@ impl<F: FnMut(Found) + Send> Worker<F> {
             (self.on_found)(found);
         }
         if known.reading.is_costly() {
-            known.not_before = Instant::now() + start.elapsed() * REST;
+            let spent = processor_time().saturating_sub(start);
+            known.not_before = Instant::now() + (spent * REST).min(LONGEST_REST);
         }
         if !std::mem::replace(&mut known.looked, true) {
             self.settled.add(-1);
