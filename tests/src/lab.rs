@@ -230,6 +230,26 @@ impl Lab {
         state::save(self)
     }
 
+    /// Gives a Service other endpoints, on all nodes.
+    ///
+    /// # Errors
+    /// When the rules cannot be loaded.
+    ///
+    /// # Panics
+    /// When there is no such Service.
+    pub fn switch(&mut self, name: &str, pods: &[&str]) -> anyhow::Result<()> {
+        let service = self
+            .services
+            .iter_mut()
+            .find(|service| service.name == name);
+        let service = service.unwrap_or_else(|| panic!("the lab has no Service {name:?}"));
+        service.endpoints = service::endpoints_of(&self.pods, pods, HTTP_PORT);
+        for node in &self.nodes {
+            rules::replace(node, self.config.proxy, &self.services, &self.directory())?;
+        }
+        state::save(self)
+    }
+
     fn start_servers(&mut self, executable: &std::path::Path) -> anyhow::Result<()> {
         let directory = self.directory();
         let pods = self.pods.iter().filter(|pod| pod.serves);

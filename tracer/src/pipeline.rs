@@ -29,8 +29,6 @@ const HELD_FLOWS: usize = 1 << 14;
 
 /// How many packets wait for rules.
 const MOST_WAITING: usize = 256;
-/// How long a packet waits for rules, in nanoseconds: a few times what reading them takes.
-const RULES_PATIENCE: u64 = 2_000_000_000;
 
 /// When journeys are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,9 +189,8 @@ impl<K: Sink> Pipeline<K> {
         self.journeys.advance(now);
         self.packets_over(known)?;
         self.show_waiting(known, |waiting| {
-            let last = waiting.packet.hops.last().map_or(0, |hop| hop.time);
-            let known = !waiting.awaited.iter().any(|it| known.is_awaited(it));
-            known || now > last.saturating_add(RULES_PATIENCE)
+            let mut awaited = waiting.awaited.iter();
+            !awaited.any(|it| now <= it.until && known.is_awaited(it))
         })?;
         for flow in self.journeys.take_flows_over(now) {
             self.flow_over(flow, known)?;

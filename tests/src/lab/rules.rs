@@ -55,6 +55,43 @@ pub(super) fn load(
     Ok(())
 }
 
+/// Replaces both families' rules for Services in the node, as kube-proxy does when they changed.
+pub(super) fn replace(
+    node: &Node,
+    form: Proxy,
+    services: &[Service],
+    directory: &Path,
+) -> anyhow::Result<()> {
+    for family in Family::ALL {
+        let view = view(node, family, services);
+        let (mut command, text) = if form == Proxy::Nftables {
+            let mut command = command::in_netns(&node.netns, "nft");
+            command.args(["-f", "-"]);
+            let ip = match family {
+                Family::Ipv4 => "ip",
+                Family::Ipv6 => "ip6",
+            };
+            let rules = proxy::nftables::rules(&view);
+            (command, format!("delete table {ip} kube-proxy\n{rules}"))
+        } else {
+            let mut command = iptables(node, form, family, "-restore", directory);
+            command.arg("--noflush");
+            // Chains that are named are emptied, but for the kernel's own, which have their rules.
+            let own = |line: &&str| {
+                let chain = line.strip_prefix("-A ").unwrap_or_default();
+                !chain.starts_with(|first: char| first.is_ascii_uppercase())
+                    || chain.starts_with("KUBE-")
+            };
+            let rules = proxy::iptables::rules(&view);
+            let lines: Vec<&str> = rules.lines().filter(own).collect();
+            (command, lines.join("\n") + "\n")
+        };
+        command::run(&mut command, &text)
+            .with_context(|| format!("other rules on {} in the form {form}", node.name))?;
+    }
+    Ok(())
+}
+
 /// A command of the iptables family in the node: `iptables-nft`, `ip6tables-legacy-save`.
 ///
 /// The legacy tools lock a file that all namespaces share; the lab gives them one of its own.

@@ -175,7 +175,8 @@ pub(super) fn all(pods: &[Pod]) -> Vec<Service> {
     ]
 }
 
-fn endpoints_of(pods: &[Pod], names: &[&str], port: u16) -> Vec<Endpoint> {
+/// The pods of those names, behind that port.
+pub(super) fn endpoints_of(pods: &[Pod], names: &[&str], port: u16) -> Vec<Endpoint> {
     pods.iter()
         .filter(|pod| names.contains(&pod.name.as_str()))
         .map(|pod| Endpoint {

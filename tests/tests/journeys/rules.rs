@@ -9,6 +9,8 @@
 mod choice;
 #[path = "rules/counted.rs"]
 mod counted;
+#[path = "rules/following.rs"]
+mod following;
 #[path = "rules/own.rs"]
 mod own;
 

@@ -21,6 +21,7 @@ use crate::{
     node::{
         rules::{
             evaluate::explain,
+            history::Version,
             outcome::{Explanation, Observed},
             path::{Certainty, RulePath, ServiceChoice, Step},
             subject::{AddressKind, Bits, Hook, States, Subject, Surroundings as _},
@@ -95,7 +96,14 @@ impl RuleReport {
 pub struct Awaited {
     netns: NetnsId,
     time: u64,
+    /// When to wait no longer, on the records' clock.
+    pub until: u64,
 }
+
+/// How long rules are waited for, in nanoseconds: a few times what reading them takes, and as long as
+/// it usually takes.
+const LONG: u64 = 2_000_000_000;
+const SHORT: u64 = 400_000_000;
 
 /// What is asked about: a packet at a hook, and what was seen to happen to it.
 struct Question {
@@ -103,6 +111,13 @@ struct Question {
     time: u64,
     subject: Subject,
     observed: Observed,
+    /// How it came into the namespace, which rules of another time may contradict.
+    came: Option<Box<Question>>,
+}
+
+fn explained_by(version: &Version, around: &Around<'_>, question: &Question) -> Explanation {
+    let sets = version.rules.sets();
+    explain(&sets, &question.subject, around, question.observed)
 }
 
 impl Knowledge<'_> {
@@ -170,6 +185,7 @@ impl Knowledge<'_> {
             time,
             subject,
             observed,
+            came: None,
         })
     }
 
@@ -219,6 +235,7 @@ impl Knowledge<'_> {
             time,
             subject,
             observed,
+            came: None,
         })
     }
 
@@ -233,6 +250,7 @@ impl Knowledge<'_> {
             time: hop.time,
             subject,
             observed: Observed::Dropped,
+            came: self.came(packet, hop).map(Box::new),
         })
     }
 
@@ -248,8 +266,8 @@ impl Knowledge<'_> {
         (by_rules && hop.left.is_none()).then_some(hop)
     }
 
-    /// Where rules did something to a packet that those read so far do not explain, and newer ones may:
-    /// rules are read a moment after they changed.
+    /// Where rules did something to a packet that newer ones than those read so far may explain: rules are
+    /// read a moment after they changed.
     #[must_use]
     pub fn awaited(&self, packet: &Packet, report: &PacketReport) -> Vec<Awaited> {
         let unexplained = |made: &TranslationReport| {
@@ -260,20 +278,23 @@ impl Knowledge<'_> {
         let translated = hops.filter(|(hop, reported)| {
             is_translated_there(packet, hop) && reported.translations.iter().any(unexplained)
         });
-        let unexplained = report.drop.as_ref().filter(|drop| drop.rule.is_none());
-        let dropped = packet.dropped.as_ref().filter(|_| unexplained.is_some());
+        let dropped = packet.dropped.as_ref();
         let dropped = dropped.and_then(|dropped| self.dropped_by_rules(packet, dropped));
-        let places = translated.map(|(hop, _)| hop).chain(dropped);
-        let awaited = places.map(|hop| Awaited {
+        let explained = report.drop.as_ref().is_some_and(|drop| drop.rule.is_some());
+        let places = translated.map(|(hop, _)| (hop, LONG));
+        // What older rules explain, newer ones may explain better.
+        let dropped = dropped.map(|hop| (hop, if explained { SHORT } else { LONG }));
+        let awaited = places.chain(dropped).map(|(hop, longest)| Awaited {
             netns: hop.netns,
             time: hop.time,
+            until: packet.hops.last().map_or(0, |last| last.time) + longest,
         });
         awaited.filter(|awaited| self.is_awaited(awaited)).collect()
     }
 
     /// Whether the rules there were not found to be others since.
     #[must_use]
-    pub fn is_awaited(&self, &Awaited { netns, time }: &Awaited) -> bool {
+    pub fn is_awaited(&self, &Awaited { netns, time, .. }: &Awaited) -> bool {
         let namespace = self.at(netns, time);
         let last = namespace.map(|namespace| namespace.rules.last());
         last.is_some_and(|last| last.is_none_or(|last| last.time <= time))
@@ -287,12 +308,23 @@ impl Knowledge<'_> {
     fn ask(&self, question: &Question) -> Option<Explanation> {
         let namespace = self.at(question.netns, question.time)?;
         let around = Around(namespace);
-        let versions = namespace.rules.around(question.time);
-        let mut explanations = versions.map(|version| {
-            let sets = version.rules.sets();
-            explain(&sets, &question.subject, &around, question.observed)
+        let versions: Vec<_> = namespace.rules.around(question.time).collect();
+        let several = versions.len() > 1;
+        let possible = versions.into_iter().filter(|version| {
+            let came = question.came.as_deref().filter(|_| several);
+            came.is_none_or(|came| {
+                let after = explained_by(version, &around, came).after;
+                let destination = question.subject.destination;
+                after.iter().any(|after| after.destination == destination)
+            })
         });
-        explanations.find(|explanation| !explanation.paths.is_empty())
+        let explanations = possible.map(|version| explained_by(version, &around, question));
+        let mut explanations = explanations.filter(|explanation| !explanation.paths.is_empty());
+        let first = explanations.next()?;
+        Some(match explanations.next() {
+            Some(other) if !first.is_alike(&other) => first.or(other),
+            _ => first,
+        })
     }
 
     /// The Service that a flow's client called: what its translations say, else what the rules of

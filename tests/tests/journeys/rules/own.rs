@@ -190,7 +190,7 @@ fn make(lab: &Lab, case: &Case, port: u16, watch: &Running) -> anyhow::Result<Co
     let own = lab.config().proxy == Proxy::Nftables;
     if own {
         let content = case.nft.replace("PORT", &port.to_string());
-        nft(&format!("table ip own {{ {content} }}"))?;
+        nft(&format!("table ip own {{\n{content}\n}}\n"))?;
     } else {
         iptables(case.iptables)?;
     }

@@ -4,11 +4,18 @@
 //! what happened since the one before belongs to either: who explains a packet asks both.
 
 use std::{
+    fmt,
     net::IpAddr,
     sync::{Arc, OnceLock},
 };
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{
+    Deserialize, Deserializer, Serialize, Serializer,
+    de::{
+        self, MapAccess, SeqAccess, Visitor,
+        value::{MapAccessDeserializer, SeqAccessDeserializer},
+    },
+};
 
 use super::held::Rules;
 use crate::node::services::Services;
@@ -17,6 +24,11 @@ use crate::node::services::Services;
 const VERSIONS: usize = 16;
 /// Rules that are kept in older versions: some 100 MB.
 const RULES: usize = 100_000;
+
+/// Versions are saved that are older than the last by no more than this, in nanoseconds.
+const SAVED: u64 = 5_000_000_000;
+/// And no more rules of them than this.
+const SAVED_RULES: usize = 10_000;
 
 /// Rules as they were read at one time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -39,7 +51,8 @@ impl Version {
 
 /// A namespace's rules, the last versions.
 ///
-/// Saved is the last version only: a recording has the others where they were the last.
+/// Saved are the last version and those read just before: a recording has the others where they were the
+/// last, but one that was replaced before anybody looked stands nowhere else.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// The oldest first.
@@ -120,16 +133,50 @@ impl Eq for History {}
 
 impl Serialize for History {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.last().serialize(serializer)
+        let Some((last, earlier)) = self.versions.split_last() else {
+            return serializer.serialize_none();
+        };
+        let mut rules = 0;
+        let saved = earlier.iter().rev().take_while(|version| {
+            rules += version.rules.size();
+            rules <= SAVED_RULES && last.time.saturating_sub(version.time) <= SAVED
+        });
+        let first = earlier.len() - saved.count();
+        serializer.collect_seq(&self.versions[first..])
     }
 }
 
 impl<'de> Deserialize<'de> for History {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let last = Option::<Version>::deserialize(deserializer)?;
-        Ok(Self {
-            versions: last.into_iter().collect(),
-        })
+        let mut versions = deserializer.deserialize_any(Saved)?;
+        versions.sort_by_key(|version| version.time);
+        let mut history = Self { versions };
+        history.forget();
+        Ok(history)
+    }
+}
+
+/// Reads a history as it is saved, or the last version alone, as the first recordings with rules have
+/// it.
+struct Saved;
+
+impl<'de> Visitor<'de> for Saved {
+    type Value = Vec<Version>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("versions of rules")
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        Ok(Vec::new())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(seq))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        Version::deserialize(MapAccessDeserializer::new(map)).map(|last| vec![last])
     }
 }
 
@@ -217,13 +264,18 @@ mod tests {
     }
 
     #[test]
-    fn saved_is_the_last_and_what_was_before_can_be_put_back() {
-        let all = history(&[(10, "a"), (20, "b")]);
+    fn saved_are_the_last_ones_and_what_was_before_can_be_put_back() {
+        let (first, last) = (SAVED, 2 * SAVED + 20);
+        let all = history(&[(10, "a"), (first, "b"), (last - 5, "c"), (last, "d")]);
         let text = serde_json::to_string(&all).unwrap();
         let mut read: History = serde_json::from_str(&text).unwrap();
-        assert_eq!(read, history(&[(20, "b")]));
-        read.follows(&history(&[(10, "a"), (20, "b")]));
+        assert_eq!(read, history(&[(last - 5, "c"), (last, "d")]));
+        read.follows(&history(&[(10, "a"), (first, "b")]));
         assert_eq!(read, all);
+        // As the first recordings with rules have it.
+        let one = serde_json::to_string(all.last().unwrap()).unwrap();
+        let one: History = serde_json::from_str(&one).unwrap();
+        assert_eq!(one, history(&[(last, "d")]));
         let none: History = serde_json::from_str("null").unwrap();
         assert_eq!(none, History::default());
     }

@@ -4,7 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{path::RulePath, subject::Subject};
+use super::{
+    decision::Undecided,
+    path::{Certainty, RulePath},
+    subject::Subject,
+};
 
 /// The addresses and ports that a translation may choose from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -127,6 +131,34 @@ pub struct Explanation {
     /// What is known of the packet behind the hook, if it went on and is the one that was seen: one
     /// for each destination that is possible.
     pub after: Vec<Subject>,
+}
+
+impl Explanation {
+    /// Whether both name the same rules by their words, wherever these stand.
+    #[must_use]
+    pub fn is_alike(&self, other: &Self) -> bool {
+        fn words(all: &Explanation) -> impl Iterator<Item = (&str, &str)> {
+            let steps = all.paths.iter().flat_map(|(_, path)| &path.steps);
+            steps.map(|step| (step.chain.as_str(), step.text.as_str()))
+        }
+        self.paths.len() == other.paths.len() && words(self).eq(words(other))
+    }
+
+    /// What is to be said where either may be so: nothing is certain then.
+    #[must_use]
+    pub fn or(mut self, other: Self) -> Self {
+        self.paths.extend(other.paths);
+        for (_, path) in &mut self.paths {
+            if path.certainty == Certainty::Certain {
+                let why = Undecided::because("the rules changed about that time");
+                path.certainty = Certainty::Candidate(vec![why]);
+            }
+        }
+        self.more += other.more;
+        self.given_up |= other.given_up;
+        self.after.extend(other.after);
+        self
+    }
 }
 
 #[cfg(test)]

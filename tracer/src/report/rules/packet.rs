@@ -26,11 +26,7 @@ impl Knowledge<'_> {
         if subject.connection.states == States::ANY && packet.protocol == TCP && is_first(packet) {
             subject.connection.states = States::NEW;
         }
-        let mut earlier = packet.hops.iter().take_while(|other| *other != hop);
-        let first = earlier.find(|other| {
-            let begins = matches!(other.stage, Stage::Prerouting | Stage::Output);
-            begins && other.netns == hop.netns && other.left.is_some()
-        });
+        let first = came_by(packet, hop);
         let status = &mut subject.connection.status;
         match first {
             Some(first) => {
@@ -50,26 +46,43 @@ impl Knowledge<'_> {
 
     /// The mark that the rules of a hop give a packet that goes on.
     fn mark_behind(&self, packet: &Packet, hop: &Hop) -> Bits {
-        let marked = hook_of(hop.stage).and_then(|hook| {
-            let mut subject = self.subject(hook, (hop.netns, hop.time), &hop.tuple, hop.call);
-            describe_transport(&mut subject, packet);
-            let mut made = hop.translations.iter().flatten();
-            let dnat = made.find(|made| made.kind == TranslationKind::Dnat);
-            let first = hop.call.is_some_and(|call| call.tracking == Tracking::New);
-            let observed = match dnat {
-                Some(made) if first => Observed::Destination(socket(made.to.destination)),
-                _ => Observed::Passed,
-            };
-            let after = self.ask(&Question {
-                netns: hop.netns,
-                time: hop.time,
-                subject,
-                observed,
-            })?;
-            let marks = after.after.into_iter().map(|subject| subject.mark);
+        let passed = self.passed(packet, hop);
+        let marked = passed.and_then(|question| {
+            let after = self.ask(&question)?.after;
+            let marks = after.into_iter().map(|subject| subject.mark);
             marks.reduce(Bits::merge)
         });
         marked.unwrap_or(Bits::UNKNOWN)
+    }
+
+    /// How a packet got through a hop.
+    fn passed(&self, packet: &Packet, hop: &Hop) -> Option<Question> {
+        let hook = hook_of(hop.stage)?;
+        let mut subject = self.subject(hook, (hop.netns, hop.time), &hop.tuple, hop.call);
+        describe_transport(&mut subject, packet);
+        let mut made = hop.translations.iter().flatten();
+        let dnat = made.find(|made| made.kind == TranslationKind::Dnat);
+        let first = hop.call.is_some_and(|call| call.tracking == Tracking::New);
+        let observed = match dnat {
+            Some(made) if first => Observed::Destination(socket(made.to.destination)),
+            _ => Observed::Passed,
+        };
+        Some(Question {
+            netns: hop.netns,
+            time: hop.time,
+            subject,
+            observed,
+            came: None,
+        })
+    }
+
+    /// How a packet came into the namespace of a hop.
+    pub(super) fn came(&self, packet: &Packet, hop: &Hop) -> Option<Question> {
+        let first = came_by(packet, hop)?;
+        let new = first
+            .call
+            .is_some_and(|call| call.tracking == Tracking::New);
+        self.passed(packet, first).filter(|_| new)
     }
 
     /// A packet as its hook's rules see it.
@@ -120,6 +133,15 @@ impl Knowledge<'_> {
         };
         subject
     }
+}
+
+/// The hop by which a packet came into the namespace of another one.
+fn came_by<'p>(packet: &'p Packet, hop: &Hop) -> Option<&'p Hop> {
+    let mut earlier = packet.hops.iter().take_while(|other| *other != hop);
+    earlier.find(|other| {
+        let begins = matches!(other.stage, Stage::Prerouting | Stage::Output);
+        begins && other.netns == hop.netns && other.left.is_some()
+    })
 }
 
 /// What is known of a packet's transport.
