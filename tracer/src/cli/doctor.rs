@@ -132,6 +132,7 @@ fn finding_lines(finding: &Finding, timing: Option<Timing>) -> Vec<String> {
         Subject::Lockdown => "lockdown",
         Subject::Symbols => "symbols",
         Subject::Namespaces => "namespaces",
+        Subject::Rules => "rules",
         Subject::Attach => "attach",
     };
     let mut lines = vec![heading(subject, state(finding.readiness), &finding.text)];

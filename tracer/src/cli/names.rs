@@ -1,6 +1,7 @@
 //! `tracer names`: what this node knows, and from where.
 
 mod pods;
+mod services;
 
 use std::io::{self, Write};
 
@@ -17,7 +18,8 @@ use crate::{
 
 use super::arguments::HostArgs;
 
-/// Show what this node knows: network namespaces, devices, addresses and pods, and from where
+/// Show what this node knows: network namespaces, devices, addresses, pods, rules and Services, and
+/// from where
 #[derive(Clone, Debug, clap::Args)]
 pub struct NamesArgs {
     /// Print one JSON object a line
@@ -57,6 +59,7 @@ fn text(snapshot: &Snapshot) -> String {
         lines.extend(links.iter().map(|link| row(snapshot, netns, link, widths)));
     }
     lines.extend(pods::text(snapshot));
+    lines.extend(services::text(snapshot));
     lines.extend(snapshot.notes().iter().map(|note| format!("note: {note}")));
     lines
         .iter()
@@ -188,6 +191,7 @@ fn json(snapshot: &Snapshot) -> serde_json::Result<String> {
         push_line(&mut lines, "namespace", content)?;
     }
     pods::json(snapshot, &mut lines)?;
+    services::json(snapshot, &mut lines)?;
     for text in snapshot.notes() {
         push_line(&mut lines, "note", NoteLine { text })?;
     }

@@ -66,6 +66,8 @@ pub enum Subject {
     Symbols,
     /// Network namespaces and their rules.
     Namespaces,
+    /// Reading those rules, which names what they do.
+    Rules,
     /// Attaching for real.
     Attach,
 }
@@ -126,6 +128,7 @@ fn examine(machine: &Machine, attach: impl FnOnce() -> Result<(Plan, Timing), Fa
         findings::lockdown(&machine.surroundings),
         findings::symbols(machine.symbols.as_ref().err()),
         findings::namespaces(machine.namespaces.as_ref()),
+        findings::rules(machine.namespaces.as_ref().ok(), &machine.programs),
     ];
     let impossible = |finding: &Finding| finding.readiness == Readiness::Impossible;
     let mut timing = None;

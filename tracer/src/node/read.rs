@@ -29,7 +29,7 @@ use super::{
         HostRoot, Pod, PodReader, Processes,
         combine::{Combined, Surroundings, combine},
     },
-    rules::held::Rules,
+    rules::{held::Rules, live::Reading},
     snapshot::Snapshot,
     tables::{self, Table, Tables},
 };
@@ -82,7 +82,7 @@ impl Default for Reader {
     }
 }
 
-/// Reads the node once. What runtimes keep of pods is below `root`.
+/// Reads the node once, with the rules of every namespace. What runtimes keep of pods is below `root`.
 ///
 /// # Errors
 /// When not even the list of namespaces can be read.
@@ -90,7 +90,18 @@ pub fn read(root: HostRoot) -> Result<Snapshot, ReadError> {
     let mut reader = Reader::new(root);
     let read = privilege::with_file_access(|| {
         let found = reader.look(true)?;
-        reader.read(&found.appeared)
+        reader.read(&found.appeared)?;
+        let entries: Vec<_> = reader.inventory.entries.values().cloned().collect();
+        for entry in entries {
+            // One that cannot be entered is gone, or noted by who reads its devices.
+            let Ok(file) = entry.open() else { continue };
+            let time = clock();
+            let reading = netns::in_netns(file.as_fd(), || Reading::default().again());
+            if let Ok(Some(reading)) = reading {
+                reader.rules_read(entry.inode, time, reading.rules);
+            }
+        }
+        Ok(())
     });
     read.map_err(|errno| ReadError::Inventory(errno.into()))??;
     Ok(reader.snapshot())

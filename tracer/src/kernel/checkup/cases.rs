@@ -96,6 +96,7 @@ fn machine() -> Machine {
             }),
             lockdown: Some("none".to_owned()),
         },
+        programs: vec![("nft", true)],
         btf: Ok(fixture::kernel(&[])),
         capabilities: Ok(all),
         symbols: Ok(()),

@@ -112,6 +112,7 @@ pub(super) fn namespaces(found: Result<&Namespaces, &io::Error>) -> Finding {
         with_rules,
         unknown,
         notes,
+        ..
     } = match found {
         Ok(found) => found,
         Err(error) => return Finding::bad(subject, Readiness::Impossible, error),
@@ -133,6 +134,38 @@ pub(super) fn namespaces(found: Result<&Namespaces, &io::Error>) -> Finding {
     } else {
         finding.but(Readiness::Degraded, "run it as root of the node")
     }
+}
+
+/// Whether the rules that there are can be read. A program that is missing and that no rules ask for is
+/// nothing worse.
+pub(super) fn rules(found: Option<&Namespaces>, programs: &[(&'static str, bool)]) -> Finding {
+    let subject = Subject::Rules;
+    let named = |there: bool| {
+        let names = programs.iter().filter(|(_, is)| *is == there);
+        let names: Vec<&str> = names.map(|(name, _)| *name).collect();
+        names.join(", ")
+    };
+    let unread = found
+        .map(|found| found.unread.as_slice())
+        .unwrap_or_default();
+    if !unread.is_empty() {
+        let text = format!(
+            "{}: translations and drops by such rules are shown without them, and Services without names",
+            unread.join("; ")
+        );
+        return Finding::good(subject, text).but(
+            Readiness::Degraded,
+            "install the program that is named, of the same version as the one that makes the rules",
+        );
+    }
+    let mut text = "all that there are can be read".to_owned();
+    if !named(true).is_empty() {
+        text += &format!(", with {}", named(true));
+    }
+    if !named(false).is_empty() {
+        text += &format!("; not here, and not needed now: {}", named(false));
+    }
+    Finding::good(subject, text)
 }
 
 /// Attaching failed. Where it is not known whether the kernel is locked down, that may be why.

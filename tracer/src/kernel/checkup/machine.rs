@@ -11,7 +11,8 @@ use crate::{
     },
     node::{
         inventory::{Entry, Inventory},
-        netns,
+        netns, program,
+        rules::live::Reading,
     },
     privilege::{self, Capabilities},
 };
@@ -25,7 +26,20 @@ pub(super) struct Machine {
     /// Whether kernel functions have names.
     pub(super) symbols: Result<(), SymbolsError>,
     pub(super) namespaces: io::Result<Namespaces>,
+    /// The programs that say rules, and whether they are there.
+    pub(super) programs: Vec<(&'static str, bool)>,
 }
+
+/// Programs that say rules, and of what.
+const PROGRAMS: [&str; 5] = [
+    "iptables-nft-save",
+    "iptables-legacy-save",
+    "iptables-save",
+    "nft",
+    "ipset",
+];
+/// Namespaces whose rules are read to see whether they can be.
+const READ: usize = 16;
 
 /// The network namespaces, by what there is in them.
 #[derive(Debug, Default)]
@@ -37,6 +51,8 @@ pub(super) struct Namespaces {
     pub(super) unknown: Vec<String>,
     /// What else could not be looked at.
     pub(super) notes: Vec<String>,
+    /// Rules that could not be read, and why.
+    pub(super) unread: Vec<String>,
 }
 
 impl Machine {
@@ -49,6 +65,9 @@ impl Machine {
             capabilities: Capabilities::read(),
             symbols: Symbols::load().map(drop),
             namespaces: namespaces.map_err(io::Error::from).flatten(),
+            programs: PROGRAMS
+                .map(|name| (name, program::find(name).is_some()))
+                .to_vec(),
         }
     }
 }
@@ -62,12 +81,19 @@ impl Namespaces {
         };
         for entry in inventory.entries.values() {
             match has_rules(entry) {
-                Some(true) => found.with_rules.push(name(entry)),
+                Some(true) => {
+                    if found.with_rules.len() < READ {
+                        found.unread.extend(unread(entry));
+                    }
+                    found.with_rules.push(name(entry));
+                }
                 Some(false) => {}
                 None => found.unknown.push(name(entry)),
             }
         }
         found.notes = inventory.notes;
+        found.unread.sort();
+        found.unread.dedup();
         Ok(found)
     }
 }
@@ -81,6 +107,17 @@ fn has_rules(entry: &Entry) -> Option<bool> {
             .map(rules::Rules::any),
         Err(error) => (error.kind() == io::ErrorKind::NotFound).then_some(false),
     }
+}
+
+/// What cannot be read of a namespace's rules, and why.
+fn unread(entry: &Entry) -> Vec<String> {
+    let Ok(file) = entry.open() else {
+        return Vec::new();
+    };
+    let read = netns::in_netns(file.as_fd(), || Reading::default().again());
+    let read = read.ok().flatten();
+    read.map(|reading| reading.rules.notes.clone())
+        .unwrap_or_default()
 }
 
 fn name(entry: &Entry) -> String {
