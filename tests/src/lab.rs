@@ -387,6 +387,21 @@ impl Lab {
         rules::iptables(node, form, proxy::Family::Ipv4, "", &self.directory())
     }
 
+    /// Runs `f` in a thread of its own, in the namespace called `name` for short.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered (root can), or `f` fails.
+    ///
+    /// # Panics
+    /// When there is no such namespace.
+    pub fn within<T: Send>(
+        &self,
+        name: &str,
+        f: impl FnOnce() -> anyhow::Result<T> + Send,
+    ) -> anyhow::Result<T> {
+        namespace::within(&self.netns(name), f)
+    }
+
     /// Runs the command and returns what it wrote.
     ///
     /// # Errors

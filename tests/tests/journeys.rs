@@ -17,6 +17,8 @@ macro_rules! needs_a_lab {
 
 #[path = "journeys/appearing.rs"]
 mod appearing;
+#[path = "journeys/company.rs"]
+mod company;
 #[path = "journeys/connection.rs"]
 mod connection;
 #[path = "journeys/evidence.rs"]

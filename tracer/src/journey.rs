@@ -31,6 +31,10 @@ use flight::Flight;
 use flows::Flows;
 use model::{Flow, FlowId, NetnsId, Packet, Stage, State};
 
+/// What is first seen within this time after tracing began, in nanoseconds, may have been under way: far
+/// longer than packets take, even where a processor is late with what it has queued.
+const UNDER_WAY: u64 = 100_000_000;
+
 /// The engine.
 #[derive(Debug, Default)]
 pub struct Journeys {
@@ -43,6 +47,8 @@ pub struct Journeys {
     /// Since when netfilter's hooks are observed in a namespace.
     observed: HashMap<NetnsId, u64>,
     observed_everywhere: Option<u64>,
+    /// What is first seen before this time may have been under way when tracing began.
+    under_way_until: u64,
     /// The hooks that some packet ran through: with everything observed, those that there are.
     hooks_seen: HashSet<(NetnsId, Stage)>,
     /// Something was lost before that time.
@@ -71,6 +77,12 @@ impl Journeys {
             Record::Event(event) => self.event(event),
             Record::Conntrack(conntrack) => self.conntrack(conntrack),
         }
+    }
+
+    /// Tracing began at that time: what was under way then is seen from its middle on, which is no
+    /// hole.
+    pub fn began(&mut self, time: u64) {
+        self.under_way_until = time.saturating_add(UNDER_WAY);
     }
 
     /// Netfilter's hooks are observed in the namespace from that time on; `None`: no longer.

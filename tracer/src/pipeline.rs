@@ -140,6 +140,7 @@ impl<K: Sink> Pipeline<K> {
 
     fn notice(&mut self, notice: &Notice) -> io::Result<()> {
         match notice {
+            Notice::Began { time } => self.journeys.began(*time),
             Notice::NetfilterAttached { netns, time } => {
                 self.journeys
                     .netfilter_observed(NetnsId(*netns), Some(*time));

@@ -57,6 +57,12 @@ impl Batch {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Notice {
+    /// Tracing began: there are no records from before. What is first seen soon afterwards may have
+    /// been under way.
+    Began {
+        /// When everything was attached.
+        time: u64,
+    },
     /// From `time` on, all netfilter hooks of a network namespace are seen. Some may have been
     /// seen shortly before.
     NetfilterAttached {

@@ -49,6 +49,7 @@ pub const OF_TESTS: &[Requirement] = &[
     requirement("setcap", "libcap2-bin", "gives capabilities to a program"),
     requirement("tshark", "tshark", "reads exported captures"),
     requirement("capinfos", "wireshark-common", "reads exported captures"),
+    requirement("ethtool", "ethtool", "lets devices merge and cut packets"),
 ];
 
 impl Requirement {

@@ -4,7 +4,7 @@
 //! One tracer watches the whole lab while one path after another is used. Each connection has a
 //! client port of its own, by which its flow is found.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use tracer_tests::lab::{Config, Fabric, Lab, Plugin, Proxy};
 use tracer_tests::trace::process::{self, Running};
 use tracer_tests::trace::witness::{Captures, Device};
@@ -25,23 +25,33 @@ fn every_path(number: u16, config: Config) -> anyhow::Result<()> {
         .zip(CONNECTIONS)
         .map(|(port, connection)| Planned::new(&lab, connection, port))
         .collect::<anyhow::Result<_>>()?;
-    let evidence = gather(&lab, &planned)?;
-    let mut failures = Vec::new();
-    for planned in &planned {
-        if let Err(error) = judge(planned, &evidence) {
-            failures.push(format!("== {}: {error:#}", planned.connection.name));
-        }
-    }
-    if let Err(error) = judge_all(&planned, &evidence) {
-        failures.push(format!("== all: {error:#}"));
-    }
-    ensure!(failures.is_empty(), "{config}:\n{}", failures.join("\n\n"));
+    let evidence = gather(&lab, &planned, captured_devices(&lab))?;
+    judge_each(&planned, &evidence).with_context(|| config.to_string())?;
     lab.down()
 }
 
-/// Makes all connections while tracer, tcpdump and conntrack look.
-fn gather(lab: &Lab, planned: &[Planned<'_>]) -> anyhow::Result<Evidence> {
-    let captures = Captures::start(lab, captured_devices(lab))?;
+/// Judges all, so that a failure says what is wrong everywhere.
+pub(crate) fn judge_each(planned: &[Planned<'_>], evidence: &Evidence) -> anyhow::Result<()> {
+    let mut failures = Vec::new();
+    for planned in planned {
+        if let Err(error) = judge(planned, evidence) {
+            failures.push(format!("== {}: {error:#}", planned.connection.name));
+        }
+    }
+    if let Err(error) = judge_all(planned, evidence) {
+        failures.push(format!("== all: {error:#}"));
+    }
+    ensure!(failures.is_empty(), "{}", failures.join("\n\n"));
+    Ok(())
+}
+
+/// Makes all connections while tracer, tcpdump (on these devices) and conntrack look.
+pub(crate) fn gather(
+    lab: &Lab,
+    planned: &[Planned<'_>],
+    devices: Vec<Device>,
+) -> anyhow::Result<Evidence> {
+    let captures = Captures::start(lab, devices)?;
     let watch = Running::watch(["--json", &process::whole_lab(lab)])?;
     for planned in planned {
         let rule = match planned.connection.outcome {
@@ -76,7 +86,7 @@ fn gather(lab: &Lab, planned: &[Planned<'_>]) -> anyhow::Result<Evidence> {
 }
 
 /// Both ends of the servers' pairs, the client pod, and the machine outside.
-fn captured_devices(lab: &Lab) -> Vec<Device> {
+pub(crate) fn captured_devices(lab: &Lab) -> Vec<Device> {
     let own = ["a1", "b1", "b2", "outside"].map(|name| (name.to_owned(), "eth0".to_owned()));
     let host = ["b1", "b2"].map(|name| {
         let pod = lab.pod(name);

@@ -98,7 +98,9 @@ impl Journeys {
             }
             None => {
                 self.begin(event, observed);
-                (event.record.skb, path::beginning(event))
+                let hole = path::beginning(event);
+                let seen = event.record.time >= self.under_way_until;
+                (event.record.skb, hole.filter(|_| seen))
             }
         };
         let hole = hole.filter(|hole| self.is_hole(*hole, event));

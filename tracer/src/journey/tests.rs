@@ -194,6 +194,28 @@ fn a_journey_that_begins_in_the_middle_says_so() {
 }
 
 #[test]
+fn what_was_under_way_when_tracing_began_has_no_hole() {
+    let mut records = request(&mut Walk::new(), SYN, 1).split_off(2);
+    for record in &mut records {
+        let Record::Event(event) = record else {
+            panic!("{record:?}");
+        };
+        event.record.time += 1_000_000_000;
+    }
+    let first = records[0].time();
+    for (began, hole) in [
+        (first - 1, None),
+        (first - 100_000_000, Some(Hole::Beginning)),
+    ] {
+        let mut journeys = engine();
+        journeys.began(began);
+        let packets = run(&mut journeys, &records);
+        assert_eq!(packets[0].hops[0].hole, hole, "began at {began}");
+        assert_eq!(packets[0].holes(), u32::from(hole.is_some()));
+    }
+}
+
+#[test]
 fn unobserved_netfilter_is_a_hole_and_none_at_all_is_not() {
     let plain = |flags: u16| {
         let mut walk = Walk::new();

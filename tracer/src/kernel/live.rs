@@ -14,6 +14,7 @@ mod tests;
 use std::{
     collections::HashSet,
     io,
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -160,8 +161,11 @@ pub enum LiveError {
 /// The running kernel, traced.
 #[derive(Debug)]
 pub struct Live {
-    /// Since when netfilter's hooks are seen everywhere; until that is said.
-    everywhere: Option<u64>,
+    /// To be said first: since when everything is seen, and netfilter's hooks everywhere.
+    first: Vec<Notice>,
+    /// What is seen from when everything was attached until something was detached: outside of that
+    /// a packet is seen at some hooks and not at others.
+    whole: Range<u64>,
     plan: Plan,
     reasons: DropReasons,
     /// Detached when this is gone.
@@ -175,6 +179,7 @@ pub struct Live {
     counters: Counters,
     flagged: HashSet<u32>,
     state: State,
+    started: Instant,
     last_record: Instant,
     next_statistics: Instant,
     /// The last batch was full: others should have their turn before the next.
@@ -262,9 +267,14 @@ impl Live {
         }
         refuse(&plan, options.netfilter)?;
         let now = Instant::now();
-        let everywhere = plan.sees_netfilter_everywhere();
+        let since = clock::now();
+        let mut first = vec![Notice::Began { time: since }];
+        if plan.sees_netfilter_everywhere() {
+            first.push(Notice::NetfilterEverywhere { time: since });
+        }
         Ok(Self {
-            everywhere: everywhere.then(clock::now),
+            first,
+            whole: since..u64::MAX,
             plan,
             reasons,
             filter: load::take_filter(&mut ebpf)?,
@@ -277,6 +287,7 @@ impl Live {
             sockets: Worker::start().ok(),
             flagged: HashSet::new(),
             state: State::Running,
+            started: now,
             last_record: now,
             next_statistics: now + STATISTICS,
             full: false,
@@ -345,16 +356,22 @@ impl Live {
 
     /// What there is now, or `None` when that is nothing.
     fn collect(&mut self) -> Result<Option<Batch>, LiveError> {
-        let mut batch = Batch::default();
-        if let Some(time) = self.everywhere.take() {
-            batch.notices.push(Notice::NetfilterEverywhere { time });
-        }
+        let mut batch = Batch {
+            notices: std::mem::take(&mut self.first),
+            ..Batch::default()
+        };
         let (flagged, coverage) = (&mut self.flagged, &self.coverage);
         self.full = self.ring.drain(&mut batch, |netns| {
             if flagged.insert(netns) {
                 coverage.flagged(netns);
             }
         });
+        if self.may_be_partial() {
+            let whole = &self.whole;
+            batch
+                .records
+                .retain(|record| whole.contains(&record.time()));
+        }
         // After the records, so that no notice is missing that belongs before them.
         let owners = batch.records.iter();
         let owners = owners.filter_map(|record| self.owners.of(record));
@@ -376,6 +393,11 @@ impl Live {
             self.flagged.clear();
         }
         Ok((!batch.is_empty()).then_some(batch))
+    }
+
+    /// Whether there may be records from before everything was attached, or from after the end.
+    fn may_be_partial(&self) -> bool {
+        !matches!(self.state, State::Running) || self.started.elapsed() < STATISTICS
     }
 
     fn take_coverage(&mut self, notices: &mut Vec<Notice>) {
@@ -454,6 +476,7 @@ impl Source for Live {
 
     fn finish(&mut self) {
         if matches!(self.state, State::Running) {
+            self.whole.end = clock::now();
             self.attached = None;
             self.coverage.stop();
             if let Some(sockets) = &self.sockets {

@@ -79,3 +79,28 @@ impl Role {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_table_is_this_one() {
+        let documented = include_str!("../../../docs/privileges.md");
+        let kept = |line: &str| {
+            let row = line.strip_prefix("| ")?.strip_suffix(" |")?;
+            Some(row.split_once(" | ")?.1.to_owned())
+        };
+        let (_, table) = documented.split_once("| part | keeps |").unwrap();
+        let rows: Vec<String> = table.lines().filter_map(kept).collect();
+        let expected = Role::ALL.map(|role| match role.needs() {
+            [] => "nothing".to_owned(),
+            needs => needs
+                .iter()
+                .map(|capability| format!("`{capability}`"))
+                .collect::<Vec<_>>()
+                .join(", "),
+        });
+        assert_eq!(rows, expected);
+    }
+}
