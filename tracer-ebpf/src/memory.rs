@@ -140,6 +140,30 @@ pub(crate) fn fill<const N: usize>(to: &mut [u8; N], from: u64) -> bool {
     unsafe { bpf_probe_read_kernel(to.as_mut_ptr().cast(), N as u32, from as *const _) == 0 }
 }
 
+/// An address that was read from a kernel structure, as a number.
+///
+/// Since 7.3 the verifier takes what is read from a member like `unsigned char *` for a pointer to
+/// memory of which nothing is known (`btf_struct_access`), and refuses to calculate with two of these.
+/// What is negated is a number to all kernels.
+#[inline(always)]
+pub(crate) fn number(address: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let mut address = address;
+        // SAFETY: arithmetic in a register.
+        unsafe {
+            core::arch::asm!(
+                "{address} = -{address}", "{address} = -{address}",
+                address = inout(reg) address,
+                options(pure, nomem, nostack),
+            );
+        }
+        address
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    address
+}
+
 /// `value`, of which the verifier knows no more than that it is a number.
 ///
 /// The verifier walks on with each distinct value that it knows, and what comes after is long. A

@@ -17,7 +17,7 @@ use crate::{
         SKB_NETWORK_HEADER, SKB_NFCT, SKB_PACKET_TYPE, SKB_PROTOCOL, SKB_SK, SKB_TAIL, SOCK_CGROUP,
         SOCK_COOKIE, SOCK_NET, SOCK_STATE,
     },
-    memory::{Access, Pointer},
+    memory::{self, Access, Pointer},
 };
 
 /// `ETH_P_IP` and `ETH_P_IPV6` as they stand in `sk_buff.protocol`, network order.
@@ -65,7 +65,7 @@ impl<A: Access> Skb<A> {
     #[inline(always)]
     pub(crate) fn head(self) -> u64 {
         // SAFETY: see above.
-        unsafe { self.0.load(SKB_HEAD.load()) }
+        unsafe { memory::number(self.0.load(SKB_HEAD.load())) }
     }
 
     /// The IP header, once the stack has set it.
@@ -79,7 +79,7 @@ impl<A: Access> Skb<A> {
     #[inline(always)]
     pub(crate) fn data(self) -> u64 {
         // SAFETY: see above.
-        unsafe { self.0.load(SKB_DATA.load()) }
+        unsafe { memory::number(self.0.load(SKB_DATA.load())) }
     }
 
     /// The bytes from that kernel address on, a header's in the linear part: the buffer's length is

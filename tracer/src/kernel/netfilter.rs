@@ -63,10 +63,22 @@ pub enum NetfilterError {
     },
 }
 
+/// How the lines begin in which the verifier counts what it did, after it has said what is wrong; a
+/// line for each function since 7.1.
+const ACCOUNTS: [&str; 4] = [
+    "processed ",
+    "verification time ",
+    "stack depth ",
+    "subprog ",
+];
+
 /// What the verifier said last, for an error message.
 pub(super) fn last_lines(log: &str) -> String {
-    let lines = log.lines().filter(|line| !line.trim().is_empty());
-    let mut last: Vec<&str> = lines.rev().take(4).collect();
+    let told = |line: &&str| {
+        let line = line.trim();
+        !line.is_empty() && !ACCOUNTS.iter().any(|account| line.starts_with(account))
+    };
+    let mut last: Vec<&str> = log.lines().filter(told).rev().take(4).collect();
     last.reverse();
     if last.is_empty() {
         String::new()
