@@ -29,7 +29,7 @@ mod service;
 pub mod state;
 mod topology;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
@@ -408,6 +408,19 @@ impl Lab {
     /// When it cannot be run or fails: the command line and its stderr.
     pub fn run(&self, command: &mut Command) -> anyhow::Result<String> {
         command::run(command, "")
+    }
+
+    /// A UDP socket in the namespace called `name` for short, that takes what comes and says nothing.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    ///
+    /// # Panics
+    /// When there is no such namespace.
+    pub fn take_datagrams(&self, name: &str, address: &str) -> anyhow::Result<UdpSocket> {
+        namespace::within(&self.netns(name), || {
+            UdpSocket::bind(address).with_context(|| format!("cannot bind to {address}"))
+        })
     }
 
     /// The node's conntrack table, as `conntrack -L` prints it, of both families.

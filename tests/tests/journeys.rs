@@ -25,6 +25,8 @@ mod connection;
 mod evidence;
 #[path = "journeys/exports.rs"]
 mod exports;
+#[path = "journeys/faults.rs"]
+mod faults;
 #[path = "journeys/granted.rs"]
 mod granted;
 #[path = "journeys/hundred.rs"]

@@ -14,6 +14,7 @@ mod links;
 mod lives;
 pub mod netlink;
 pub mod netns;
+pub mod network;
 pub mod nf_tables;
 pub mod pods;
 pub mod program;

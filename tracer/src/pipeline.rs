@@ -5,7 +5,7 @@
 //! so that names are those of the moment; nothing here reads a clock or the system.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     io, mem,
 };
 
@@ -18,7 +18,9 @@ use crate::{
         model::{Ends, Flow, FlowId, NetnsId, Packet, Process, State},
     },
     output::Sink,
-    report::{Awaited, Counts, FlowReport, Knowledge, StatsReport, lookups::Lookups},
+    report::{
+        Awaited, Counts, Evidence, FlowReport, Knowledge, Seen, StatsReport, lookups::Lookups,
+    },
     source::{self, Batch, Notice, SocketProcess, Statistics},
 };
 
@@ -87,6 +89,10 @@ pub struct Pipeline<K> {
     held: BTreeMap<FlowId, Vec<Packet>>,
     held_hops: usize,
     over: BTreeMap<FlowId, Flow>,
+    /// What the packets of flows that were not shown yet have shown.
+    evidence: HashMap<FlowId, Evidence>,
+    /// Up to then everything was seen.
+    now: u64,
     not_held: u64,
     /// Packets of which rules may be read yet that explain what happened to them.
     waiting: VecDeque<Waiting>,
@@ -109,6 +115,8 @@ impl<K: Sink> Pipeline<K> {
             held: BTreeMap::new(),
             held_hops: 0,
             over: BTreeMap::new(),
+            evidence: HashMap::new(),
+            now: 0,
             not_held: 0,
             waiting: VecDeque::new(),
             statistics: None,
@@ -187,6 +195,7 @@ impl<K: Sink> Pipeline<K> {
     /// # Errors
     /// The sink's.
     pub fn advance(&mut self, now: u64, known: &Knowledge<'_>) -> io::Result<()> {
+        self.now = self.now.max(now);
         self.journeys.advance(now);
         self.packets_over(known)?;
         self.show_waiting(known, |waiting| {
@@ -224,7 +233,7 @@ impl<K: Sink> Pipeline<K> {
             for packet in packets {
                 self.show(&packet, known)?;
             }
-            let report = self.report(&flow, known);
+            let report = self.flow_report(&flow, known);
             self.sink.flow(&report)?;
         }
         self.say_what_was_let_go();
@@ -316,6 +325,10 @@ impl<K: Sink> Pipeline<K> {
                     self.unknown.insert(hop.netns.0);
                 }
             }
+            if let Some(flow) = self.journeys.flow(packet.flow) {
+                let evidence = self.evidence.entry(flow.id).or_default();
+                evidence.packet(&packet, flow.state);
+            }
             match self.when {
                 When::AsTheyEnd => {
                     if self
@@ -349,12 +362,17 @@ impl<K: Sink> Pipeline<K> {
         self.sink.packet(&known.packet(packet))
     }
 
-    /// The flow with names, and with what was looked up.
-    fn report(&self, flow: &Flow, known: &Knowledge<'_>) -> FlowReport {
+    /// The flow with names, with what was looked up and what is wrong with it; its packets need not be known any more.
+    fn flow_report(&mut self, flow: &Flow, known: &Knowledge<'_>) -> FlowReport {
+        let evidence = self.evidence.remove(&flow.id).unwrap_or_default();
+        let seen = Seen {
+            evidence: &evidence,
+            until: self.now,
+        };
         FlowReport {
             asked: self.lookups.asked(flow).map(str::to_owned),
             answers: self.lookups.answered(flow),
-            ..known.flow(flow)
+            ..known.flow_seen(flow, seen)
         }
     }
 
@@ -392,16 +410,19 @@ impl<K: Sink> Pipeline<K> {
         self.show_waiting(known, |waiting| waiting.packet.flow == flow.id)?;
         if !self.wanted(&flow, known) {
             self.held.remove(&flow.id);
+            self.evidence.remove(&flow.id);
             return Ok(());
         }
         match self.when {
             When::AsTheyEnd => {
-                let report = self.report(&flow, known);
+                let report = self.flow_report(&flow, known);
                 self.sink.flow(&report)
             }
             When::AtTheEnd => {
                 if self.over.len() < HELD_FLOWS {
                     self.over.insert(flow.id, flow);
+                } else {
+                    self.evidence.remove(&flow.id);
                 }
                 Ok(())
             }

@@ -7,6 +7,7 @@
 //! Names are as the system has them: sinks strip control characters. What is not known is `None`,
 //! never guessed; what was concluded instead of observed says so.
 
+pub mod diagnosis;
 mod join;
 pub mod lookups;
 mod rules;
@@ -17,6 +18,7 @@ mod tests;
 
 use std::borrow::Cow;
 
+pub use diagnosis::{Diagnosis, Evidence, Layer, Seen};
 pub use join::Knowledge;
 pub use rules::{Awaited, Candidate, RuleReport};
 
@@ -67,6 +69,8 @@ pub struct FlowReport {
     pub first: u64,
     /// The last event.
     pub last: u64,
+    /// What is wrong with it; `None` where nothing is known to be.
+    pub diagnosis: Option<Diagnosis>,
 }
 
 impl FlowReport {

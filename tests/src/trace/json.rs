@@ -11,7 +11,9 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Deserializer};
 
-pub use flow::{Answer, Backend, BothWays, Client, Destination, Flow, FlowTranslation, Process};
+pub use flow::{
+    Answer, Backend, BothWays, Client, Destination, DiagnosisInfo, Flow, FlowTranslation, Process,
+};
 pub use packet::{Dropped, Encapsulation, Hole, Hop, Icmp, Packet, Quoted, Tcp, Translation};
 pub use rule::{Candidate, EndpointOf, RuleInfo, Step};
 

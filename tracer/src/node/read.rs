@@ -25,6 +25,7 @@ use super::{
     links::Route,
     lives::Lives,
     netns::{self, NetnsError},
+    network::Network,
     pods::{
         HostRoot, Pod, PodReader, Processes,
         combine::{Combined, Surroundings, combine},
@@ -282,12 +283,14 @@ impl Reader {
             let Some(entry) = self.inventory.entries.get(&inode) else {
                 continue;
             };
-            match enter(entry).and_then(|route| Ok(route.links()?)) {
-                Ok(links) => {
+            let read = enter(entry).and_then(|route| Ok((route.links()?, Network::read())));
+            match read {
+                Ok((links, network)) => {
                     self.notes.remove(&inode);
                     let table = self.tables.entry(inode).or_default();
                     changed |= table.links != links;
                     table.links = links;
+                    table.network = network;
                 }
                 // It ended since the inventory was taken.
                 Err(NetnsError::Open { source, .. }) if is_gone(&source) => {}

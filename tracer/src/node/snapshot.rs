@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
     link::{Link, LinkId},
+    network::Network,
     pods::{Pod, PodName},
     rules::history::History,
 };
@@ -86,6 +87,9 @@ pub struct Namespace {
     /// Its devices, by index; empty when they could not be read, which a note says.
     #[serde(default)]
     pub links: BTreeMap<u32, Link>,
+    /// Its routes, settings and listeners.
+    #[serde(default)]
+    pub network: Network,
     /// Its rules, as they changed.
     #[serde(default)]
     pub rules: History,

@@ -12,6 +12,7 @@ use super::{
     link::{LinkId, LinkKind},
     links::RawLink,
     lives::Lives,
+    network::Network,
     pods::Pod,
     snapshot::{Contents, Namespace, Snapshot},
 };
@@ -23,6 +24,8 @@ pub(super) struct Table {
     pub(super) links: BTreeMap<u32, RawLink>,
     /// The namespaces that its ids mean, by inode number.
     pub(super) ids: BTreeMap<i32, u32>,
+    /// What it does with packets.
+    pub(super) network: Network,
 }
 
 /// The tables of all namespaces that could be read, by inode number.
@@ -136,6 +139,10 @@ pub(super) fn namespace(entry: &Entry, tables: &Tables, lives: &Lives) -> Namesp
             .get(&entry.inode)
             .map(|table| links_of(entry.inode, table))
             .unwrap_or_default(),
+        network: tables
+            .get(&entry.inode)
+            .map(|table| table.network.clone())
+            .unwrap_or_default(),
     }
 }
 
@@ -171,7 +178,7 @@ mod tests {
     fn table(links: impl IntoIterator<Item = (u32, RawLink)>) -> Table {
         Table {
             links: links.into_iter().collect(),
-            ids: BTreeMap::new(),
+            ..Table::default()
         }
     }
 

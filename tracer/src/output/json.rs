@@ -26,9 +26,6 @@ use crate::report::{Counts, FlowReport, PacketReport, StatsReport};
 /// The version of these objects' form, as everywhere in the program's JSON.
 const SCHEMA: u32 = 1;
 
-/// What is not known in this version.
-const UNKNOWN: () = ();
-
 /// Writes JSON lines.
 #[derive(Debug)]
 pub struct JsonSink<W> {

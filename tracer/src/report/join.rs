@@ -82,6 +82,7 @@ impl Knowledge<'_> {
             affected_by_loss: flow.affected_by_loss,
             first: flow.first,
             last: flow.last,
+            diagnosis: None,
         }
     }
 

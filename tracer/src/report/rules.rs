@@ -10,7 +10,7 @@ mod packet;
 
 use std::net::{IpAddr, SocketAddr};
 
-use self::around::Around;
+pub(super) use self::around::Around;
 use super::{PacketReport, Rewriting, TranslationReport, join::Knowledge};
 use crate::{
     event::{Endpoint, Tuple},
@@ -243,8 +243,13 @@ impl Knowledge<'_> {
     pub(super) fn dropping(&self, packet: &Packet, dropped: &Dropped) -> Option<RuleReport> {
         let hop = self.dropped_by_rules(packet, dropped)?;
         let hook = hook_of(dropped.stage)?;
-        let mut subject = self.subject(hook, (hop.netns, hop.time), &hop.tuple, hop.call);
-        self.describe(&mut subject, packet, hop);
+        // Inside a tunnel the rules see the tunnel's packet.
+        let outer = hop.encapsulation.map(|around| around.outer);
+        let tuple = outer.unwrap_or(hop.tuple);
+        let mut subject = self.subject(hook, (hop.netns, hop.time), &tuple, hop.call);
+        if outer.is_none() {
+            self.describe(&mut subject, packet, hop);
+        }
         self.explained(&Question {
             netns: hop.netns,
             time: hop.time,

@@ -5,6 +5,7 @@
 //! a VXLAN `flannel.1` between the nodes. The pods are `app/a1`, `app/b1` and `app/b2`. Times are nanoseconds since the packet's first hop.
 
 mod cast;
+pub(crate) mod faults;
 pub(super) mod flows;
 
 use std::{collections::BTreeMap, net::SocketAddr};
@@ -15,7 +16,7 @@ pub(crate) use cast::{
     cluster_ip, echo, forward_drop, hole, hostile, ipv6, masquerade, refused, udp, vxlan,
 };
 
-use super::{FlowReport, Knowledge, PacketReport};
+use super::{Evidence, FlowReport, Knowledge, PacketReport, Seen};
 use crate::{
     event::{Endpoint, Tuple},
     journey::model::{
@@ -70,6 +71,11 @@ pub(crate) const START: u64 = 83_000_000_000_000;
 
 /// What the node knows.
 pub(crate) fn snapshot() -> Snapshot {
+    snapshot_with("none", &serde_json::json!({}))
+}
+
+/// The same with what one namespace does with packets.
+fn snapshot_with(netns: &str, network: &serde_json::Value) -> Snapshot {
     let namespaces: Vec<_> = (FIRST_INODE..)
         .zip(NODE)
         .map(|(inode, (name, devices))| {
@@ -93,6 +99,7 @@ pub(crate) fn snapshot() -> Snapshot {
             });
             serde_json::json!({
                 "inode": inode, "names": [name], "pod": pod, "links": links, "rules": rules,
+                "network": if name == netns { network.clone() } else { serde_json::json!({}) },
             })
         })
         .collect();
@@ -129,13 +136,27 @@ pub(crate) fn all() -> [(&'static str, Scenario); 10] {
 
 impl Scenario {
     fn new(packets: &[Packet], flow: &Flow) -> Self {
-        let node = snapshot();
+        Self::seen(&snapshot(), packets, flow, flow.last)
+    }
+
+    /// With everything seen up to a time.
+    fn seen(node: &Snapshot, packets: &[Packet], flow: &Flow, until: u64) -> Self {
         let reasons = BTreeMap::from([
             (3, "NO_SOCKET".to_owned()),
             (9, "NETFILTER_DROP".to_owned()),
+            (20, "IP_INNOROUTES".to_owned()),
+            (21, "IP_RPFILTER".to_owned()),
+            (22, "IP_INADDRERRORS".to_owned()),
+            (23, "PKT_TOO_BIG".to_owned()),
+            (24, "NEIGH_FAILED".to_owned()),
+            (25, "IP_LOCAL_SOURCE".to_owned()),
+            (26, "TCP_OLD_DATA".to_owned()),
+            (27, "SOCKET_RCVBUFF".to_owned()),
+            (28, "TC_INGRESS".to_owned()),
+            (29, "QDISC_DROP".to_owned()),
         ]);
         let knowledge = Knowledge {
-            node: &node,
+            node,
             names: true,
             reasons: &DropReasons::new(reasons, BTreeMap::new()),
             function_at: &|address| match address {
@@ -144,9 +165,17 @@ impl Scenario {
                 _ => None,
             },
         };
+        let mut evidence = Evidence::default();
+        for packet in packets {
+            evidence.packet(packet, flow.state);
+        }
+        let seen = Seen {
+            evidence: &evidence,
+            until,
+        };
         Self {
             packets: packets.iter().map(|p| knowledge.packet(p)).collect(),
-            flow: knowledge.flow(flow),
+            flow: knowledge.flow_seen(flow, seen),
         }
     }
 }

@@ -33,6 +33,21 @@ pub struct Flow {
     pub bytes: BothWays,
     pub affected_by_loss: bool,
     pub answers: Vec<Answer>,
+    #[serde(deserialize_with = "present")]
+    pub diagnosis_info: Option<DiagnosisInfo>,
+}
+
+/// What is wrong with it, in parts.
+#[derive(Clone, Debug, Deserialize)]
+#[expect(missing_docs, reason = "the members of the contract")]
+pub struct DiagnosisInfo {
+    pub layer: String,
+    pub cause: String,
+    #[serde(deserialize_with = "present")]
+    pub culprit: Option<String>,
+    pub evidence: Vec<String>,
+    #[serde(deserialize_with = "present")]
+    pub look: Option<String>,
 }
 
 /// Who began.

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::{SCHEMA, UNKNOWN, rule::RuleMembers, shown};
+use super::{SCHEMA, rule::RuleMembers, shown};
 use crate::{
     dns::Answer,
     event::Endpoint,
     journey::model::Stage,
     report::{
-        FlowReport, Party, PlacedTranslation, ProcessReport, TranslationReport, protocol_name,
+        Diagnosis, FlowReport, Party, PlacedTranslation, ProcessReport, TranslationReport,
+        protocol_name,
     },
 };
 
@@ -30,11 +31,12 @@ pub(super) struct FlowObject<'a> {
     holes: u64,
     first_ns: u64,
     last_ns: u64,
-    diagnosis: (),
+    diagnosis: Option<String>,
     protocol: u8,
     bytes: BothWays,
     affected_by_loss: bool,
     answers: Vec<AnswerObject<'a>>,
+    diagnosis_info: Option<DiagnosisObject<'a>>,
 }
 
 #[derive(Serialize)]
@@ -92,6 +94,15 @@ struct FlowTranslationObject<'a> {
 }
 
 #[derive(Serialize)]
+struct DiagnosisObject<'a> {
+    layer: &'static str,
+    cause: &'static str,
+    culprit: Option<&'a str>,
+    evidence: &'a [String],
+    look: Option<&'a str>,
+}
+
+#[derive(Serialize)]
 struct BothWays {
     original: u64,
     reply: u64,
@@ -133,11 +144,12 @@ impl<'a> FlowObject<'a> {
             holes: flow.holes,
             first_ns: flow.first,
             last_ns: flow.last,
-            diagnosis: UNKNOWN,
+            diagnosis: flow.diagnosis.as_ref().map(Diagnosis::sentence),
             protocol: flow.protocol,
             bytes: flow.bytes.into(),
             affected_by_loss: flow.affected_by_loss,
             answers: flow.answers.iter().map(AnswerObject::new).collect(),
+            diagnosis_info: flow.diagnosis.as_ref().map(DiagnosisObject::new),
         }
     }
 }
@@ -149,6 +161,18 @@ impl<'a> AnswerObject<'a> {
             r#type: answer.kind_name(),
             code: answer.code_name(),
             addresses: &answer.addresses,
+        }
+    }
+}
+
+impl<'a> DiagnosisObject<'a> {
+    fn new(diagnosis: &'a Diagnosis) -> Self {
+        Self {
+            layer: diagnosis.layer.as_str(),
+            cause: diagnosis.cause,
+            culprit: diagnosis.culprit.as_deref(),
+            evidence: &diagnosis.evidence,
+            look: diagnosis.look.as_deref(),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::*;
 use crate::report::scenarios::{self, Scenario};
 
 /// The members of the contract, and those that were added to them.
-const CONTRACT: [(&str, &[&str], &[&str]); 15] = [
+const CONTRACT: [(&str, &[&str], &[&str]); 16] = [
     (
         "flow",
         &[
@@ -26,7 +26,13 @@ const CONTRACT: [(&str, &[&str], &[&str]); 15] = [
             "last_ns",
             "diagnosis",
         ],
-        &["protocol", "bytes", "affected_by_loss", "answers"],
+        &[
+            "protocol",
+            "bytes",
+            "affected_by_loss",
+            "answers",
+            "diagnosis_info",
+        ],
     ),
     ("client", &["addr", "netns", "pod", "process"], &[]),
     ("destination", &["addr", "service"], &["asked"]),
@@ -37,6 +43,11 @@ const CONTRACT: [(&str, &[&str], &[&str]); 15] = [
         &["kind_inferred", "rule_info"],
     ),
     ("packets", &["original", "reply"], &[]),
+    (
+        "diagnosis",
+        &["layer", "cause", "culprit", "evidence", "look"],
+        &[],
+    ),
     (
         "packet",
         &[
@@ -196,6 +207,7 @@ fn every_line_has_exactly_the_members_of_the_contract() {
                         check(part, &line[part]);
                     }
                     check("packets", &line["bytes"]);
+                    check("diagnosis", &line["diagnosis_info"]);
                     check_all("flow translation", &line["translations"]);
                     check_rules(line["translations"].as_array().unwrap());
                 }

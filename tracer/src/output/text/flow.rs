@@ -11,6 +11,9 @@ use crate::{
     report::{FlowReport, Party, Rewriting, protocol_name},
 };
 
+/// Columns before a diagnosis.
+const DIAGNOSIS_INDENT: usize = 2;
+
 /// One line where the page is wide enough:
 /// `flow 1: tcp a:p (app/a) -> vip:80 => b:8080 (app/b)  closed  6/5 packets  0 drops 0 holes  ..`.
 pub(super) fn lines(page: &Page, flow: &FlowReport) -> Vec<Line> {
@@ -26,10 +29,11 @@ pub(super) fn lines(page: &Page, flow: &FlowReport) -> Vec<Line> {
         indent,
     );
     if whole.len() <= 1 {
-        return whole
+        let lines = whole
             .into_iter()
             .chain(answers(page, flow, indent))
             .collect();
+        return with_diagnosis(page, lines, flow);
     }
     // Where one line is not enough, the facts stay together.
     let mut lines = page.lay(line, ends, indent);
@@ -37,6 +41,23 @@ pub(super) fn lines(page: &Page, flow: &FlowReport) -> Vec<Line> {
     below.pad(indent - 2);
     lines.extend(page.lay(below, facts, indent));
     lines.extend(answers(page, flow, indent));
+    with_diagnosis(page, lines, flow)
+}
+
+/// What is wrong with it, below.
+fn with_diagnosis(page: &Page, mut lines: Vec<Line>, flow: &FlowReport) -> Vec<Line> {
+    if let Some(diagnosis) = &flow.diagnosis {
+        let words = page.name(&diagnosis.sentence());
+        let words = words.split(' ').map(|word| Piece::on(Style::Problem, word));
+        let mut line = Line::default();
+        line.pad(DIAGNOSIS_INDENT);
+        line.push(Style::Problem, format!("{} ", page.glyphs.dropped));
+        let mut pieces: Vec<Piece> = words.collect();
+        if let Some(first) = pieces.first_mut() {
+            first.gap = "";
+        }
+        lines.extend(page.lay(line, pieces, DIAGNOSIS_INDENT + 2));
+    }
     lines
 }
 

@@ -8,7 +8,7 @@ use crate::node::{
 };
 
 /// A namespace's own answers.
-pub(super) struct Around<'a>(pub(super) &'a Namespace);
+pub(in crate::report) struct Around<'a>(pub(in crate::report) &'a Namespace);
 
 impl Surroundings for Around<'_> {
     fn address_kind(&self, address: IpAddr) -> Option<AddressKind> {

@@ -12,12 +12,12 @@ use crate::{
     report::DeviceReport,
 };
 
-const SYN: u8 = 2;
-const ACK: u8 = 16;
-const RST: u8 = 4;
-const PSH: u8 = 8;
+pub(super) const SYN: u8 = 2;
+pub(super) const ACK: u8 = 16;
+pub(super) const RST: u8 = 4;
+pub(super) const PSH: u8 = 8;
 
-fn tcp(flags: u8) -> Transport {
+pub(super) fn tcp(flags: u8) -> Transport {
     Transport::Tcp {
         flags,
         sequence: 2_675_496_459,
@@ -25,11 +25,11 @@ fn tcp(flags: u8) -> Transport {
     }
 }
 
-fn original(id: u64, start: u64, ends: &str, transport: Transport) -> Way {
+pub(super) fn original(id: u64, start: u64, ends: &str, transport: Transport) -> Way {
     way(id, Direction::Original, start, ends, transport)
 }
 
-fn reply(id: u64, start: u64, ends: &str, transport: Transport) -> Way {
+pub(super) fn reply(id: u64, start: u64, ends: &str, transport: Transport) -> Way {
     way(id, Direction::Reply, start, ends, transport)
 }
 
@@ -43,7 +43,7 @@ fn way(id: u64, direction: Direction, start: u64, ends: &str, transport: Transpo
 }
 
 /// From `pod-a1` through the bridge to `pod-b1`, by DNAT.
-fn to_backend(way: Way, ends_after: &str) -> Packet {
+pub(super) fn to_backend(way: Way, ends_after: &str) -> Packet {
     way.sent(0, 2_400, "pod-a1 eth0")
         .received(6_300, "node1 veth8a3844aa")
         .hop(11_400, Stage::Bridge, "node1 cni0")
@@ -59,7 +59,7 @@ fn to_backend(way: Way, ends_after: &str) -> Packet {
 }
 
 /// The way back, by un-DNAT.
-fn from_backend(way: Way, ends_after: &str) -> Packet {
+pub(super) fn from_backend(way: Way, ends_after: &str) -> Packet {
     way.sent(0, 500, "pod-b1 eth0")
         .received(2_300, "node1 veth6f55fdd3")
         .hop(3_200, Stage::Bridge, "node1 cni0")
@@ -218,7 +218,7 @@ pub(crate) fn ipv6() -> Scenario {
     Scenario::new(&[packet], &flow)
 }
 
-fn icmp(kind: u8, code: u8) -> Transport {
+pub(super) fn icmp(kind: u8, code: u8) -> Transport {
     let (sequence, quoted) = (1, None);
     Transport::Icmp {
         kind,

@@ -1,0 +1,146 @@
+//! Routes that are missing.
+
+use tracer_tests::lab::{Config, Lab};
+
+use super::{Expected, LONG, PATIENT, SHORT, curl, diagnosed, healthy, on};
+
+#[test]
+fn a_missing_route_is_named() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let lab = Lab::up(&Config::default())?;
+    let service = lab.service("web-node2").cluster_ip;
+    let cidr = lab.node("node2").pod_cidr();
+    let subnet = lab.node("node2").subnet();
+    let gateway = lab.outside().ipv4;
+    on(&lab, "node1", &format!("ip route del {cidr}"))?;
+    on(&lab, "node1", "ip route del default")?;
+    let target = lab.pod("b2").ipv4.to_string();
+    let expected = Expected {
+        layer: "routing",
+        cause: "no-route",
+        culprit: &target,
+        said: &["no route", "node1", &target, "ip route get"],
+    };
+    diagnosed(&lab, ("a1", &curl(LONG, service)), &expected)?;
+    let back = format!("ip route add {cidr} via {subnet} dev flannel.1 onlink");
+    on(
+        &lab,
+        "node1",
+        &format!("ip route add default via {gateway}"),
+    )?;
+    on(&lab, "node1", &back)?;
+    healthy(&lab, "a1", &curl(PATIENT, service))?;
+    lab.down()
+}
+
+#[test]
+fn a_node_that_does_not_forward_is_named() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let lab = Lab::up(&Config::default())?;
+    let service = lab.service("web-node2").cluster_ip;
+    on(&lab, "node1", "sysctl -qw net.ipv4.ip_forward=0")?;
+    let expected = Expected {
+        layer: "routing",
+        cause: "not-forwarded",
+        culprit: "net.ipv4.ip_forward",
+        said: &["not forwarded", "node1", "net.ipv4.ip_forward is 0"],
+    };
+    diagnosed(&lab, ("a1", &curl(SHORT, service)), &expected)?;
+    // On the same bridge, and from the node itself, all is well.
+    let neighbour = format!("{}:8080", lab.pod("b1").ipv4);
+    healthy(&lab, "a1", &curl(PATIENT, neighbour))?;
+    healthy(&lab, "node1", &curl(PATIENT, service))?;
+    on(&lab, "node1", "sysctl -qw net.ipv4.ip_forward=1")?;
+    healthy(&lab, "a1", &curl(PATIENT, service))?;
+    lab.down()
+}
+
+/// The way back leads elsewhere, and the node is strict about it.
+#[test]
+fn a_strict_reverse_path_filter_is_named() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let lab = Lab::up(&Config::default())?;
+    let service = lab.service("web-node2").cluster_ip;
+    let node1 = lab.node("node1");
+    let (cidr, subnet) = (node1.pod_cidr(), node1.subnet());
+    on(&lab, "node2", "sysctl -qw net.ipv4.conf.all.rp_filter=1")?;
+    on(
+        &lab,
+        "node2",
+        "sysctl -qw net.ipv4.conf.flannel/1.rp_filter=1",
+    )?;
+    on(&lab, "node2", &format!("ip route del {cidr}"))?;
+    let expected = Expected {
+        layer: "routing",
+        cause: "rp-filter",
+        culprit: "net.ipv4.conf.flannel.1.rp_filter",
+        said: &["rp_filter", "node2", "by flannel.1", "IP_RPFILTER"],
+    };
+    diagnosed(&lab, ("a1", &curl(SHORT, service)), &expected)?;
+    on(
+        &lab,
+        "node2",
+        &format!("ip route add {cidr} via {subnet} dev flannel.1 onlink"),
+    )?;
+    healthy(&lab, "a1", &curl(PATIENT, service))?;
+    lab.down()
+}
+
+/// The errors that would tell the server to send less are filtered.
+#[test]
+fn a_path_that_swallows_large_packets_is_named() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let lab = Lab::up(&Config::default())?;
+    let service = lab.service("web-node2").cluster_ip;
+    let download = |seconds| {
+        format!("curl -sS -o /dev/null --max-time {seconds} http://{service}/bytes/20000")
+    };
+    on(&lab, "node2", "ip link set flannel.1 mtu 1200")?;
+    on(&lab, "node2", "iptables-nft -I OUTPUT -p icmp -j DROP")?;
+    let expected = Expected {
+        layer: "mtu",
+        cause: "packet-too-big",
+        culprit: "",
+        said: &[
+            "too large",
+            "node2",
+            "PKT_TOO_BIG",
+            "the error that would tell",
+            "dropped at output",
+        ],
+    };
+    diagnosed(&lab, ("a1", &download("3")), &expected)?;
+    // With the errors the server sends less.
+    on(&lab, "node2", "iptables-nft -D OUTPUT -p icmp -j DROP")?;
+    healthy(&lab, "a1", &download(PATIENT))?;
+    lab.down()
+}
+
+/// What is for the other node's pods goes to the default gateway, which knows nothing of pods.
+#[test]
+fn a_default_route_that_takes_what_is_for_pods_is_named() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let lab = Lab::up(&Config::default())?;
+    let service = lab.service("web-node2").cluster_ip;
+    let node2 = lab.node("node2");
+    let (cidr, subnet) = (node2.pod_cidr(), node2.subnet());
+    on(&lab, "node1", &format!("ip route del {cidr}"))?;
+    let target = lab.pod("b2").ipv4.to_string();
+    let gateway = lab.outside().ipv4.to_string();
+    let expected = Expected {
+        layer: "routing",
+        cause: "default-route-only",
+        culprit: &target,
+        said: &["no route on", "node1", &target, "by eth0 via", &gateway],
+    };
+    for from in ["a1", "node1"] {
+        diagnosed(&lab, (from, &curl(LONG, service)), &expected)?;
+    }
+    on(
+        &lab,
+        "node1",
+        &format!("ip route add {cidr} via {subnet} dev flannel.1 onlink"),
+    )?;
+    healthy(&lab, "a1", &curl(PATIENT, service))?;
+    lab.down()
+}

@@ -1,0 +1,233 @@
+//! Each rule of the diagnosis, on flows built by hand; and that what is well has none.
+
+use super::{Diagnosis, Layer};
+use crate::journey::model::Stage;
+use crate::report::scenarios::{
+    self, Scenario,
+    faults::{self, SECOND},
+};
+
+fn diagnosis(scenario: Scenario) -> Option<Diagnosis> {
+    scenario.flow.diagnosis
+}
+
+fn told(scenario: Scenario) -> (Layer, &'static str, String) {
+    let diagnosis = diagnosis(scenario).expect("a diagnosis");
+    assert!(!diagnosis.evidence.is_empty() || diagnosis.layer == Layer::Tracing);
+    (diagnosis.layer, diagnosis.cause, diagnosis.sentence())
+}
+
+#[track_caller]
+fn says(scenario: Scenario, layer: Layer, cause: &str, sentence: &str) {
+    let told = told(scenario);
+    assert_eq!((told.0, told.1), (layer, cause), "{}", told.2);
+    assert_eq!(told.2, sentence);
+}
+
+#[test]
+fn a_service_without_endpoints() {
+    says(
+        faults::no_endpoints(),
+        Layer::Service,
+        "no-endpoints",
+        "Service: default/ghost:http has no endpoints (1 SYN refused by filter KUBE-SERVICES rule 1 in \
+         node1); see `kubectl get endpointslices -n default -l kubernetes.io/service-name=ghost`",
+    );
+}
+
+#[test]
+fn a_rule_that_drops() {
+    says(
+        faults::dropped_by_rule(3),
+        Layer::Filter,
+        "dropped-by-rule",
+        "filter: filter FORWARD rule 1 `-A FORWARD -d 10.244.1.3/32 -p tcp -m comment --comment \
+         quarantine -m tcp --dport 8080 -j DROP` in node1 drops the client's packets (3 SYNs dropped \
+         at forward of cni0 in node1, NETFILTER_DROP in nf_hook_slow+0xa6); see `iptables-nft -t filter \
+         -vS FORWARD`",
+    );
+}
+
+#[test]
+fn reasons_of_the_kernels_own() {
+    for (reason, layer, cause) in [
+        (20, Layer::Routing, "no-route"),
+        (21, Layer::Routing, "rp-filter"),
+        (22, Layer::Routing, "not-forwarded"),
+        (23, Layer::Mtu, "packet-too-big"),
+        (24, Layer::PodNetwork, "no-neighbour"),
+        (25, Layer::Routing, "martian"),
+        (27, Layer::Server, "overloaded"),
+        (28, Layer::Filter, "dropped-by-program"),
+        (29, Layer::PodNetwork, "device-drops"),
+        (77, Layer::PodNetwork, "dropped"),
+    ] {
+        let (found, named, sentence) = told(faults::dropped_for(reason));
+        assert_eq!((found, named), (layer, cause), "{sentence}");
+        assert!(
+            sentence.contains("1 SYN dropped at bridge of cni0 in node1"),
+            "{sentence}"
+        );
+    }
+}
+
+#[test]
+fn a_missing_route() {
+    says(
+        faults::dropped_for(20),
+        Layer::Routing,
+        "no-route",
+        "routing: no route in node1 to 10.244.2.3 (1 SYN dropped at bridge of cni0 in node1, \
+         IP_INNOROUTES in tcp_v4_rcv+0x321); see `ip route get 10.244.2.3`",
+    );
+}
+
+#[test]
+fn a_port_that_nobody_listens_on() {
+    says(
+        faults::nothing_listens(),
+        Layer::Server,
+        "nothing-listens",
+        "server: nothing listens on TCP 10.244.1.3:9 in app/b1 (1 SYN dropped at device.receive of eth0 \
+         in app/b1, NO_SOCKET in tcp_v4_rcv+0x321; RST from 10.244.1.3:9 in app/b1); see `ss -ltnp`",
+    );
+    let (layer, cause, _) = told(scenarios::refused());
+    assert_eq!((layer, cause), (Layer::Loopback, "nothing-listens"));
+}
+
+#[test]
+fn a_refusal_from_where_nothing_is_seen() {
+    says(
+        faults::refused_elsewhere(),
+        Layer::Server,
+        "reset",
+        "server: 203.0.113.9:443 refuses connections: it, or something before it, answers with RST (RST \
+         from 203.0.113.9:443)",
+    );
+    for (code, layer, cause) in [
+        (1, Layer::Routing, "unreachable"),
+        (3, Layer::Server, "port-unreachable"),
+        (13, Layer::Filter, "prohibited"),
+    ] {
+        let (found, named, sentence) = told(faults::unreachable(code));
+        assert_eq!((found, named), (layer, cause), "{sentence}");
+        assert!(sentence.contains("198.51.100.1 says"), "{sentence}");
+    }
+}
+
+#[test]
+fn nobody_answers() {
+    says(
+        faults::left(2 * SECOND),
+        Layer::Network,
+        "no-answer-from-network",
+        "network: what is sent to 203.0.113.9:443 leaves this node, and nothing comes back (1 SYN, no \
+         answer in 2.00 s; seen last at device.transmit of eth0 in node1); see `ip route get 203.0.113.9`",
+    );
+    let (layer, cause, _) = told(faults::silent_server("10.244.1.3:8080", 6));
+    assert_eq!((layer, cause), (Layer::Server, "server-silent"));
+    let (layer, cause, _) = told(faults::silent_server("10.244.1.3:53", 17));
+    assert_eq!((layer, cause), (Layer::Dns, "server-silent"));
+}
+
+#[test]
+fn a_default_route_that_takes_what_is_for_pods() {
+    says(
+        faults::by_default_route(false),
+        Layer::Routing,
+        "default-route-only",
+        "routing: no route on node1 leads to the pod 10.244.2.3 but the default route, by eth0 via \
+         192.168.77.1, and nothing comes back from there (seen last at device.transmit of eth0 in node1); \
+         see `ip route`",
+    );
+    let (layer, cause, _) = told(faults::by_default_route(true));
+    assert_eq!((layer, cause), (Layer::Network, "no-answer-from-network"));
+}
+
+#[test]
+fn conntrack_that_drops() {
+    for stage in [Stage::Prerouting, Stage::Output] {
+        let (layer, cause, sentence) = told(faults::dropped_without_a_rule(stage, Some(1000)));
+        assert_eq!((layer, cause), (Layer::Conntrack, "conntrack-full"));
+        assert!(
+            sentence.contains("1000 connections of at most 1000"),
+            "{sentence}"
+        );
+        let (layer, cause, _) = told(faults::dropped_without_a_rule(stage, None));
+        assert_eq!((layer, cause), (Layer::Filter, "dropped-by-hook"));
+    }
+    for stage in [Stage::Postrouting, Stage::Input] {
+        let (layer, cause, _) = told(faults::dropped_without_a_rule(stage, None));
+        assert_eq!((layer, cause), (Layer::Conntrack, "conntrack-clash"));
+    }
+}
+
+#[test]
+fn a_pod_that_calls_itself() {
+    let (layer, cause, sentence) = told(faults::hairpin());
+    assert_eq!((layer, cause), (Layer::Service, "hairpin-not-masqueraded"));
+    assert!(sentence.contains("10.244.1.2 calls itself"), "{sentence}");
+    assert!(
+        sentence.contains("nothing in node1 masquerades"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn an_answer_that_is_not_translated_back() {
+    let (layer, cause, sentence) = told(faults::untranslated());
+    assert_eq!((layer, cause), (Layer::Service, "answer-not-translated"));
+    assert!(sentence.contains("bridge-nf-call-iptables"), "{sentence}");
+}
+
+#[test]
+fn a_connection_whose_packets_are_too_large() {
+    let (layer, cause, _) = told(faults::too_large(4, SECOND, 23));
+    assert_eq!((layer, cause), (Layer::Mtu, "packet-too-big"));
+    // The whole window at once, before the path's limit is known.
+    assert_eq!(diagnosis(faults::too_large(4, 1_000, 23)), None);
+    assert_eq!(diagnosis(faults::too_large(1, 0, 23)), None);
+    // What an open connection drops without harm.
+    assert_eq!(diagnosis(faults::too_large(4, SECOND, 26)), None);
+}
+
+#[test]
+fn a_connection_that_opens_late() {
+    let (layer, cause, sentence) = told(faults::slow(SECOND));
+    assert_eq!((layer, cause), (Layer::Network, "slow-to-open"));
+    assert!(
+        sentence.contains("answered only after 1.00 s"),
+        "{sentence}"
+    );
+    assert_eq!(diagnosis(faults::slow(SECOND / 2)), None);
+}
+
+#[test]
+fn what_is_not_over_is_not_wrong() {
+    assert_eq!(diagnosis(faults::left(SECOND / 2)), None);
+    assert_eq!(diagnosis(faults::silent_server("10.244.1.3:514", 17)), None);
+}
+
+#[test]
+fn where_events_were_lost_that_is_said() {
+    let (layer, cause, sentence) = told(faults::with_losses());
+    assert_eq!((layer, cause), (Layer::Tracing, "events-lost"));
+    assert!(sentence.contains("events were lost"), "{sentence}");
+}
+
+#[test]
+fn healthy_flows_have_no_diagnosis() {
+    let well = [
+        "cluster_ip",
+        "vxlan",
+        "udp",
+        "hole",
+        "ipv6",
+        "echo",
+        "masquerade",
+    ];
+    for (name, scenario) in scenarios::all() {
+        let found = diagnosis(scenario);
+        assert_eq!(found.is_none(), well.contains(&name), "{name}: {found:?}");
+    }
+}

@@ -1,0 +1,322 @@
+//! Flows that failed, and flows that only look so.
+
+use super::{
+    Scenario, Way,
+    cast::{ACK, PSH, RST, SYN, from_backend, icmp, original, reply, tcp, to_backend},
+    flows::{answered, flow, translated},
+    snapshot, snapshot_with, tuple,
+};
+use crate::journey::model::{Flow, Packet, Stage, State, TranslationKind, Transport, Verdict};
+use crate::node::snapshot::Snapshot;
+
+/// A second, in nanoseconds.
+pub(crate) const SECOND: u64 = 1_000_000_000;
+
+const CLIENT: &str = "10.244.1.2:37600";
+const ASKED: &str = "10.244.1.2:37600 10.96.0.81:80";
+const AFTER: &str = "10.244.1.2:37600 10.244.1.3:8080";
+
+/// What is shown of the flow when everything was seen up to so long after its first packet.
+fn shown(packets: &[Packet], flow: Flow, after: u64) -> Scenario {
+    shown_on(&snapshot(), packets, flow, after)
+}
+
+fn shown_on(node: &Snapshot, packets: &[Packet], mut flow: Flow, after: u64) -> Scenario {
+    let count = |reply: bool| {
+        let same = packets
+            .iter()
+            .filter(|p| (p.direction as usize == 1) == reply);
+        same.count() as u64
+    };
+    flow.packets = [count(false), count(true)];
+    flow.drops = packets.iter().filter(|p| p.dropped.is_some()).count() as u64;
+    let until = flow.first + after;
+    Scenario::seen(node, packets, &flow, until)
+}
+
+fn syn(id: u64, start: u64, ends: &str) -> Way {
+    original(id, start, ends, tcp(SYN))
+}
+
+/// To a pod or a Service, by the node.
+fn called(destination: &str, state: State) -> Flow {
+    flow(6, CLIENT, destination, state)
+}
+
+/// Up to the node's bridge.
+fn into_node(way: Way) -> Way {
+    way.sent(0, 700, "pod-a1 eth0")
+        .received(2_200, "node1 veth8a3844aa")
+        .hop(3_900, Stage::Bridge, "node1 cni0")
+        .hook(3_900, 9_800, Stage::Prerouting, "node1 cni0")
+}
+
+/// A SYN to a Service without endpoints, and the error.
+pub(crate) fn no_endpoints() -> Scenario {
+    let ends = "10.244.1.2:37600 10.96.0.85:80";
+    let syn = into_node(syn(1, 0, ends))
+        .hop(16_700, Stage::Forward, "node1 cni0")
+        .dropped(19_400, 9, 0xffff_ffff_81c0_00a6);
+    let error = error("10.244.1.1:0 10.244.1.2:0", ends, 3)
+        .sent(0, 400, "node1 veth8a3844aa")
+        .received(1_600, "pod-a1 eth0")
+        .ended(Verdict::Delivered, false);
+    shown(
+        &[syn, error],
+        called("10.96.0.85:80", State::Refused),
+        30_000,
+    )
+}
+
+fn error(ends: &str, about: &str, code: u8) -> Way {
+    let mut way = reply(2, 20_000, ends, icmp(3, code));
+    if let Transport::Icmp { quoted, .. } = &mut way.packet.transport {
+        *quoted = Some(tuple(6, about));
+    }
+    way
+}
+
+/// SYNs that a rule drops.
+pub(crate) fn dropped_by_rule(times: u64) -> Scenario {
+    let packet = |id| {
+        into_node(syn(id, (id - 1) * SECOND, ASKED))
+            .translated(TranslationKind::Dnat, AFTER)
+            .hop(16_700, Stage::Forward, "node1 cni0")
+            .dropped(19_400, 9, 0xffff_ffff_81c0_00a6)
+    };
+    let packets: Vec<Packet> = (1..=times).map(packet).collect();
+    let flow = translated(called("10.96.0.81:80", State::SynSent), "10.244.1.3:8080");
+    shown(&packets, flow, 40_000)
+}
+
+/// A SYN that the kernel drops at the node's bridge, for that reason.
+pub(crate) fn dropped_for(reason: u32) -> Scenario {
+    let packet = into_node(syn(1, 0, "10.244.1.2:37600 10.244.2.3:8080"))
+        .hop(15_400, Stage::Bridge, "node1 cni0")
+        .dropped(19_400, reason, 0xffff_ffff_81d0_0321);
+    shown(&[packet], called("10.244.2.3:8080", State::SynSent), 40_000)
+}
+
+/// A SYN that comes to a pod where nobody listens, and the reset.
+pub(crate) fn nothing_listens() -> Scenario {
+    let syn = into_node(syn(1, 0, "10.244.1.2:37600 10.244.1.3:9"))
+        .sent(20_000, 400, "node1 veth6f55fdd3")
+        .received(21_000, "pod-b1 eth0")
+        .dropped(22_000, 3, 0xffff_ffff_81d0_0321);
+    let reset = from_backend(
+        reply(2, 23_000, "10.244.1.3:9 10.244.1.2:37600", tcp(RST | ACK)),
+        "10.244.1.3:9 10.244.1.2:37600",
+    );
+    shown(
+        &[syn, reset],
+        called("10.244.1.3:9", State::Refused),
+        60_000,
+    )
+}
+
+/// A reset from where nothing is seen.
+pub(crate) fn refused_elsewhere() -> Scenario {
+    let syn = into_node(syn(1, 0, "10.244.1.2:37600 203.0.113.9:443"))
+        .sent(20_000, 400, "node1 eth0")
+        .ended(Verdict::Left, true);
+    let reset = reply(
+        2,
+        SECOND / 10,
+        "203.0.113.9:443 10.244.1.2:37600",
+        tcp(RST | ACK),
+    )
+    .received(0, "node1 eth0")
+    .sent(2_000, 400, "node1 veth8a3844aa")
+    .received(4_000, "pod-a1 eth0")
+    .delivered(5_000, "pod-a1 eth0");
+    shown(
+        &[syn, reset],
+        called("203.0.113.9:443", State::Refused),
+        SECOND,
+    )
+}
+
+/// An error of a router's about a SYN that left.
+pub(crate) fn unreachable(code: u8) -> Scenario {
+    let ends = "10.244.1.2:37600 203.0.113.9:443";
+    let syn = into_node(syn(1, 0, ends))
+        .sent(20_000, 400, "node1 eth0")
+        .ended(Verdict::Left, true);
+    let error = error("198.51.100.1:0 10.244.1.2:0", ends, code)
+        .received(0, "node1 eth0")
+        .sent(2_000, 400, "node1 veth8a3844aa")
+        .received(4_000, "pod-a1 eth0")
+        .ended(Verdict::Delivered, false);
+    shown(
+        &[syn, error],
+        called("203.0.113.9:443", State::Refused),
+        SECOND,
+    )
+}
+
+/// A SYN that leaves the node, so long ago.
+pub(crate) fn left(after: u64) -> Scenario {
+    let syn = into_node(syn(1, 0, "10.244.1.2:37600 203.0.113.9:443"))
+        .sent(20_000, 400, "node1 eth0")
+        .ended(Verdict::Left, true);
+    shown(&[syn], called("203.0.113.9:443", State::SynSent), after)
+}
+
+/// A question that a socket takes and nobody answers.
+pub(crate) fn silent_server(destination: &str, protocol: u8) -> Scenario {
+    let transport = if protocol == 6 {
+        tcp(SYN)
+    } else {
+        Transport::Udp
+    };
+    let ends = format!("{CLIENT} {destination}");
+    let packet = into_node(original(1, 0, &ends, transport))
+        .sent(20_000, 400, "node1 veth6f55fdd3")
+        .received(21_000, "pod-b1 eth0")
+        .delivered(22_000, "pod-b1 eth0");
+    let state = if protocol == 6 {
+        State::SynSent
+    } else {
+        State::Unreplied
+    };
+    let flow = answered(
+        flow(protocol, CLIENT, destination, state),
+        destination,
+        "pod-b1",
+    );
+    shown(&[packet], flow, 5 * SECOND)
+}
+
+/// A pod that calls itself.
+pub(crate) fn hairpin() -> Scenario {
+    let after = "10.244.1.2:37600 10.244.1.2:8080";
+    let syn = into_node(syn(1, 0, ASKED))
+        .translated(TranslationKind::Dnat, after)
+        .sent(20_000, 400, "node1 veth8a3844aa")
+        .received(21_000, "pod-a1 eth0")
+        .dropped(22_000, 25, 0xffff_ffff_81d0_0321);
+    let flow = translated(called("10.96.0.81:80", State::SynSent), "10.244.1.2:8080");
+    shown(&[syn], flow, 30_000)
+}
+
+/// An answer that is switched to the client without being translated back.
+pub(crate) fn untranslated() -> Scenario {
+    let question = to_backend(syn(1, 0, ASKED), AFTER);
+    let ends = "10.244.1.3:8080 10.244.1.2:37600";
+    let answer = reply(2, 100_000, ends, tcp(SYN | ACK))
+        .sent(0, 400, "pod-b1 eth0")
+        .received(1_000, "node1 veth6f55fdd3")
+        .sent(2_000, 400, "node1 veth8a3844aa")
+        .received(3_000, "pod-a1 eth0")
+        .dropped(4_000, 3, 0xffff_ffff_81d0_0321);
+    let flow = answered(
+        called("10.96.0.81:80", State::Reset),
+        "10.244.1.3:8080",
+        "pod-b1",
+    );
+    shown(
+        &[question, answer],
+        translated(flow, "10.244.1.3:8080"),
+        200_000,
+    )
+}
+
+/// A connection whose large segments are dropped, so often, over so long.
+pub(crate) fn too_large(times: u64, over: u64, reason: u32) -> Scenario {
+    let mut packets = vec![
+        to_backend(syn(1, 0, ASKED), AFTER),
+        from_backend(
+            reply(
+                2,
+                100_000,
+                "10.244.1.3:8080 10.244.1.2:37600",
+                tcp(SYN | ACK),
+            ),
+            "10.96.0.81:80 10.244.1.2:37600",
+        ),
+    ];
+    packets.extend((0..times).map(|n| {
+        let start = 200_000 + n * over / times.saturating_sub(1).max(1);
+        into_node(original(3 + n, start, ASKED, tcp(PSH | ACK)).payload(1448))
+            .translated(TranslationKind::Dnat, AFTER)
+            .hop(15_400, Stage::Bridge, "node1 cni0")
+            .dropped(19_400, reason, 0xffff_ffff_81d0_0321)
+    }));
+    let flow = called("10.96.0.81:80", State::Established);
+    let flow = translated(
+        answered(flow, "10.244.1.3:8080", "pod-b1"),
+        "10.244.1.3:8080",
+    );
+    shown(&packets, flow, over + SECOND)
+}
+
+/// A connection that needed a second SYN, the answer to which came so much later.
+pub(crate) fn slow(after: u64) -> Scenario {
+    let lost = into_node(syn(1, 0, ASKED)).hop(16_000, Stage::DeviceQueue, "node1 cni0");
+    let packets = [
+        to_backend(syn(2, after, ASKED), AFTER),
+        from_backend(
+            reply(
+                3,
+                after + 100_000,
+                "10.244.1.3:8080 10.244.1.2:37600",
+                tcp(SYN | ACK),
+            ),
+            "10.96.0.81:80 10.244.1.2:37600",
+        ),
+        lost.ended(Verdict::Unknown, false),
+    ];
+    let flow = called("10.96.0.81:80", State::Closed);
+    let flow = translated(
+        answered(flow, "10.244.1.3:8080", "pod-b1"),
+        "10.244.1.3:8080",
+    );
+    shown(&packets, flow, after + SECOND)
+}
+
+/// The same flow while events were lost.
+pub(crate) fn with_losses() -> Scenario {
+    let syn =
+        into_node(syn(1, 0, "10.244.1.2:37600 203.0.113.9:443")).ended(Verdict::Unknown, false);
+    let mut flow = called("203.0.113.9:443", State::SynSent);
+    flow.affected_by_loss = true;
+    shown(&[syn], flow, 5 * SECOND)
+}
+
+/// What a Service sends to another node's pod leaves by the default route; `direct` has a route of its
+/// own.
+pub(crate) fn by_default_route(direct: bool) -> Scenario {
+    let mut routes = vec![
+        serde_json::json!({"to": "0.0.0.0", "length": 0, "via": "192.168.77.1", "device": "eth0"}),
+        serde_json::json!({"to": "10.244.1.0", "length": 24, "device": "cni0"}),
+    ];
+    if direct {
+        routes.push(serde_json::json!({"to": "10.244.2.0", "length": 24, "device": "eth0"}));
+    }
+    let node = snapshot_with("node1", &serde_json::json!({"routes": routes}));
+    let syn = into_node(syn(1, 0, ASKED))
+        .translated(TranslationKind::Dnat, "10.244.1.2:37600 10.244.2.3:8080")
+        .hook(16_000, 900, Stage::Forward, "node1 eth0")
+        .sent(20_000, 400, "node1 eth0")
+        .ended(Verdict::Left, true);
+    let flow = translated(called("10.96.0.81:80", State::SynSent), "10.244.2.3:8080");
+    shown_on(&node, &[syn], flow, 2 * SECOND)
+}
+
+/// A SYN that a hook drops where no rule does, while conntrack's table has that many entries of 1000.
+pub(crate) fn dropped_without_a_rule(stage: Stage, entries: Option<u64>) -> Scenario {
+    let conntrack = entries.map(|count| [count, 1000]);
+    let node = snapshot_with("node1", &serde_json::json!({"conntrack": conntrack}));
+    let ends = "10.244.1.2:37600 10.244.2.3:8080";
+    let packet = syn(1, 0, ends)
+        .sent(0, 700, "pod-a1 eth0")
+        .received(2_200, "node1 veth8a3844aa")
+        .hop(3_900, stage, "node1 cni0")
+        .dropped(19_400, 9, 0xffff_ffff_81c0_00a6);
+    shown_on(
+        &node,
+        &[packet],
+        called("10.244.2.3:8080", State::SynSent),
+        40_000,
+    )
+}
