@@ -14,10 +14,10 @@ use crate::process;
 
 /// The emulator.
 pub(crate) const EMULATOR: &str = "qemu-system-x86_64";
-/// What the kernel is told: everything to the first serial line, no waiting, no randomness, and no
-/// doubt in the timer, which on a busy machine may tick late.
-const COMMAND_LINE: &str =
-    "console=ttyS0 panic=-1 quiet mitigations=off nokaslr no_timer_check softlockup_panic=1";
+/// What the kernel is told: everything to the first serial line, no waiting, no randomness, no doubt in
+/// the timer, which on a busy machine may tick late, and to say where it hangs and end when a
+/// processor does for a minute.
+const COMMAND_LINE: &str = "console=ttyS0 panic=-1 quiet mitigations=off nokaslr no_timer_check softlockup_panic=1 watchdog_thresh=30";
 /// Two, with room for those of a small node: kernels keep track of a number of calls by kretprobes
 /// that grows with the processors that there might be.
 const PROCESSORS: &str = "2,maxcpus=8";
