@@ -143,7 +143,7 @@ mod tests {
         let kinds: Vec<_> = kind
             .map(|kind| {
                 serde_json::json!({"kind": kind, "from": "10.0.0.1:1", "to": "10.0.0.2:2",
-                    "kind_inferred": false})
+                    "kind_inferred": false, "rule": null, "rule_info": null})
             })
             .into_iter()
             .collect();

@@ -83,7 +83,8 @@ fn hop(place: &str, stage: &str, translation: Option<Value>) -> Value {
 }
 
 fn translation(kind: &str, from: &str, to: &str) -> Value {
-    json!({"kind": kind, "from": from, "to": to, "kind_inferred": false})
+    json!({"kind": kind, "from": from, "to": to, "kind_inferred": false, "rule": null,
+        "rule_info": null})
 }
 
 fn packet(direction: &str, hops: &[Value]) -> Value {
@@ -98,12 +99,13 @@ fn flow() -> Value {
         "client": {"addr": "10.244.1.2:40000", "netns": "pod-a", "pod": null, "process": null},
         "destination": {"addr": "10.96.0.10:53", "service": null, "asked": null},
         "answers": [],
-        "backend": {"addr": "10.244.1.3:5353", "netns": "pod-b", "pod": null},
+        "backend": {"addr": "10.244.1.3:5353", "netns": "pod-b", "pod": null,
+            "process": null},
         "translations": [{"kind": "dnat", "stage": "prerouting", "netns": "node",
             "from": "10.96.0.10:53", "to": "10.244.1.3:5353", "rule": null,
-            "kind_inferred": false}],
+            "rule_info": null, "kind_inferred": false}],
         "state": "replied", "packets": {"original": 1, "reply": 1}, "drops": 0, "holes": 0,
-        "first_ns": 1, "last_ns": 2, "diagnosis": null, "protocol": 17,
+        "first_ns": 1, "last_ns": 2, "diagnosis": null, "diagnosis_info": null, "protocol": 17,
         "bytes": {"original": 60, "reply": 60}, "affected_by_loss": false})
 }
 
@@ -310,7 +312,7 @@ fn dropped(reason: &Value) -> Machine {
         );
         packet["tcp"] = json!({"flags": "S", "seq": 1, "ack": 0});
         packet["verdict"] = "dropped".into();
-        packet["drop"] = json!({"reason": reason, "at": "forward", "rule": null,
+        packet["drop"] = json!({"reason": reason, "at": "forward", "rule": null, "rule_info": null,
             "reason_number": 0, "netns": "node", "function": "nf_hook_slow"});
         let mut flow = flow();
         flow["proto"] = "tcp".into();
