@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, ensure};
 use tracer_tests::lab::{Config, Fabric, Lab, Plugin, Proxy};
-use tracer_tests::trace::json::{Packet, Stage, Trace};
+use tracer_tests::trace::json::{Candidate, Packet, Stage, Trace};
 use tracer_tests::trace::process::{self, Running};
 
 use super::super::connection::address;
@@ -245,17 +245,20 @@ fn judge(
             ensure!(says, "{last:#?}");
             named.dropped(drop.netns.as_deref(), rule)?;
         } else {
-            ensure!(
-                drop.rule.is_none() && info.candidates.len() == 2,
-                "{drop:#?}"
-            );
             let why = |words: &str| {
                 let mut all = info.candidates.iter().flat_map(|it| &it.undecided);
                 all.any(|why| why.contains(words))
             };
             ensure!(why("limit"), "{drop:#?}");
+            // Rules are added one by one; what stood there a moment before has other numbers.
+            let current = |it: &&Candidate| {
+                let mut reasons = it.undecided.iter();
+                !reasons.any(|why| why.contains("rules changed"))
+            };
+            let candidates: Vec<&Candidate> = info.candidates.iter().filter(current).collect();
+            ensure!(drop.rule.is_none() && candidates.len() == 2, "{drop:#?}");
             // Exactly one of them did it, which only the counters know.
-            let by = info.candidates.iter().filter(|it| {
+            let by = candidates.iter().filter(|it| {
                 let mut one = Named::new(lab, false);
                 let known = one.dropped(drop.netns.as_deref(), &it.rule);
                 known.is_ok() && counters.confirm(&one).is_ok()
