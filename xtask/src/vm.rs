@@ -55,6 +55,8 @@ const DOCUMENTATION: &str = "docs/kernels.md";
 const JOBS: usize = 2;
 /// How long a machine may run unless told, in seconds: many times what it takes on an idle host.
 const LIMIT: u64 = 3600;
+/// The same as a step of the tests, in seconds: ten times what it takes.
+const LIMIT_IN_TESTS: u64 = 1200;
 
 /// Which kernels, and what on them.
 #[derive(Args)]
@@ -126,7 +128,7 @@ pub(crate) fn test() -> anyhow::Result<()> {
         again: false,
         document: false,
         jobs: JOBS,
-        limit: LIMIT,
+        limit: LIMIT_IN_TESTS,
         accel: Accelerator::default(),
         options: Vec::new(),
     };
