@@ -277,10 +277,6 @@ impl Sink for Counting {
         Ok(())
     }
 
-    fn stats(&mut self, _: &StatsReport) -> io::Result<()> {
-        Ok(())
-    }
-
     fn finish(&mut self, _: &StatsReport) -> io::Result<()> {
         Ok(())
     }

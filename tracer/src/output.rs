@@ -43,11 +43,14 @@ pub trait Sink {
     /// The writer's.
     fn flush(&mut self) -> io::Result<()>;
 
-    /// Shows the counters as they stand: now and then while tracing goes on.
+    /// Shows the counters as they stand: now and then while tracing goes on. Most formats have the
+    /// final ones only.
     ///
     /// # Errors
     /// The writer's.
-    fn stats(&mut self, stats: &StatsReport) -> io::Result<()>;
+    fn stats(&mut self, _stats: &StatsReport) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Shows the final counters and ends: everything is written and flushed.
     ///

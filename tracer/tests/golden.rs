@@ -45,10 +45,6 @@ impl Sink for Flows {
         Ok(())
     }
 
-    fn stats(&mut self, _: &StatsReport) -> io::Result<()> {
-        Ok(())
-    }
-
     fn finish(&mut self, stats: &StatsReport) -> io::Result<()> {
         self.0.push(format!(
             "emitted {} lost {}",

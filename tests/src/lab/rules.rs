@@ -38,18 +38,12 @@ pub(super) fn load(
 ) -> anyhow::Result<()> {
     for family in Family::ALL {
         let view = view(node, family, services);
-        let (mut command, text) = if form == Proxy::Nftables {
-            let mut command = command::in_netns(&node.netns, "nft");
-            command.args(["-f", "-"]);
-            let text = proxy::nftables::rules(&view) + &masquerade::nftables(node, family);
-            (command, text)
+        let text = if form == Proxy::Nftables {
+            proxy::nftables::rules(&view) + &masquerade::nftables(node, family)
         } else {
-            let mut command = iptables(node, form, family, "-restore", directory);
-            command.arg("--noflush");
-            let text = proxy::iptables::rules(&view) + &masquerade::iptables(node, family);
-            (command, text)
+            proxy::iptables::rules(&view) + &masquerade::iptables(node, family)
         };
-        command::run(&mut command, &text)
+        restore(node, form, family, directory, &text)
             .with_context(|| format!("the Services' rules on {} in the form {form}", node.name))?;
     }
     Ok(())
@@ -64,18 +58,14 @@ pub(super) fn replace(
 ) -> anyhow::Result<()> {
     for family in Family::ALL {
         let view = view(node, family, services);
-        let (mut command, text) = if form == Proxy::Nftables {
-            let mut command = command::in_netns(&node.netns, "nft");
-            command.args(["-f", "-"]);
+        let text = if form == Proxy::Nftables {
             let ip = match family {
                 Family::Ipv4 => "ip",
                 Family::Ipv6 => "ip6",
             };
             let rules = proxy::nftables::rules(&view);
-            (command, format!("delete table {ip} kube-proxy\n{rules}"))
+            format!("delete table {ip} kube-proxy\n{rules}")
         } else {
-            let mut command = iptables(node, form, family, "-restore", directory);
-            command.arg("--noflush");
             // Chains that are named are emptied, but for the kernel's own, which have their rules.
             let own = |line: &&str| {
                 let chain = line.strip_prefix("-A ").unwrap_or_default();
@@ -84,12 +74,32 @@ pub(super) fn replace(
             };
             let rules = proxy::iptables::rules(&view);
             let lines: Vec<&str> = rules.lines().filter(own).collect();
-            (command, lines.join("\n") + "\n")
+            lines.join("\n") + "\n"
         };
-        command::run(&mut command, &text)
+        restore(node, form, family, directory, &text)
             .with_context(|| format!("other rules on {} in the form {form}", node.name))?;
     }
     Ok(())
+}
+
+/// Has the tool of the form take the rules in, beside what there is.
+fn restore(
+    node: &Node,
+    form: Proxy,
+    family: Family,
+    directory: &Path,
+    text: &str,
+) -> anyhow::Result<()> {
+    let mut command = if form == Proxy::Nftables {
+        let mut command = command::in_netns(&node.netns, "nft");
+        command.args(["-f", "-"]);
+        command
+    } else {
+        let mut command = iptables(node, form, family, "-restore", directory);
+        command.arg("--noflush");
+        command
+    };
+    command::run(&mut command, text).map(drop)
 }
 
 /// A command of the iptables family in the node: `iptables-nft`, `ip6tables-legacy-save`.

@@ -6,8 +6,10 @@
 //!
 //! The kernel side wakes the reader once in a few hundred records; in between the reader looks by
 //! its own clock, often while there is traffic and less often while there is none. Ending detaches
-//! first and then reads what is left, so that nothing that was seen is missing at the end.
+//! first and then reads what is left, so that nothing that was seen is missing at the end; but for what
+//! was seen while only some of the hooks were attached, at the beginning and at the end.
 
+mod error;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +26,7 @@ use tracer_common::filter::Program;
 
 use super::{
     attach::{self, Attached},
-    btf::{BtfError, KernelBtf, Offsets},
+    btf::{KernelBtf, Offsets},
     clock,
     coverage::{Coverage, Node},
     facts::{self, Surroundings},
@@ -40,9 +42,11 @@ use crate::{
         sockets::{Answer, Question, Worker},
         watch::Watch,
     },
-    privilege::{Capabilities, Capability, named},
+    privilege::Capabilities,
     source::{Batch, Notice, SocketProcess, Source},
 };
+
+pub use error::{LiveError, StartError};
 
 /// The oldest kernel that has a BPF ring buffer.
 pub(super) const OLDEST: (u32, u32) = (5, 8);
@@ -74,90 +78,6 @@ pub struct Options<'a> {
     pub netfilter: Option<NetfilterWay>,
 }
 
-/// Why tracing cannot start. Nothing stays in the kernel then.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The process may not do it.
-    #[error("tracing needs {}; run it as root{}", list(.missing), container(*.on_node))]
-    Privilege {
-        /// The capabilities that are missing.
-        missing: Vec<Capability>,
-        /// Whether those that are there hold on the whole node.
-        on_node: bool,
-    },
-    /// The kernel cannot do it.
-    #[error("kernel {release} is too old: tracing needs Linux 5.8 or newer, with BTF")]
-    Kernel {
-        /// `uname -r`.
-        release: String,
-    },
-    /// It may not read the kernel's memory.
-    #[error(
-        "the kernel is locked down (confidentiality): BPF programs may not read its memory; boot \
-         with lockdown=integrity"
-    )]
-    Lockdown,
-    /// The kernel has no way to hand records over.
-    #[error("kernel {release} has no BPF ring buffer: tracing needs Linux 5.8 or newer")]
-    RingBuffer {
-        /// `uname -r`.
-        release: String,
-    },
-    /// A size is out of range.
-    #[error(transparent)]
-    Size(#[from] load::SizeError),
-    /// The kernel does not describe itself.
-    #[error(transparent)]
-    Btf(#[from] BtfError),
-    /// aya cannot read the kernel's description of itself.
-    #[error("cannot use the kernel's BTF: {0}; `tracer doctor` says more")]
-    AyaBtf(#[from] aya::BtfError),
-    /// The BPF object cannot be loaded.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The device hooks cannot be attached.
-    #[error("cannot attach to the devices' tracepoints: {0}; `tracer doctor` says more")]
-    Devices(String),
-    /// The way of seeing netfilter's hooks that was asked for does not work here.
-    #[error(
-        "--netfilter {way} does not work here: {reason}; without the option the best way that \
-         works is taken"
-    )]
-    Netfilter {
-        /// What was asked for.
-        way: NetfilterWay,
-        /// Why not.
-        reason: String,
-    },
-    /// The system lacks something.
-    #[error("cannot start reading events: {0}")]
-    System(#[from] io::Error),
-}
-
-fn list(missing: &[Capability]) -> String {
-    if missing.is_empty() {
-        "the privileges of the node itself".to_owned()
-    } else {
-        named(missing)
-    }
-}
-
-fn container(on_node: bool) -> &'static str {
-    if on_node {
-        ", or give the process these capabilities"
-    } else {
-        " of the node, not of a user namespace (in a container: privileged, without user namespaces)"
-    }
-}
-
-/// Why the live source broke.
-#[derive(Debug, thiserror::Error)]
-pub enum LiveError {
-    /// The counters cannot be read.
-    #[error(transparent)]
-    Counters(#[from] LoadError),
-}
-
 /// The running kernel, traced.
 #[derive(Debug)]
 pub struct Live {
@@ -179,7 +99,6 @@ pub struct Live {
     counters: Counters,
     flagged: HashSet<u32>,
     state: State,
-    started: Instant,
     last_record: Instant,
     next_statistics: Instant,
     /// The last batch was full: others should have their turn before the next.
@@ -199,8 +118,15 @@ enum State {
 /// # Errors
 /// [`StartError`].
 pub fn check(sizes: Sizes) -> Result<(), StartError> {
+    look(sizes).map(drop)
+}
+
+/// The surroundings, if tracing can work in them.
+fn look(sizes: Sizes) -> Result<Surroundings, StartError> {
     sizes.check()?;
-    possible(Capabilities::read()?, &Surroundings::look())
+    let surroundings = Surroundings::look();
+    possible(Capabilities::read()?, &surroundings)?;
+    Ok(surroundings)
 }
 
 /// Whether tracing can work for a process with these capabilities in these surroundings.
@@ -244,9 +170,9 @@ impl Live {
     /// [`StartError`]; without a tokio runtime [`StartError::System`].
     pub fn start(options: Options<'_>, node: Node) -> Result<Self, StartError> {
         Handle::try_current().map_err(io::Error::other)?;
-        check(options.sizes)?;
+        let surroundings = look(options.sizes)?;
         let (kernel, btf) = read_btf()?;
-        let (offsets, facts) = understand(&kernel, &Surroundings::look())?;
+        let (offsets, facts) = understand(&kernel, &surroundings)?;
         let mut plan = Plan::new(&facts, options.netfilter);
         refuse(&plan, options.netfilter)?;
         let reasons = kernel.drop_reasons();
@@ -287,7 +213,6 @@ impl Live {
             sockets: Worker::start().ok(),
             flagged: HashSet::new(),
             state: State::Running,
-            started: now,
             last_record: now,
             next_statistics: now + STATISTICS,
             full: false,
@@ -366,12 +291,10 @@ impl Live {
                 coverage.flagged(netns);
             }
         });
-        if self.may_be_partial() {
-            let whole = &self.whole;
-            batch
-                .records
-                .retain(|record| whole.contains(&record.time()));
-        }
+        let whole = &self.whole;
+        batch
+            .records
+            .retain(|record| whole.contains(&record.time()));
         // After the records, so that no notice is missing that belongs before them.
         let owners = batch.records.iter();
         let owners = owners.filter_map(|record| self.owners.of(record));
@@ -395,11 +318,6 @@ impl Live {
         Ok((!batch.is_empty()).then_some(batch))
     }
 
-    /// Whether there may be records from before everything was attached, or from after the end.
-    fn may_be_partial(&self) -> bool {
-        !matches!(self.state, State::Running) || self.started.elapsed() < STATISTICS
-    }
-
     fn take_coverage(&mut self, notices: &mut Vec<Notice>) {
         if self.flagged.len() > MAX_FLAGGED {
             self.flagged.clear();
@@ -409,11 +327,8 @@ impl Live {
 
     /// The last batch, once all has come that can.
     fn conclude(&mut self, deadline: Instant) -> Result<Option<Batch>, LiveError> {
-        let cpus = self.counters.read()?;
-        let mut statistics = self.ring.statistics(&cpus, clock::now());
         let awaited = self.sockets.as_ref().is_some_and(Worker::is_busy);
-        let patience = deadline + LAST_ANSWERS;
-        if awaited && Instant::now() < patience {
+        if awaited && Instant::now() < deadline + LAST_ANSWERS {
             return Ok(None);
         }
         let mut notices = Vec::new();
@@ -424,6 +339,8 @@ impl Live {
                 records: Vec::new(),
             }));
         }
+        let cpus = self.counters.read()?;
+        let mut statistics = self.ring.statistics(&cpus, clock::now());
         if !self.ring.is_complete(&statistics) && Instant::now() < deadline {
             return Ok(None);
         }

@@ -112,10 +112,6 @@ impl<W: Write> Sink for CsvSink<W> {
         self.out.flush()
     }
 
-    fn stats(&mut self, _: &StatsReport) -> io::Result<()> {
-        Ok(())
-    }
-
     fn finish(&mut self, _: &StatsReport) -> io::Result<()> {
         self.begin()?;
         self.out.flush()

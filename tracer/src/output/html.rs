@@ -54,10 +54,6 @@ impl<W: Write> Sink for HtmlSink<W> {
         Ok(())
     }
 
-    fn stats(&mut self, _: &StatsReport) -> io::Result<()> {
-        Ok(())
-    }
-
     fn finish(&mut self, stats: &StatsReport) -> io::Result<()> {
         let (origin, kept) = (&self.origin, &self.kept);
         let mut write = |part: maud::Markup| self.out.write_all(part.into_string().as_bytes());

@@ -153,10 +153,6 @@ impl<W: Write> Sink for PcapngSink<W> {
         self.out.flush()
     }
 
-    fn stats(&mut self, _: &StatsReport) -> io::Result<()> {
-        Ok(())
-    }
-
     fn finish(&mut self, _: &StatsReport) -> io::Result<()> {
         self.begin()?;
         self.write_down_to(0)?;

@@ -300,10 +300,6 @@ impl<W: Write> Sink for PerfettoSink<W> {
         self.out.flush()
     }
 
-    fn stats(&mut self, _: &StatsReport) -> io::Result<()> {
-        Ok(())
-    }
-
     fn finish(&mut self, _: &StatsReport) -> io::Result<()> {
         self.begin()?;
         self.out.write_all(b"\n]}\n")?;

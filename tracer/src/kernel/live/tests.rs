@@ -15,6 +15,7 @@ use crate::{
         pods::HostRoot,
         testing::{Named, root, wait_until},
     },
+    privilege::Capability,
     source::{Loss, Statistics},
 };
 use pair::Pair;
