@@ -142,9 +142,9 @@ pub(crate) fn fill<const N: usize>(to: &mut [u8; N], from: u64) -> bool {
 
 /// An address that was read from a kernel structure, as a number.
 ///
-/// Since 7.3 the verifier takes what is read from a member like `unsigned char *` for a pointer to
-/// memory of which nothing is known (`btf_struct_access`), and refuses to calculate with two of these.
-/// What is negated is a number to all kernels.
+/// From 6.17 on the verifier takes what is read from a member like `unsigned char *` for a pointer, each
+/// sum of which is one of its own to it; 7.3's refuses to add two of these. What is negated is a number
+/// to all kernels.
 #[inline(always)]
 pub(crate) fn number(address: u64) -> u64 {
     #[cfg(target_arch = "bpf")]

@@ -23,6 +23,8 @@ mod kernel;
 mod lab;
 mod likeness;
 mod machine;
+#[cfg(test)]
+mod made_up;
 mod modules;
 mod paths;
 mod programs;

@@ -137,22 +137,12 @@ fn word(value: impl fmt::Debug) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vm::paths;
+    use crate::vm::{made_up, paths};
 
     fn seen(stage: &str, kind: Option<&str>) -> Hop {
-        let kinds: Vec<_> = kind
-            .map(|kind| {
-                serde_json::json!({"kind": kind, "from": "10.0.0.1:1", "to": "10.0.0.2:2",
-                    "kind_inferred": false, "rule": null, "rule_info": null})
-            })
-            .into_iter()
-            .collect();
-        serde_json::from_value(serde_json::json!({
-            "t": 1, "dt": 0, "stage": stage, "netns": "node", "dev": "cni0", "dev_kind": "bridge",
-            "src": "10.0.0.3:3", "dst": "10.0.0.1:1", "spent_ns": null, "translations": kinds,
-            "encapsulation": null, "hole": null, "pod": null,
-        }))
-        .unwrap()
+        let made = kind.map(|kind| made_up::translation(kind, "10.0.0.1:1", "10.0.0.2:2"));
+        let hop = made_up::hop(stage, ("node", "cni0"), made.as_slice());
+        serde_json::from_value(hop).unwrap()
     }
 
     #[test]

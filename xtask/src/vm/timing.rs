@@ -100,22 +100,21 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::vm::hops;
+    use crate::vm::{hops, made_up};
 
     const REPLY: &str = "node/vetha transmit, pod-a/eth0 receive socket";
 
     /// A packet of the reply that ends so, with sequence number, flags and payload.
     fn packet(id: u64, (seq, flags, payload): (u32, &str, u32), stages: &[&str]) -> Packet {
         let hops = stages.iter().map(|stage| {
-            json!({"t": id, "dt": 0, "stage": stage, "netns": "pod-a", "dev": "eth0",
-                "dev_kind": null, "src": "10.0.0.1:1", "dst": "10.0.0.2:2", "spent_ns": null,
-                "translations": [], "encapsulation": null, "hole": null, "pod": null})
+            let mut hop = made_up::hop(stage, ("pod-a", "eth0"), &[]);
+            hop["t"] = id.into();
+            hop
         });
-        let hops: Vec<_> = hops.collect();
-        let object = json!({"schema": 1, "flow": 1, "direction": "reply",
-            "tcp": {"flags": flags, "seq": seq, "ack": 0}, "len": 60, "verdict": "delivered",
-            "hops": hops, "drop": null, "id": id, "proto": "tcp", "protocol": 6, "icmp": null,
-            "payload": payload, "verdict_observed": true, "holes": 0, "hops_cut": 0});
+        let mut object = made_up::packet("reply", &hops.collect::<Vec<_>>());
+        object["tcp"] = json!({"flags": flags, "seq": seq, "ack": 0});
+        (object["proto"], object["protocol"]) = ("tcp".into(), 6.into());
+        (object["id"], object["payload"]) = (id.into(), payload.into());
         serde_json::from_value(object).unwrap()
     }
 

@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::vm::paths;
+use crate::vm::{
+    made_up::{self, packet, translation},
+    paths,
+};
 
 const OLD: &[u32] = &[5, 10, 262];
 const NEW: &[u32] = &[6, 12, 117];
@@ -77,21 +80,7 @@ fn but(judgement: &Judgement) -> &[&'static str] {
 fn hop(place: &str, stage: &str, translation: Option<Value>) -> Value {
     let (netns, dev) = place.split_once('/').unwrap();
     let translations: Vec<Value> = translation.into_iter().collect();
-    json!({"t": 1, "dt": 0, "stage": stage, "netns": netns, "dev": dev, "dev_kind": null,
-        "src": "10.0.0.1:1", "dst": "10.0.0.2:2", "spent_ns": null, "translations": translations,
-        "encapsulation": null, "hole": null, "pod": null})
-}
-
-fn translation(kind: &str, from: &str, to: &str) -> Value {
-    json!({"kind": kind, "from": from, "to": to, "kind_inferred": false, "rule": null,
-        "rule_info": null})
-}
-
-fn packet(direction: &str, hops: &[Value]) -> Value {
-    json!({"type": "packet", "schema": 1, "flow": 1, "direction": direction, "tcp": null,
-        "len": 60, "verdict": "delivered", "hops": hops, "drop": null, "id": 1, "proto": "udp",
-        "protocol": 17, "icmp": null, "payload": 30, "verdict_observed": true, "holes": 0,
-        "hops_cut": 0})
+    made_up::hop(stage, (netns, dev), &translations)
 }
 
 fn flow() -> Value {
