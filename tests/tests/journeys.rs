@@ -15,6 +15,27 @@ macro_rules! needs_a_lab {
     };
 }
 
+/// A test for each configuration of the lab, so that they run side by side and a failure names it.
+macro_rules! by_configuration {
+    ($run:ident: $($number:literal $name:ident: $plugin:ident, $fabric:ident, $proxy:ident;)+) => {
+        $(#[test]
+        fn $name() -> anyhow::Result<()> {
+            $run($number, Config {
+                plugin: Plugin::$plugin,
+                fabric: Fabric::$fabric,
+                proxy: Proxy::$proxy,
+            })
+        })+
+
+        /// Those that are tested.
+        const CONFIGURATIONS: &[Config] = &[$(Config {
+            plugin: Plugin::$plugin,
+            fabric: Fabric::$fabric,
+            proxy: Proxy::$proxy,
+        },)+];
+    };
+}
+
 #[path = "journeys/appearing.rs"]
 mod appearing;
 #[path = "journeys/company.rs"]

@@ -212,25 +212,18 @@ fn chosen(planned: &Planned<'_>, info: &RuleInfo) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One test a form of rules, so that they run side by side and a failure names it.
-macro_rules! forms {
-    ($($number:literal $name:ident: $plugin:ident, $fabric:ident, $proxy:ident;)+) => {
-        $(#[test]
-        fn $name() -> anyhow::Result<()> {
-            every_rule($number, Config {
-                plugin: Plugin::$plugin,
-                fabric: Fabric::$fabric,
-                proxy: Proxy::$proxy,
-            })
-        })+
-    };
-}
-
-forms! {
+by_configuration! {
+    every_rule:
     0 bridge_vxlan_iptables_nft: Bridge, Vxlan, IptablesNft;
     1 bridge_vxlan_iptables_legacy: Bridge, Vxlan, IptablesLegacy;
     2 bridge_vxlan_nftables: Bridge, Vxlan, Nftables;
     3 ptp_routed_iptables_nft: Ptp, Routed, IptablesNft;
     4 ptp_routed_iptables_legacy: Ptp, Routed, IptablesLegacy;
     5 ptp_routed_nftables: Ptp, Routed, Nftables;
+}
+
+#[test]
+fn every_form_of_rules_has_a_test() {
+    let tested = |form| CONFIGURATIONS.iter().any(|config| config.proxy == form);
+    assert!(Config::all().all(|config| tested(config.proxy)));
 }

@@ -95,31 +95,8 @@ pub(crate) fn captured_devices(lab: &Lab) -> Vec<Device> {
     own.into_iter().chain(host).collect()
 }
 
-/// One test a variant, so that they run side by side and a failure names the variant.
-macro_rules! variants {
-    ($($number:literal $name:ident: $plugin:ident, $fabric:ident, $proxy:ident;)+) => {
-        $(#[test]
-        fn $name() -> anyhow::Result<()> {
-            every_path($number, Config {
-                plugin: Plugin::$plugin,
-                fabric: Fabric::$fabric,
-                proxy: Proxy::$proxy,
-            })
-        })+
-
-        #[test]
-        fn every_variant_has_a_test() {
-            let tested = [$(Config {
-                plugin: Plugin::$plugin,
-                fabric: Fabric::$fabric,
-                proxy: Proxy::$proxy,
-            },)+];
-            assert!(Config::all().all(|config| tested.contains(&config)));
-        }
-    };
-}
-
-variants! {
+by_configuration! {
+    every_path:
     0 bridge_vxlan_iptables_nft: Bridge, Vxlan, IptablesNft;
     1 bridge_vxlan_iptables_legacy: Bridge, Vxlan, IptablesLegacy;
     2 bridge_vxlan_nftables: Bridge, Vxlan, Nftables;
@@ -132,4 +109,9 @@ variants! {
     9 ptp_routed_iptables_nft: Ptp, Routed, IptablesNft;
     10 ptp_routed_iptables_legacy: Ptp, Routed, IptablesLegacy;
     11 ptp_routed_nftables: Ptp, Routed, Nftables;
+}
+
+#[test]
+fn every_variant_has_a_test() {
+    assert!(Config::all().all(|config| CONFIGURATIONS.contains(&config)));
 }

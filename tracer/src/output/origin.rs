@@ -47,6 +47,21 @@ impl Origin {
         format!("{at:.9}")
     }
 
+    /// Where the scenarios were recorded, for tests.
+    #[cfg(test)]
+    pub(super) fn of_scenarios() -> Self {
+        Self {
+            host: "node1".to_owned(),
+            kernel: "6.18".to_owned(),
+            tracer: "0.1.0".to_owned(),
+            filter: "host 10.96.0.81".to_owned(),
+            clock: ClockRelation {
+                monotonic: crate::report::scenarios::START,
+                realtime: 1_795_302_030_000_000_000,
+            },
+        }
+    }
+
     /// Nanoseconds since the recording began.
     #[must_use]
     pub fn since_begin(&self, time: u64) -> u64 {

@@ -1,22 +1,11 @@
 //! Tables of the scenarios, read back.
 
 use super::*;
-use crate::{report::scenarios, trace::ClockRelation};
-
-/// Where the scenarios were recorded.
-fn origin() -> Origin {
-    Origin {
-        clock: ClockRelation {
-            monotonic: scenarios::START,
-            realtime: 1_795_302_030_000_000_000,
-        },
-        ..Origin::default()
-    }
-}
+use crate::report::scenarios;
 
 fn written(rows: Rows) -> String {
     let mut out = Vec::new();
-    let mut sink = CsvSink::new(&mut out, origin(), rows);
+    let mut sink = CsvSink::new(&mut out, Origin::of_scenarios(), rows);
     for (_, scenario) in scenarios::all() {
         for packet in &scenario.packets {
             sink.packet(packet).unwrap();
@@ -67,7 +56,7 @@ fn every_row_can_be_read_back_and_holds_no_formula() {
 #[test]
 fn a_table_without_rows_has_its_header() {
     let mut out = Vec::new();
-    let mut sink = CsvSink::new(&mut out, origin(), Rows::Flows);
+    let mut sink = CsvSink::new(&mut out, Origin::of_scenarios(), Rows::Flows);
     sink.finish(&StatsReport::default()).unwrap();
     drop(sink);
     assert!(out.starts_with(b"flow,protocol,client_ip,"));

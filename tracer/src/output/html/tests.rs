@@ -4,21 +4,7 @@ use super::*;
 use crate::{
     journey::model::FlowId,
     report::scenarios::{self, Scenario},
-    trace::ClockRelation,
 };
-
-fn origin() -> Origin {
-    Origin {
-        host: "node1".to_owned(),
-        kernel: "6.18".to_owned(),
-        tracer: "0.1.0".to_owned(),
-        filter: "host 10.96.0.81".to_owned(),
-        clock: ClockRelation {
-            monotonic: scenarios::START,
-            realtime: 1_795_302_030_000_000_000,
-        },
-    }
-}
 
 fn page_of(scenarios: &[Scenario], origin: Origin) -> String {
     let mut out = Vec::new();
@@ -87,7 +73,7 @@ fn but_texts(page: &str) -> Vec<&str> {
 fn a_call_and_a_drop_are_a_page() {
     let page = page_of(
         &[scenarios::cluster_ip(), scenarios::forward_drop()],
-        origin(),
+        Origin::of_scenarios(),
     );
     let page = page.replace(include_str!("style.css"), "..");
     insta::assert_snapshot!(page.replace('>', ">\n"));
@@ -96,7 +82,7 @@ fn a_call_and_a_drop_are_a_page() {
 #[test]
 fn every_scenario_is_closed_where_it_is_opened() {
     let scenarios = scenarios::all().map(|(_, scenario)| scenario);
-    let page = page_of(&scenarios, origin());
+    let page = page_of(&scenarios, Origin::of_scenarios());
     let mut open = Vec::new();
     for tag in tags(&page) {
         match tag.strip_prefix('/') {
@@ -120,7 +106,7 @@ fn every_scenario_is_closed_where_it_is_opened() {
 
 #[test]
 fn no_name_becomes_markup() {
-    let harmless = page_of(&[everywhere("x")], origin());
+    let harmless = page_of(&[everywhere("x")], Origin::of_scenarios());
     for name in [
         "</text><script>alert(1)</script>",
         "\"><img src=x onerror=alert(1)>",
@@ -133,7 +119,7 @@ fn no_name_becomes_markup() {
             host: name.to_owned(),
             kernel: name.to_owned(),
             filter: name.to_owned(),
-            ..origin()
+            ..Origin::of_scenarios()
         };
         let page = page_of(&[everywhere(name)], origin);
         assert_eq!(but_texts(&page), but_texts(&harmless), "{name}");
@@ -143,5 +129,5 @@ fn no_name_becomes_markup() {
 
 #[test]
 fn nothing_recorded_is_said() {
-    assert!(page_of(&[], origin()).contains("No flow was recorded"));
+    assert!(page_of(&[], Origin::of_scenarios()).contains("No flow was recorded"));
 }

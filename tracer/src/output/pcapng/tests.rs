@@ -12,23 +12,15 @@ use pcap_file::pcapng::{
 };
 
 use super::*;
-use crate::{
-    report::scenarios::{self, Scenario},
-    trace::ClockRelation,
-};
+use crate::report::scenarios::{self, Scenario};
 
 const BEGIN: u64 = 1_795_302_030_000_000_000;
 
+/// Where the scenarios were recorded, on a node with a hostile name.
 fn origin() -> Origin {
     Origin {
         host: "node\u{1b}[2J1".to_owned(),
-        kernel: "6.18".to_owned(),
-        tracer: "0.1.0".to_owned(),
-        filter: "host 10.96.0.81".to_owned(),
-        clock: ClockRelation {
-            monotonic: scenarios::START,
-            realtime: BEGIN,
-        },
+        ..Origin::of_scenarios()
     }
 }
 

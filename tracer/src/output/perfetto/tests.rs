@@ -9,25 +9,11 @@ use super::*;
 use crate::{
     journey::model::FlowId,
     report::scenarios::{self, Scenario},
-    trace::ClockRelation,
 };
-
-fn origin() -> Origin {
-    Origin {
-        host: "node1".to_owned(),
-        kernel: "6.18".to_owned(),
-        tracer: "0.1.0".to_owned(),
-        clock: ClockRelation {
-            monotonic: scenarios::START,
-            realtime: 1_795_302_030_000_000_000,
-        },
-        ..Origin::default()
-    }
-}
 
 fn written(scenarios: &[Scenario]) -> String {
     let mut out = Vec::new();
-    let mut sink = PerfettoSink::new(&mut out, origin());
+    let mut sink = PerfettoSink::new(&mut out, Origin::of_scenarios());
     for scenario in scenarios {
         for packet in &scenario.packets {
             sink.packet(packet).unwrap();
