@@ -29,7 +29,7 @@ mod service;
 pub mod state;
 mod topology;
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 
@@ -41,7 +41,7 @@ pub use config::{Config, Fabric, Plugin, Proxy};
 pub use forward_drop::ForwardDrop;
 pub use kubelet::Identity;
 pub use rules::view as proxy_view;
-pub use servers::SERVER_VARIABLE;
+pub use servers::{SERVER_VARIABLE, Server};
 pub use service::{Endpoint, Protocol, Service};
 pub use topology::{
     CLUSTER_CIDR, CLUSTER_CIDR6, DNS_PORT, HTTP_PORT, NODE_MTU, Node, Outside, Pod, SERVICE_CIDR,
@@ -408,6 +408,37 @@ impl Lab {
     /// When it cannot be run or fails: the command line and its stderr.
     pub fn run(&self, command: &mut Command) -> anyhow::Result<String> {
         command::run(command, "")
+    }
+
+    /// Starts a server in the namespace called `name` for short that serves HTTP and DNS at one address only,
+    /// as a process called `program`.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    ///
+    /// # Panics
+    /// When there is no such namespace.
+    pub fn serve_at(
+        &self,
+        name: &str,
+        program: &str,
+        address: SocketAddr,
+    ) -> anyhow::Result<Server> {
+        servers::start_at(&self.netns(name), program, address, &self.directory())
+    }
+
+    /// A TCP socket that listens in the namespace called `name` for short; who connects to it is
+    /// accepted by the kernel and never answered.
+    ///
+    /// # Errors
+    /// When the address cannot be had.
+    ///
+    /// # Panics
+    /// When there is no such namespace.
+    pub fn listen(&self, name: &str, address: &str) -> anyhow::Result<TcpListener> {
+        namespace::within(&self.netns(name), || {
+            TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
+        })
     }
 
     /// A UDP socket in the namespace called `name` for short, that takes what comes and says nothing.

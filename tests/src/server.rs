@@ -7,18 +7,26 @@ pub mod dns;
 pub mod http;
 
 use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::thread;
 
 use anyhow::Context as _;
 use rustix::net::{AddressFamily, SocketType, ipproto, sockopt};
 
-/// Serves until the process is killed. Writes the line `ready` to stdout once all sockets listen.
+/// Serves until the process is killed: HTTP and DNS at these ports, of one address only or of all. Writes the line `ready` to stdout once all sockets listen.
 ///
 /// # Errors
 /// When a port cannot be bound.
-pub fn serve(name: &str, http_port: u16, dns_port: u16) -> anyhow::Result<()> {
+pub fn serve(
+    name: &str,
+    [http_port, dns_port]: [u16; 2],
+    only: Option<IpAddr>,
+) -> anyhow::Result<()> {
     let mut threads = Vec::new();
+    let addresses = |port| match only {
+        Some(address) => vec![SocketAddr::new(address, port)],
+        None => everywhere(port).to_vec(),
+    };
     for address in addresses(http_port) {
         let listener = listen(address).with_context(|| format!("cannot listen on {address}"))?;
         let name = name.to_owned();
@@ -37,7 +45,7 @@ pub fn serve(name: &str, http_port: u16, dns_port: u16) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn addresses(port: u16) -> [SocketAddr; 2] {
+fn everywhere(port: u16) -> [SocketAddr; 2] {
     [
         (Ipv4Addr::UNSPECIFIED, port).into(),
         (Ipv6Addr::UNSPECIFIED, port).into(),

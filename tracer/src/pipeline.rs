@@ -19,9 +19,11 @@ use crate::{
     },
     output::Sink,
     report::{
-        Awaited, Counts, Evidence, FlowReport, Knowledge, Seen, StatsReport, lookups::Lookups,
+        Awaited, Counts, Evidence, FlowReport, Knowledge, Seen, StatsReport,
+        listening::{Listener, Listening, Port},
+        lookups::Lookups,
     },
-    source::{self, Batch, Notice, SocketProcess, Statistics},
+    source::{self, Batch, ListeningSocket, Notice, SocketProcess, Statistics},
 };
 
 /// How many hops of packets are held for the end: some 100 MB.
@@ -98,6 +100,7 @@ pub struct Pipeline<K> {
     waiting: VecDeque<Waiting>,
     statistics: Option<Statistics>,
     lookups: Lookups,
+    listening: Listening,
     /// Namespaces that the node's snapshot did not know.
     unknown: BTreeSet<u32>,
     problems: Vec<String>,
@@ -121,6 +124,7 @@ impl<K: Sink> Pipeline<K> {
             waiting: VecDeque::new(),
             statistics: None,
             lookups: Lookups::default(),
+            listening: Listening::default(),
             unknown: BTreeSet::new(),
             problems: Vec::new(),
         }
@@ -176,6 +180,21 @@ impl<K: Sink> Pipeline<K> {
                     remote: (*remote).into(),
                 };
                 self.journeys.socket_held(&ends, process_of(process));
+            }
+            Notice::Listeners {
+                netns,
+                protocol,
+                port,
+                time,
+                sockets,
+            } => {
+                let port = Port {
+                    netns: NetnsId(*netns),
+                    protocol: *protocol,
+                    port: *port,
+                };
+                let listeners = sockets.iter().map(listener_of).collect();
+                self.listening.found(port, *time, listeners);
             }
             Notice::Bytes(bytes) => self.lookups.take(bytes),
             Notice::Loss(loss) => self.journeys.lost(loss.after, loss.before),
@@ -294,6 +313,11 @@ impl<K: Sink> Pipeline<K> {
         self.journeys.take_sockets()
     }
 
+    /// Ports of which it is to be found out who listens there.
+    pub fn take_ports(&mut self) -> Vec<Port> {
+        self.listening.take_wanted()
+    }
+
     /// What a person should know.
     pub fn take_problems(&mut self) -> Vec<String> {
         mem::take(&mut self.problems)
@@ -325,6 +349,8 @@ impl<K: Sink> Pipeline<K> {
                     self.unknown.insert(hop.netns.0);
                 }
             }
+            self.listening
+                .packet(&packet, known.reasons, known.function_at);
             if let Some(flow) = self.journeys.flow(packet.flow) {
                 let evidence = self.evidence.entry(flow.id).or_default();
                 evidence.packet(&packet, flow.state);
@@ -368,6 +394,7 @@ impl<K: Sink> Pipeline<K> {
         let seen = Seen {
             evidence: &evidence,
             until: self.now,
+            listening: &self.listening,
         };
         FlowReport {
             asked: self.lookups.asked(flow).map(str::to_owned),
@@ -436,6 +463,13 @@ fn process_of(process: &SocketProcess) -> Process {
         pid: *pid,
         comm: comm.clone(),
         cgroup: *cgroup,
+    }
+}
+
+fn listener_of(socket: &ListeningSocket) -> Listener {
+    Listener {
+        local: socket.local,
+        process: socket.process.as_ref().map(process_of),
     }
 }
 

@@ -9,7 +9,9 @@
 
 pub mod diagnosis;
 mod join;
+pub mod listening;
 pub mod lookups;
+mod recent;
 mod rules;
 #[cfg(test)]
 pub(crate) mod scenarios;

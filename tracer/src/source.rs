@@ -103,6 +103,19 @@ pub enum Notice {
         /// The process.
         process: SocketProcess,
     },
+    /// Who listens at a port that refused somebody.
+    Listeners {
+        /// The network namespace's inode number.
+        netns: u32,
+        /// The IP protocol number.
+        protocol: u8,
+        /// The port.
+        port: u16,
+        /// When that was found.
+        time: u64,
+        /// The sockets.
+        sockets: Vec<ListeningSocket>,
+    },
     /// A packet's first bytes.
     Bytes(PacketBytes),
     /// Records are missing.
@@ -129,6 +142,15 @@ pub struct PacketBytes {
     /// The bytes, at most [`tracer_common::record::MAX_BYTES`].
     #[serde(with = "hex")]
     pub bytes: Vec<u8>,
+}
+
+/// A socket that waits for whoever comes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListeningSocket {
+    /// The address that it is bound to.
+    pub local: SocketAddr,
+    /// The process that holds it; `None` where that is none or several.
+    pub process: Option<SocketProcess>,
 }
 
 /// A process at a socket.

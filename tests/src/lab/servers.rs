@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -44,10 +46,55 @@ pub(super) fn start(
 ) -> anyhow::Result<Child> {
     let log = directory.join(format!("server-{name}.log"));
     let stderr = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    let ports = [HTTP_PORT, DNS_PORT].map(|port| port.to_string());
+    let arguments = [&[name.to_owned()], &ports[..]].concat();
+    run((executable, &arguments), netns, name, &log, stderr)
+}
+
+/// A server that serves while this lives.
+#[derive(Debug)]
+pub struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // One that has ended is gone all the same.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a server that serves HTTP and DNS at one address only, and is called `name`.
+pub(super) fn start_at(
+    netns: &str,
+    name: &str,
+    address: SocketAddr,
+    directory: &Path,
+) -> anyhow::Result<Server> {
+    let log = directory.join(format!("server-{name}.log"));
+    let stderr = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+    // The kernel calls a process by its file.
+    let called = directory.join(name);
+    if !called.exists() {
+        symlink(executable()?, &called).context("cannot link to the lab's server")?;
+    }
+    let arguments = [
+        name.to_owned(),
+        address.port().to_string(),
+        address.port().to_string(),
+        address.ip().to_string(),
+    ];
+    run((&called, &arguments), netns, name, &log, stderr).map(Server)
+}
+
+fn run(
+    (executable, arguments): (&Path, &[String]),
+    netns: &str,
+    name: &str,
+    log: &Path,
+    stderr: File,
+) -> anyhow::Result<Child> {
     let mut child = command::in_netns(netns, executable)
-        .arg(name)
-        .arg(HTTP_PORT.to_string())
-        .arg(DNS_PORT.to_string())
+        .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(stderr)
@@ -63,7 +110,7 @@ pub(super) fn start(
     if line.trim() != "ready" {
         let _ = child.kill();
         let status = child.wait()?;
-        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        let said = std::fs::read_to_string(log).unwrap_or_default();
         bail!(
             "the server of {name} did not start ({status}): {}",
             said.trim()

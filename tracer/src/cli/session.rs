@@ -18,7 +18,11 @@ use crate::{
         live::{Live, Options},
         symbols::LazySymbols,
     },
-    node::{reasons::DropReasons, snapshot::Snapshot, sockets::Question},
+    node::{
+        reasons::DropReasons,
+        snapshot::Snapshot,
+        sockets::{PortQuestion, Question},
+    },
     output::{Sink, pipe::Closed},
     pipeline::{Pipeline, When},
     privilege::{self, Capabilities, Capability, Role},
@@ -182,6 +186,13 @@ impl<K: Sink> Session<K> {
         self.pipeline.flush()?;
         for netns in self.pipeline.take_unknown() {
             self.live.node().requests().request(netns);
+        }
+        for port in self.pipeline.take_ports() {
+            self.live.ask_port(PortQuestion {
+                netns: port.netns.0,
+                protocol: port.protocol,
+                port: port.port,
+            });
         }
         for ends in self.pipeline.take_sockets() {
             if self.names {

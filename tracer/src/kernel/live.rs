@@ -39,11 +39,11 @@ use super::{
 use crate::{
     node::{
         reasons::DropReasons,
-        sockets::{Answer, Question, Worker},
+        sockets::{Answer, Holder, Listeners, PortQuestion, Question, Worker},
         watch::Watch,
     },
     privilege::Capabilities,
-    source::{Batch, Notice, SocketProcess, Source},
+    source::{Batch, ListeningSocket, Notice, SocketProcess, Source},
 };
 
 pub use error::{LiveError, StartError};
@@ -264,6 +264,13 @@ impl Live {
         }
     }
 
+    /// Has it found out who listens at a port; what is found comes as [`Notice::Listeners`].
+    pub fn ask_port(&self, question: PortQuestion) {
+        if let Some(worker) = &self.sockets {
+            worker.ask_port(question);
+        }
+    }
+
     fn take_answers(&self, notices: &mut Vec<Notice>) {
         let answers = self.sockets.iter().flat_map(Worker::answers);
         notices.extend(answers.map(|Answer { question, process }| Notice::Socket {
@@ -271,12 +278,11 @@ impl Live {
             protocol: question.protocol,
             local: question.local,
             remote: question.remote,
-            process: SocketProcess {
-                pid: process.process.pid,
-                comm: process.process.comm,
-                cgroup: process.cgroup,
-            },
+            process: told(process),
         }));
+        let listeners = self.sockets.iter().flat_map(Worker::listeners);
+        let time = clock::now();
+        notices.extend(listeners.map(|found| listening(found, time)));
     }
 
     /// What there is now, or `None` when that is nothing.
@@ -401,6 +407,29 @@ impl Source for Live {
             }
             self.state = State::Ending(Instant::now() + LAST_RECORDS);
         }
+    }
+}
+
+fn told(holder: Holder) -> SocketProcess {
+    SocketProcess {
+        pid: holder.process.pid,
+        comm: holder.process.comm,
+        cgroup: holder.cgroup,
+    }
+}
+
+fn listening(found: Listeners, time: u64) -> Notice {
+    let sockets = found.sockets.into_iter();
+    let sockets = sockets.map(|(local, holder)| ListeningSocket {
+        local,
+        process: holder.map(told),
+    });
+    Notice::Listeners {
+        netns: found.question.netns,
+        protocol: found.question.protocol,
+        port: found.question.port,
+        time,
+        sockets: sockets.collect(),
     }
 }
 

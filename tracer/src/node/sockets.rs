@@ -7,6 +7,9 @@
 //! ([`holders`]). A connection that is closed by the time it is looked for is looked up as its
 //! listening socket. The answer is a process only when exactly one holds the socket.
 //!
+//! The same tables say at which addresses a port is listened on, which is asked for where a packet
+//! found no socket.
+//!
 //! Limits: a process that holds a socket of another network namespace than its own is not found;
 //! nor is what closed before it was looked for and has no listening socket either.
 
@@ -16,7 +19,18 @@ mod worker;
 
 use std::net::SocketAddr;
 
-pub use worker::{Answer, Holder, Worker};
+pub use worker::{Answer, Holder, Listeners, Worker};
+
+/// A port of which is to be found who listens there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortQuestion {
+    /// The network namespace's inode number.
+    pub netns: u32,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// The port.
+    pub port: u16,
+}
 
 /// A socket to find the process of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

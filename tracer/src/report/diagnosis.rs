@@ -25,7 +25,7 @@ mod words;
 
 pub use evidence::{Evidence, Loss, Row};
 
-use super::{FlowReport, Knowledge};
+use super::{FlowReport, Knowledge, listening::Listening};
 use crate::journey::model::Flow;
 use symptom::Symptom;
 
@@ -158,6 +158,8 @@ pub struct Seen<'a> {
     pub evidence: &'a Evidence,
     /// The time up to which everything was seen, nanoseconds of `CLOCK_MONOTONIC`.
     pub until: u64,
+    /// Who listens at ports that refused somebody.
+    pub listening: &'a Listening,
 }
 
 /// What a rule of the diagnosis is asked about.

@@ -169,7 +169,7 @@ impl Knowledge<'_> {
         })
     }
 
-    fn pod_of_process(&self, process: &Process) -> Option<String> {
+    pub(super) fn pod_of_process(&self, process: &Process) -> Option<String> {
         let pod = self.node.pod_of_cgroup(process.cgroup)?;
         self.names.then(|| pod.name.to_string())
     }

@@ -9,19 +9,17 @@
 //! What was used least recently is forgotten first.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    hash::Hash,
+    collections::VecDeque,
     net::{IpAddr, SocketAddr},
 };
 
+use super::recent::Recent;
 use crate::{
     dns::{self, Answer},
     journey::model::Flow,
     source::PacketBytes,
 };
 
-/// Addresses, and flows to name servers, that are kept in mind.
-const KEPT: usize = 4096;
 /// Names of one address, the last.
 const NAMES: usize = 4;
 /// Answers of one flow, the first.
@@ -106,52 +104,12 @@ impl Lookups {
     }
 }
 
-/// A map that forgets what was written least recently.
-#[derive(Debug)]
-struct Recent<K, V> {
-    values: HashMap<K, (u64, V)>,
-    order: BTreeMap<u64, K>,
-    next: u64,
-}
-
-impl<K, V> Default for Recent<K, V> {
-    fn default() -> Self {
-        Self {
-            values: HashMap::new(),
-            order: BTreeMap::new(),
-            next: 0,
-        }
-    }
-}
-
-impl<K: Copy + Eq + Hash, V: Default> Recent<K, V> {
-    fn get(&self, key: &K) -> Option<&V> {
-        self.values.get(key).map(|(_, value)| value)
-    }
-
-    fn entry(&mut self, key: K) -> &mut V {
-        let age = self.next;
-        self.next += 1;
-        if let Some((before, _)) = self.values.get(&key) {
-            self.order.remove(before);
-        } else if self.values.len() >= KEPT
-            && let Some((_, oldest)) = self.order.pop_first()
-        {
-            self.values.remove(&oldest);
-        }
-        self.order.insert(age, key);
-        let entry = self.values.entry(key).or_default();
-        entry.0 = age;
-        &mut entry.1
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         journey::model::{NetnsId, State},
-        report::scenarios,
+        report::{recent::KEPT, scenarios},
     };
 
     const SERVER: &str = "10.96.0.10:53";
@@ -253,19 +211,13 @@ mod tests {
                 &[[10, 0, 0, 0]],
             ));
         }
-        assert_eq!(lookups.names.values.len(), KEPT);
-        assert_eq!(lookups.names.order.len(), KEPT);
-        assert_eq!(lookups.answers.values.len(), KEPT);
+        assert_eq!(lookups.names.len(), KEPT);
+        assert_eq!(lookups.answers.len(), KEPT);
         assert!(
             lookups.asked(&flow("10.0.0.0:80", 7, u64::MAX)).is_some(),
             "used all the time"
         );
-        let most = lookups
-            .answers
-            .values
-            .values()
-            .map(|(_, answers)| answers.len())
-            .max();
+        let most = lookups.answers.values().map(Vec::len).max();
         // The same answer within a moment is one; the rest is cut.
         assert!(most.is_some_and(|most| most <= ANSWERS));
         let mut many = Lookups::default();
@@ -277,12 +229,7 @@ mod tests {
                 &[],
             ));
         }
-        let most = many
-            .answers
-            .values
-            .values()
-            .map(|(_, answers)| answers.len())
-            .max();
+        let most = many.answers.values().map(Vec::len).max();
         assert_eq!(most, Some(ANSWERS));
     }
 }

@@ -16,7 +16,7 @@ pub(crate) use cast::{
     cluster_ip, echo, forward_drop, hole, hostile, ipv6, masquerade, refused, udp, vxlan,
 };
 
-use super::{Evidence, FlowReport, Knowledge, PacketReport, Seen};
+use super::{Evidence, FlowReport, Knowledge, PacketReport, Seen, listening::Listening};
 use crate::{
     event::{Endpoint, Tuple},
     journey::model::{
@@ -141,6 +141,16 @@ impl Scenario {
 
     /// With everything seen up to a time.
     fn seen(node: &Snapshot, packets: &[Packet], flow: &Flow, until: u64) -> Self {
+        Self::seen_by(node, packets, flow, until, &Listening::default())
+    }
+
+    fn seen_by(
+        node: &Snapshot,
+        packets: &[Packet],
+        flow: &Flow,
+        until: u64,
+        listening: &Listening,
+    ) -> Self {
         let reasons = BTreeMap::from([
             (3, "NO_SOCKET".to_owned()),
             (9, "NETFILTER_DROP".to_owned()),
@@ -172,6 +182,7 @@ impl Scenario {
         let seen = Seen {
             evidence: &evidence,
             until,
+            listening,
         };
         Self {
             packets: packets.iter().map(|p| knowledge.packet(p)).collect(),
@@ -202,7 +213,7 @@ fn tuple(protocol: u8, ends: &str) -> Tuple {
     }
 }
 
-fn netns(name: &str) -> NetnsId {
+pub(crate) fn netns(name: &str) -> NetnsId {
     let position = NODE.iter().position(|(known, _)| *known == name);
     let position = position.and_then(|at| u32::try_from(at).ok()).unwrap();
     NetnsId(FIRST_INODE + position)

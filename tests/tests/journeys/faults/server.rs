@@ -1,8 +1,12 @@
 //! Servers that do not listen, or not where they are called.
 
-use tracer_tests::lab::{Config, Lab};
+use std::net::SocketAddr;
 
-use super::{Expected, PATIENT, curl, diagnosed, healthy};
+use anyhow::Context as _;
+use tracer_tests::lab::{Config, Lab};
+use tracer_tests::trace::process;
+
+use super::{Expected, PATIENT, SHORT, curl, diagnosed, healthy, is_diagnosed};
 
 #[test]
 fn a_port_that_nobody_listens_on_is_named() -> anyhow::Result<()> {
@@ -75,6 +79,75 @@ fn a_refusal_from_outside_is_told_as_such() -> anyhow::Result<()> {
     };
     diagnosed(&lab, ("a1", &curl(PATIENT, &target)), &expected)?;
     lab.down()
+}
+
+/// kube-scheduler listens on 127.0.0.1 unless told otherwise, and is called by the node's address; any
+/// server may do the same in a pod.
+#[test]
+fn a_server_that_listens_on_loopback_only_is_named() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let lab = Lab::up(&Config::default())?;
+    let node = lab.node("node1").ipv4;
+    let target = format!("{node}:10259");
+    let expected = Expected {
+        layer: "server",
+        cause: "listens-elsewhere",
+        culprit: &target,
+        said: &[
+            "kube-scheduler (pid",
+            "listens at 127.0.0.1:10259 only",
+            "have it listen there by its --bind-address",
+            "node1",
+        ],
+    };
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 10259));
+    let server = lab.serve_at("node1", "kube-scheduler", loopback)?;
+    for from in ["node1", "outside"] {
+        diagnosed(&lab, (from, &curl(PATIENT, &target)), &expected)?;
+    }
+    drop(server);
+    in_pod(&lab)?;
+    let expected = Expected {
+        cause: "nothing-listens",
+        said: &["nothing listens on TCP", &target],
+        ..expected
+    };
+    diagnosed(&lab, ("outside", &curl(PATIENT, &target)), &expected)?;
+    let anywhere = lab.listen("node1", "0.0.0.0:10259")?;
+    healthy(&lab, "outside", &curl(SHORT, &target))?;
+    drop(anywhere);
+    lab.down()
+}
+
+/// A recording concludes the same, and by a Service it is the endpoint that is named.
+fn in_pod(lab: &Lab) -> anyhow::Result<()> {
+    let pod = lab.pod("b1").ipv4;
+    let target = format!("{pod}:9090");
+    let loopback = SocketAddr::from(([127, 0, 0, 1], 9090));
+    let server = lab.serve_at("b1", "my-server", loopback)?;
+    let have = format!("have it listen on {pod} or 0.0.0.0");
+    let expected = Expected {
+        layer: "server",
+        cause: "listens-elsewhere",
+        culprit: &target,
+        said: &["my-server (pid", "listens at 127.0.0.1:9090 only", &have],
+    };
+    let file = lab.directory().join("listens.rec");
+    let path = file.to_str().context("a path that is text")?;
+    let netns = lab.netns("a1");
+    let client = curl(PATIENT, &target);
+    let arguments = ["run", "--netns", &netns, "--json", "--record", path, "--"];
+    let ended = process::run(arguments.into_iter().chain(client.split(' ')))?;
+    let replayed = process::run(["replay", path, "--json"])?;
+    for ended in [ended, replayed] {
+        let flows = ended.trace()?.flows;
+        let [flow] = &flows[..] else {
+            anyhow::bail!("{flows:#?}");
+        };
+        is_diagnosed(flow, &expected)?;
+    }
+    drop(server);
+    Ok(())
 }
 
 #[test]

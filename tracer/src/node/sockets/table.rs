@@ -64,6 +64,12 @@ fn end(text: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
+/// The sockets that wait at a port for whoever comes.
+pub fn waiting(sockets: &[Socket], port: u16) -> impl Iterator<Item = &Socket> {
+    let sockets = sockets.iter();
+    sockets.filter(move |socket| socket.open && socket.local.port() == port)
+}
+
 /// The socket with these ends: the connected one, else the one that waits at that address, else the
 /// one that waits at all.
 #[must_use]
@@ -161,6 +167,17 @@ mod tests {
         assert_eq!(found("[fd00::3]:8080", "[fd00::2]:1"), Some(4713));
         assert_eq!(found("10.244.1.3:80", "10.244.1.2:40000"), Some(4714));
         assert_eq!(found("10.244.1.3:80", "10.244.1.2:40001"), None);
+    }
+
+    #[test]
+    fn who_waits_at_a_port_is_found() {
+        if cfg!(target_endian = "big") {
+            return;
+        }
+        let sockets: Vec<Socket> = parse(TCP).chain(parse(TCP6)).collect();
+        let inodes: Vec<u64> = waiting(&sockets, 8080).map(|socket| socket.inode).collect();
+        assert_eq!(inodes, [4711, 4713], "no connection is among them");
+        assert_eq!(waiting(&sockets, 80).count(), 0);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs, io,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -21,7 +22,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
-    Question,
+    PortQuestion, Question,
     holders::{self, holders},
     table::{self, Socket},
 };
@@ -32,6 +33,8 @@ use crate::{
 
 /// Questions that wait; what is asked beyond is not answered.
 const WAITING: usize = 1024;
+/// Sockets that are told of a port.
+const LISTENERS: usize = 16;
 /// How many times as long as a round worked the thread rests afterwards, and for how long at most.
 const REST: u32 = 20;
 const LONGEST_REST: Duration = Duration::from_secs(2);
@@ -59,9 +62,19 @@ pub struct Holder {
     pub cgroup: u64,
 }
 
-#[derive(Debug)]
+/// Who listens at a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listeners {
+    /// What was asked.
+    pub question: PortQuestion,
+    /// The addresses, each with the process where that is one.
+    pub sockets: Vec<(SocketAddr, Option<Holder>)>,
+}
+
+#[derive(Clone, Copy, Debug)]
 enum Message {
     Ask(Question),
+    AskPort(PortQuestion),
     /// Rest no more.
     Hurry,
 }
@@ -71,6 +84,7 @@ enum Message {
 pub struct Worker {
     questions: Option<SyncSender<Message>>,
     answers: Receiver<Answer>,
+    listeners: Receiver<Listeners>,
     open: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
@@ -83,14 +97,18 @@ impl Worker {
     pub fn start() -> io::Result<Self> {
         let (questions, asked) = mpsc::sync_channel(WAITING);
         let (answer, answers) = mpsc::channel();
+        let (listening, listeners) = mpsc::channel();
         let open = Arc::new(AtomicUsize::new(0));
         let counter = Arc::clone(&open);
         let work = move || {
             let mut census = Census::default();
-            let answered = |round: &[Question]| {
-                for found in answer_all(&mut census, round) {
-                    // Nobody listens at the end.
+            let answered = |round: &Round| {
+                // At the end nobody takes the answers.
+                for found in answer_all(&mut census, &round.questions) {
                     let _ = answer.send(found);
+                }
+                for found in listeners_of(&mut census, &round.ports) {
+                    let _ = listening.send(found);
                 }
                 counter.fetch_sub(round.len(), Ordering::Release);
             };
@@ -99,6 +117,7 @@ impl Worker {
         Ok(Self {
             questions: Some(questions),
             answers,
+            listeners,
             open,
             thread: Some(privilege::spawn("sockets", Role::Sockets, work)?),
         })
@@ -106,11 +125,20 @@ impl Worker {
 
     /// Asks; the answer, if there is any, comes some time. Never waits.
     pub fn ask(&self, question: Question) {
+        self.send(Message::Ask(question));
+    }
+
+    /// Asks who listens at a port, likewise.
+    pub fn ask_port(&self, question: PortQuestion) {
+        self.send(Message::AskPort(question));
+    }
+
+    fn send(&self, message: Message) {
         let Some(questions) = &self.questions else {
             return;
         };
         self.open.fetch_add(1, Ordering::Release);
-        if questions.try_send(Message::Ask(question)).is_err() {
+        if questions.try_send(message).is_err() {
             self.open.fetch_sub(1, Ordering::Release);
         }
     }
@@ -126,6 +154,11 @@ impl Worker {
     /// What was found since the last call.
     pub fn answers(&self) -> impl Iterator<Item = Answer> + '_ {
         self.answers.try_iter()
+    }
+
+    /// Who was found to listen since the last call.
+    pub fn listeners(&self) -> impl Iterator<Item = Listeners> + '_ {
+        self.listeners.try_iter()
     }
 
     /// Whether answers may yet come.
@@ -145,35 +178,52 @@ impl Drop for Worker {
     }
 }
 
-fn rounds(asked: &Receiver<Message>, mut answer: impl FnMut(&[Question])) {
-    let (mut round, mut hurry) = (Vec::new(), false);
+/// What is answered together.
+#[derive(Debug, Default)]
+struct Round {
+    questions: Vec<Question>,
+    ports: Vec<PortQuestion>,
+    /// To rest no more.
+    hurry: bool,
+}
+
+impl Round {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Ask(question) => self.questions.push(question),
+            Message::AskPort(question) => self.ports.push(question),
+            Message::Hurry => self.hurry = true,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.questions.len() + self.ports.len()
+    }
+}
+
+fn rounds(asked: &Receiver<Message>, mut answer: impl FnMut(&Round)) {
+    let mut round = Round::default();
     loop {
-        if round.is_empty() {
+        if round.len() == 0 {
             match asked.recv() {
-                Ok(Message::Ask(question)) => round.push(question),
-                Ok(Message::Hurry) => hurry = true,
+                Ok(message) => round.take(message),
                 Err(_) => return,
             }
         }
-        for message in asked.try_iter() {
-            match message {
-                Message::Ask(question) => round.push(question),
-                Message::Hurry => hurry = true,
-            }
-        }
-        if round.is_empty() {
+        asked.try_iter().for_each(|message| round.take(message));
+        if round.len() == 0 {
             continue;
         }
         let start = processor_time();
         answer(&round);
-        round.clear();
+        round.questions.clear();
+        round.ports.clear();
         let worked = processor_time().saturating_sub(start);
         let until = Instant::now() + (worked * REST).min(LONGEST_REST);
         // Resting, it still notices its end.
-        while !hurry {
+        while !round.hurry {
             match asked.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Message::Ask(question)) => round.push(question),
-                Ok(Message::Hurry) => hurry = true,
+                Ok(message) => round.take(message),
                 Err(RecvTimeoutError::Timeout) => break,
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -237,6 +287,64 @@ fn answer_all(census: &mut Census, questions: &[Question]) -> Vec<Answer> {
     answers
 }
 
+/// Who listens at these ports, of processes of now.
+fn listeners_of(census: &mut Census, questions: &[PortQuestion]) -> Vec<Listeners> {
+    let mut by_netns: BTreeMap<u32, BTreeSet<PortQuestion>> = BTreeMap::new();
+    for question in questions {
+        by_netns
+            .entry(question.netns)
+            .or_default()
+            .insert(*question);
+    }
+    if by_netns.is_empty() {
+        return Vec::new();
+    }
+    census.take(Instant::now());
+    let tree = CgroupTree::find();
+    let mut answers = Vec::new();
+    for (netns, questions) in by_netns {
+        let pids = census.of(netns);
+        let mut tables = Tables::new(&pids);
+        let found: Vec<(PortQuestion, Vec<Socket>)> = questions
+            .into_iter()
+            .map(|question| {
+                let all = tables.of(question.protocol);
+                let waiting = table::waiting(all, question.port).take(LISTENERS);
+                (question, waiting.copied().collect())
+            })
+            .collect();
+        let sockets = found.iter().flat_map(|(_, sockets)| sockets);
+        let wanted: BTreeSet<u64> = sockets.map(|socket| socket.inode).collect();
+        let held = if wanted.is_empty() {
+            BTreeMap::new()
+        } else {
+            holders(&pids, &wanted)
+        };
+        let holder = |socket: &Socket| only_holder(&held, socket.inode, &tree);
+        answers.extend(found.into_iter().map(|(question, sockets)| {
+            let sockets = sockets.iter();
+            let sockets = sockets.map(|socket| (socket.local, holder(socket)));
+            Listeners {
+                question,
+                sockets: sockets.collect(),
+            }
+        }));
+    }
+    answers
+}
+
+/// The process that alone holds a socket.
+fn only_holder(
+    holders: &BTreeMap<u64, BTreeSet<u32>>,
+    inode: u64,
+    tree: &CgroupTree,
+) -> Option<Holder> {
+    let only = holders.get(&inode).filter(|pids| pids.len() == 1)?;
+    let process = holders::process(*only.first()?)?;
+    let cgroup = tree.of_process(process.pid).unwrap_or(0);
+    Some(Holder { process, cgroup })
+}
+
 /// The answers to questions about one namespace, by its processes.
 fn answer_in(pids: &[u32], questions: &BTreeSet<Question>) -> Vec<Answer> {
     let mut tables = Tables::new(pids);
@@ -254,12 +362,9 @@ fn answer_in(pids: &[u32], questions: &BTreeSet<Question>) -> Vec<Answer> {
     let holders = holders(pids, &wanted);
     let tree = CgroupTree::find();
     let answer = |(question, inode): (&Question, u64)| {
-        let only = holders.get(&inode).filter(|pids| pids.len() == 1)?;
-        let process = holders::process(*only.first()?)?;
-        let cgroup = tree.of_process(process.pid).unwrap_or(0);
         Some(Answer {
             question: *question,
-            process: Holder { process, cgroup },
+            process: only_holder(&holders, inode, &tree)?,
         })
     };
     sockets.into_iter().filter_map(answer).collect()
@@ -314,11 +419,7 @@ mod tests {
     use super::*;
     use crate::node::{netns, testing::wait_until};
 
-    fn question(
-        protocol: u8,
-        local: std::net::SocketAddr,
-        remote: std::net::SocketAddr,
-    ) -> Question {
+    fn question(protocol: u8, local: SocketAddr, remote: SocketAddr) -> Question {
         Question {
             netns: netns::current().unwrap(),
             protocol,
@@ -367,6 +468,38 @@ mod tests {
         assert_eq!(pids, [std::process::id(); 3], "{found:?}");
         let questions: BTreeSet<Question> = found.iter().map(|answer| answer.question).collect();
         assert_eq!(questions, BTreeSet::from(asked));
+    }
+
+    #[test]
+    fn who_listens_at_a_port_is_found() {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let netns = netns::current().unwrap();
+        let asked = [(6, tcp.local_addr()), (17, udp.local_addr())].map(|(protocol, local)| {
+            let local = local.unwrap();
+            let port = local.port();
+            let question = PortQuestion {
+                netns,
+                protocol,
+                port,
+            };
+            (question, local)
+        });
+        let worker = Worker::start().unwrap();
+        asked
+            .iter()
+            .for_each(|(question, _)| worker.ask_port(*question));
+        wait_until("it is done", || !worker.is_busy());
+        let found: Vec<Listeners> = worker.listeners().collect();
+        assert_eq!(found.len(), 2);
+        for (question, local) in asked {
+            let found = found.iter().find(|found| found.question == question);
+            let sockets = &found.expect("an answer").sockets;
+            let own = sockets.iter().find(|(address, _)| *address == local);
+            let (_, holder) = own.expect("the socket");
+            let pid = holder.as_ref().map(|holder| holder.process.pid);
+            assert_eq!(pid, Some(std::process::id()));
+        }
     }
 
     #[test]

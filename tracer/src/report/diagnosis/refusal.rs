@@ -1,13 +1,18 @@
 //! Somebody said no: by a reset, or by an ICMP error.
 
+use std::net::IpAddr;
+
 use super::{
     Case, Diagnosis, Layer,
     symptom::Symptom,
     words::{end, inside, of_protocol},
 };
 use crate::{
-    journey::model::{Direction, Stage, Transport},
-    report::PacketReport,
+    journey::model::{Direction, Hop, Process, Stage, Transport},
+    report::{
+        PacketReport,
+        listening::{Port, is_unwanted},
+    },
 };
 
 /// The packets came to the server's network, and no socket wants them.
@@ -19,7 +24,8 @@ pub(super) fn nothing_listens(case: &Case<'_>) -> Option<Diagnosis> {
     let (loss, report) = losses.find_map(|loss| {
         let report = case.known.packet(&loss.sample);
         let drop = report.drop.as_ref()?;
-        (drop.reason.as_deref() == Some("NO_SOCKET")).then_some((loss, report))
+        let unwanted = is_unwanted(drop.reason.as_deref(), drop.function.as_deref());
+        unwanted.then_some((loss, report))
     })?;
     let hop = loss.sample.hops.last()?;
     let asked = hop.tuple.destination;
@@ -36,8 +42,20 @@ pub(super) fn nothing_listens(case: &Case<'_>) -> Option<Diagnosis> {
         Layer::Server
     };
     let proto = of_protocol(case.flow.protocol);
-    let what = format!("nothing listens on {proto} {target}{}", inside(place));
-    let mut diagnosis = Diagnosis::new(layer, "nothing-listens", what)
+    let (cause, what) = match listens_elsewhere(case, hop) {
+        Some(elsewhere) => (
+            "listens-elsewhere",
+            format!(
+                "{proto} {target} is called{}, but {elsewhere}",
+                inside(place)
+            ),
+        ),
+        None => (
+            "nothing-listens",
+            format!("nothing listens on {proto} {target}{}", inside(place)),
+        ),
+    };
+    let mut diagnosis = Diagnosis::new(layer, cause, what)
         .culprit(&target)
         .seen(case.drops(loss, &report))
         .look(case.command_in(hop.netns, hop.time, listener));
@@ -45,6 +63,60 @@ pub(super) fn nothing_listens(case: &Case<'_>) -> Option<Diagnosis> {
         diagnosis = diagnosis.seen(said);
     }
     Some(diagnosis)
+}
+
+/// The port is listened on at other addresses of the same namespace: at `127.0.0.1`, as
+/// kube-scheduler and kube-controller-manager do unless told otherwise.
+fn listens_elsewhere(case: &Case<'_>, hop: &Hop) -> Option<String> {
+    let asked = hop.tuple.destination;
+    let port = Port {
+        netns: hop.netns,
+        protocol: case.flow.protocol,
+        port: asked.port,
+    };
+    let listeners = case.seen.listening.at(port, hop.time);
+    // One that takes it has begun to listen since.
+    if listeners.is_empty() || listeners.iter().any(|one| one.serves(asked.ip())) {
+        return None;
+    }
+    let mut addresses: Vec<String> = listeners.iter().map(|one| one.local.to_string()).collect();
+    addresses.sort();
+    addresses.dedup();
+    let processes = listeners.iter().map(|one| one.process.as_ref());
+    let first = processes.clone().next().flatten();
+    let one = first.filter(|_| processes.clone().all(|process| process == first));
+    let who = one.map_or_else(
+        || "its port is listened on".to_owned(),
+        |process| {
+            let pod = case.known.pod_of_process(process);
+            let pod = pod.map_or_else(String::new, |pod| format!(" of {pod}"));
+            format!("{} (pid {}{pod}) listens", process.comm, process.pid)
+        },
+    );
+    let all = match asked.ip() {
+        IpAddr::V4(_) => "0.0.0.0",
+        IpAddr::V6(_) => "[::]",
+    };
+    let setting = one.and_then(setting_of).map_or_else(
+        || format!("on {} or {all}", asked.ip()),
+        |setting| format!("there by its {setting}"),
+    );
+    Some(format!(
+        "{who} at {} only: have it listen {setting}",
+        addresses.join(" and ")
+    ))
+}
+
+/// What says where a program of Kubernetes' listens, by its name (cut to 15 letters, as the kernel
+/// keeps it).
+fn setting_of(process: &Process) -> Option<&'static str> {
+    Some(match process.comm.as_str() {
+        "kube-scheduler" | "kube-controller" => "--bind-address",
+        "etcd" => "--listen-client-urls or --listen-metrics-urls",
+        "kube-proxy" => "metricsBindAddress or healthzBindAddress",
+        "kubelet" => "healthzBindAddress",
+        _ => return None,
+    })
 }
 
 /// An ICMP error came from somewhere.

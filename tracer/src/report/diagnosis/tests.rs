@@ -85,14 +85,41 @@ fn a_missing_route() {
 #[test]
 fn a_port_that_nobody_listens_on() {
     says(
-        faults::nothing_listens(),
+        faults::nothing_listens(3),
         Layer::Server,
         "nothing-listens",
         "server: nothing listens on TCP 10.244.1.3:9 in app/b1 (1 SYN dropped at device.receive of eth0 \
          in app/b1, NO_SOCKET in tcp_v4_rcv+0x321; RST from 10.244.1.3:9 in app/b1); see `ss -ltnp`",
     );
+    let (layer, cause, sentence) = told(faults::nothing_listens(0));
+    assert_eq!((layer, cause), (Layer::Server, "nothing-listens"));
+    assert!(sentence.contains("tcp_v4_rcv"), "{sentence}");
     let (layer, cause, _) = told(scenarios::refused());
     assert_eq!((layer, cause), (Layer::Loopback, "nothing-listens"));
+}
+
+#[test]
+fn a_server_that_listens_elsewhere() {
+    says(
+        faults::listens_on(&["127.0.0.1:9"], Some("kube-scheduler")),
+        Layer::Server,
+        "listens-elsewhere",
+        "server: TCP 10.244.1.3:9 is called in app/b1, but kube-scheduler (pid 812) listens at 127.0.0.1:9 \
+         only: have it listen there by its --bind-address (1 SYN dropped at device.receive of eth0 in \
+         app/b1, NO_SOCKET in tcp_v4_rcv+0x321; RST from 10.244.1.3:9 in app/b1); see `ss -ltnp`",
+    );
+    let (_, cause, sentence) = told(faults::listens_on(&["[::1]:9", "127.0.0.1:9"], None));
+    assert_eq!(cause, "listens-elsewhere");
+    let said = "its port is listened on at 127.0.0.1:9 and [::1]:9 only: have it listen on 10.244.1.3 or \
+                0.0.0.0 (";
+    assert!(sentence.contains(said), "{sentence}");
+    // Who takes it by now has begun since.
+    for address in ["0.0.0.0:9", "10.244.1.3:9", "[::]:9"] {
+        let (_, cause, _) = told(faults::listens_on(&["127.0.0.1:9", address], None));
+        assert_eq!(cause, "nothing-listens", "{address}");
+    }
+    let (_, cause, _) = told(faults::listens_on(&[], None));
+    assert_eq!(cause, "nothing-listens");
 }
 
 #[test]

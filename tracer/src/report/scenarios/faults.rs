@@ -4,10 +4,13 @@ use super::{
     Scenario, Way,
     cast::{ACK, PSH, RST, SYN, from_backend, icmp, original, reply, tcp, to_backend},
     flows::{answered, flow, translated},
-    snapshot, snapshot_with, tuple,
+    netns, snapshot, snapshot_with, tuple,
 };
-use crate::journey::model::{Flow, Packet, Stage, State, TranslationKind, Transport, Verdict};
+use crate::journey::model::{
+    Flow, Packet, Process, Stage, State, TranslationKind, Transport, Verdict,
+};
 use crate::node::snapshot::Snapshot;
+use crate::report::listening::{Listener, Listening, Port};
 
 /// A second, in nanoseconds.
 pub(crate) const SECOND: u64 = 1_000_000_000;
@@ -21,7 +24,14 @@ fn shown(packets: &[Packet], flow: Flow, after: u64) -> Scenario {
     shown_on(&snapshot(), packets, flow, after)
 }
 
-fn shown_on(node: &Snapshot, packets: &[Packet], mut flow: Flow, after: u64) -> Scenario {
+fn shown_on(node: &Snapshot, packets: &[Packet], flow: Flow, after: u64) -> Scenario {
+    let flow = counted(packets, flow);
+    let until = flow.first + after;
+    Scenario::seen(node, packets, &flow, until)
+}
+
+/// With the numbers of its packets.
+fn counted(packets: &[Packet], mut flow: Flow) -> Flow {
     let count = |reply: bool| {
         let same = packets
             .iter()
@@ -30,8 +40,7 @@ fn shown_on(node: &Snapshot, packets: &[Packet], mut flow: Flow, after: u64) -> 
     };
     flow.packets = [count(false), count(true)];
     flow.drops = packets.iter().filter(|p| p.dropped.is_some()).count() as u64;
-    let until = flow.first + after;
-    Scenario::seen(node, packets, &flow, until)
+    flow
 }
 
 fn syn(id: u64, start: u64, ends: &str) -> Way {
@@ -97,21 +106,51 @@ pub(crate) fn dropped_for(reason: u32) -> Scenario {
     shown(&[packet], called("10.244.2.3:8080", State::SynSent), 40_000)
 }
 
-/// A SYN that comes to a pod where nobody listens, and the reset.
-pub(crate) fn nothing_listens() -> Scenario {
-    let syn = into_node(syn(1, 0, "10.244.1.2:37600 10.244.1.3:9"))
+/// A SYN that comes to a pod and is dropped there for that reason, so late.
+pub(crate) fn unwanted(reason: u32, start: u64) -> Packet {
+    into_node(syn(1, start, "10.244.1.2:37600 10.244.1.3:9"))
         .sent(20_000, 400, "node1 veth6f55fdd3")
         .received(21_000, "pod-b1 eth0")
-        .dropped(22_000, 3, 0xffff_ffff_81d0_0321);
+        .dropped(22_000, reason, 0xffff_ffff_81d0_0321)
+}
+
+/// A SYN that comes to a pod where nobody listens, and the reset; `reason` is that of the kernel's, 0
+/// where it gives none.
+pub(crate) fn nothing_listens(reason: u32) -> Scenario {
+    let (packets, flow) = refused_by_pod(reason);
+    shown(&packets, flow, 60_000)
+}
+
+/// The same where the port is listened on at these addresses by that process.
+pub(crate) fn listens_on(addresses: &[&str], process: Option<&str>) -> Scenario {
+    let (packets, flow) = refused_by_pod(3);
+    let listeners = addresses.iter().map(|address| Listener {
+        local: address.parse().unwrap(),
+        process: process.map(|comm| Process {
+            pid: 812,
+            comm: comm.to_owned(),
+            cgroup: 0,
+        }),
+    });
+    let port = Port {
+        netns: netns("pod-b1"),
+        protocol: 6,
+        port: 9,
+    };
+    let mut listening = Listening::default();
+    listening.found(port, flow.first + 5_000_000, listeners.collect());
+    let flow = counted(&packets, flow);
+    let until = flow.first + SECOND;
+    Scenario::seen_by(&snapshot(), &packets, &flow, until, &listening)
+}
+
+fn refused_by_pod(reason: u32) -> ([Packet; 2], Flow) {
     let reset = from_backend(
         reply(2, 23_000, "10.244.1.3:9 10.244.1.2:37600", tcp(RST | ACK)),
         "10.244.1.3:9 10.244.1.2:37600",
     );
-    shown(
-        &[syn, reset],
-        called("10.244.1.3:9", State::Refused),
-        60_000,
-    )
+    let flow = called("10.244.1.3:9", State::Refused);
+    ([unwanted(reason, 0), reset], flow)
 }
 
 /// A reset from where nothing is seen.
