@@ -238,12 +238,30 @@ impl Lab {
     /// # Panics
     /// When there is no such Service.
     pub fn switch(&mut self, name: &str, pods: &[&str]) -> anyhow::Result<()> {
+        let endpoints = service::endpoints_of(&self.pods, pods, HTTP_PORT);
+        self.change(name, |service| service.endpoints = endpoints)
+    }
+
+    /// Gives a Service other addresses in the cluster, which end with that number.
+    ///
+    /// # Errors
+    /// When the rules cannot be loaded.
+    ///
+    /// # Panics
+    /// When there is no such Service.
+    pub fn move_service(&mut self, name: &str, last: u8) -> anyhow::Result<()> {
+        self.change(name, |service| {
+            service.cluster_ip = service::cluster_ip(last);
+            service.cluster_ip6 = service::cluster_ip6(last);
+        })
+    }
+
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut Service)) -> anyhow::Result<()> {
         let service = self
             .services
             .iter_mut()
             .find(|service| service.name == name);
-        let service = service.unwrap_or_else(|| panic!("the lab has no Service {name:?}"));
-        service.endpoints = service::endpoints_of(&self.pods, pods, HTTP_PORT);
+        change(service.unwrap_or_else(|| panic!("the lab has no Service {name:?}")));
         for node in &self.nodes {
             rules::replace(node, self.config.proxy, &self.services, &self.directory())?;
         }

@@ -78,5 +78,7 @@ mod refusals;
 mod rules;
 #[path = "journeys/selection.rs"]
 mod selection;
+#[path = "journeys/services.rs"]
+mod services;
 #[path = "journeys/variants.rs"]
 mod variants;

@@ -11,6 +11,7 @@ mod playback;
 mod record;
 mod recording;
 mod replay;
+mod resolution;
 mod run;
 mod session;
 mod watch;

@@ -16,8 +16,9 @@
 //!   `netns`, `dev`) holds only when it holds at **every hop** of the flow: its positive form holds
 //!   at no hop. Protocol and IP version are the same at all hops, so there `not` means just that.
 //!
-//! - `pod` and `dropped` ask something of the flow: that a pod is its client or its backend (with
-//!   `src` and `dst`, at which end of the hop's packet), that a packet of it was dropped.
+//! - `pod`, `service` and `dropped` ask something of the flow: that a pod is its client or its backend
+//!   (with `src` and `dst`, at which end of the hop's packet), that a Service was called, that a packet
+//!   of it was dropped.
 //!
 //! A negation over `and`/`or` is first moved to the tests (De Morgan). `src` and `dst` are those of
 //! the hop, so replies count with their own.
@@ -49,6 +50,7 @@ mod operand;
 mod parser;
 mod relax;
 mod resolve;
+mod service;
 mod simplify;
 #[cfg(test)]
 mod tests;
@@ -60,9 +62,10 @@ pub use compile::{Compiled, cgroup_program};
 pub use error::{ParseError, ResolveError};
 pub use meaning::{FlowView, Sighting};
 pub use resolve::{Namespaces, ResolvedFilter};
+pub use service::{CalledService, Front, ServicePort, ServiceTest};
 pub use tracer_common::filter::Subject;
 
-use expression::Expression;
+use expression::{Expression, Test};
 
 /// The longest filter text, in bytes; also of a filter written out in full ([`Filter`]'s
 /// `Display`).
@@ -109,10 +112,17 @@ impl Filter {
         Self { expression }
     }
 
-    /// Looks up the names of namespaces and pods.
+    /// Whether it names a Service: the node's rules must be read before that can be looked up.
+    #[must_use]
+    pub fn names_services(&self) -> bool {
+        let expression = self.expression.as_ref();
+        expression.is_some_and(|it| it.has(&|test| matches!(test, Test::Service(_))))
+    }
+
+    /// Looks up the names of namespaces, pods and Services.
     ///
     /// # Errors
-    /// A namespace or pod that `namespaces` does not know, with the similar names that it does.
+    /// A namespace, pod or Service that `namespaces` does not know, with the similar names that it does.
     pub fn resolve(&self, namespaces: &impl Namespaces) -> Result<ResolvedFilter, ResolveError> {
         ResolvedFilter::new(self, namespaces)
     }

@@ -136,6 +136,11 @@ impl<K: Sink> Pipeline<K> {
         Self { window, ..self }
     }
 
+    /// Goes on with the same filter, its names looked up anew.
+    pub fn set_filter(&mut self, filter: ResolvedFilter) {
+        self.filter = filter;
+    }
+
     /// Takes a batch.
     ///
     /// # Errors
@@ -333,10 +338,13 @@ impl<K: Sink> Pipeline<K> {
         } else {
             [None, None]
         };
+        let asked = self.filter.asks_for_services();
+        let service = asked.then(|| known.called_service(flow)).flatten();
         self.filter.matches(&FlowView {
             hops: &flow.subjects,
             client_pod: client.as_deref(),
             backend_pod: backend.as_deref(),
+            service: service.as_ref(),
             dropped: flow.drops > 0,
         })
     }

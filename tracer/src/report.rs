@@ -22,7 +22,7 @@ use std::borrow::Cow;
 
 pub use diagnosis::{Diagnosis, Evidence, Layer, Seen};
 pub use join::Knowledge;
-pub use rules::{Awaited, Candidate, RuleReport};
+pub use rules::{Awaited, Candidate, RuleReport, services_of};
 
 use crate::{
     dns::Answer,

@@ -189,12 +189,12 @@ pub(super) fn endpoints_of(pods: &[Pod], names: &[&str], port: u16) -> Vec<Endpo
         .collect()
 }
 
-fn cluster_ip(last: u8) -> Ipv4Addr {
+pub(super) fn cluster_ip(last: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 96, 0, last)
 }
 
 /// The address whose last group reads like the IPv4 address's last number: `fd00:10:96::81`.
-fn cluster_ip6(last: u8) -> Ipv6Addr {
+pub(super) fn cluster_ip6(last: u8) -> Ipv6Addr {
     let group = u16::from_str_radix(&last.to_string(), 16).unwrap_or_default();
     Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, group)
 }

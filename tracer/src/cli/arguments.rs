@@ -9,12 +9,9 @@ use anyhow::Context as _;
 
 use super::Usage;
 use crate::{
-    filter::{Filter, Namespaces, ResolvedFilter},
+    filter::Filter,
     kernel::{load::Sizes, plan::NetfilterWay},
-    node::{
-        pods::{self, HostRoot, PodName, PodNetwork},
-        snapshot::Snapshot,
-    },
+    node::pods::HostRoot,
     output::{
         Sink,
         json::JsonSink,
@@ -243,55 +240,6 @@ impl Sink for Output {
 /// [`Usage`], with the place marked.
 pub(super) fn filter(words: &[String]) -> anyhow::Result<Filter> {
     Filter::parse(&words.join(" ")).map_err(|error| Usage(error.into()).into())
-}
-
-/// The filter with the node's names.
-///
-/// # Errors
-/// [`Usage`], with the names that are like the one that is not there.
-pub(super) fn resolve(filter: &Filter, node: &Snapshot) -> anyhow::Result<ResolvedFilter> {
-    filter
-        .resolve(&Names(node))
-        .map_err(|error| Usage(error.into()))
-        .context("in the filter")
-}
-
-struct Names<'a>(&'a Snapshot);
-
-impl Namespaces for Names<'_> {
-    fn inodes(&self, name: &str) -> Vec<u32> {
-        self.0.named(name).to_vec()
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.0.names().keys().cloned().collect()
-    }
-
-    fn pod(&self, name: &str) -> Option<Vec<u32>> {
-        let name = PodName::parse(name).ok()?;
-        let mut pods = self.0.pods_named(&name).peekable();
-        if pods.peek().is_none() {
-            // One that has ended: its flows may not have.
-            let mut past = self.0.past().iter();
-            return past
-                .any(|past| past.namespace.pod.as_ref() == Some(&name))
-                .then(Vec::new);
-        }
-        let initial = || self.0.namespaces().iter().find(|netns| netns.initial);
-        let inodes = pods.map(|pod| match pod.network {
-            PodNetwork::Own(inode) => Some(inode),
-            PodNetwork::Host => initial().map(|netns| netns.inode),
-        });
-        // Where one of them is cannot be told: anywhere.
-        Some(inodes.collect::<Option<_>>().unwrap_or_default())
-    }
-
-    fn similar_pods(&self, name: &str) -> Vec<String> {
-        let known = self.0.pods().iter().map(|pod| &pod.name);
-        let similar = PodName::parse(name).map(|name| pods::similar(&name, known));
-        let names = similar.into_iter().flatten();
-        names.map(PodName::to_string).collect()
-    }
 }
 
 #[cfg(test)]

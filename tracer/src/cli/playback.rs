@@ -15,6 +15,7 @@ use jiff::tz::TimeZone;
 use super::{
     Usage, arguments,
     moment::{self, Moment},
+    resolution,
 };
 use crate::{
     filter::{Filter, ResolvedFilter},
@@ -272,12 +273,12 @@ fn resolve(
         let own = Filter::parse(own).context("in the recording's own filter")?;
         own.and(filter)
     };
-    let mut result = arguments::resolve(&both, &Snapshot::default());
+    let mut result = resolution::resolve(&both, &Snapshot::default());
     for node in nodes {
         if result.is_ok() {
             break;
         }
-        result = arguments::resolve(&both, &node);
+        result = resolution::resolve(&both, &node);
     }
     result
 }

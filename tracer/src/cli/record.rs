@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     arguments::{self, LiveArgs},
+    resolution,
     session::{Interrupts, Session, Step, Subject, Target},
 };
 use crate::{
@@ -77,11 +78,12 @@ pub(super) fn run(args: &RecordArgs) -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         let node = Node::watch(args.live.host_root()?)?;
-        let filter = arguments::resolve(&filter, &node.watched().snapshot())?;
+        let filter = resolution::resolve_live(&filter, node.watched())?;
         let compiled = filter.compile();
         let subject = Subject {
             text: &args.filter.join(" "),
             program: &compiled.program,
+            by_filter: true,
             filter,
         };
         let target = Target {

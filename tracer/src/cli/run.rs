@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     arguments::{self, AlsoRecordArgs, LiveArgs, Output, OutputArgs},
+    resolution,
     session::{Interrupts, Session, Step, Subject, Target},
 };
 use crate::{
@@ -83,11 +84,12 @@ async fn trace(
     (output, live, record): (&OutputArgs, &LiveArgs, &AlsoRecordArgs),
 ) -> anyhow::Result<ExitCode> {
     let node = Node::watch(live.host_root()?)?;
-    let filter = arguments::resolve(filter, &node.watched().snapshot())?;
+    let filter = resolution::resolve_live(filter, node.watched())?;
     let program = cgroup_program(prepared.cgroup_id());
     let subject = Subject {
         text: &text,
         program: &program,
+        by_filter: false,
         filter,
     };
     let target = Target::output(output, record, When::AtTheEnd);

@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     arguments::{AlsoRecordArgs, LiveArgs, Output, OutputArgs},
     recording,
+    resolution::Followed,
 };
 use crate::{
     event::Record,
@@ -48,6 +49,7 @@ pub(super) struct Session<K> {
     symbols: LazySymbols,
     /// Whether names are shown.
     names: bool,
+    followed: Option<Followed>,
 }
 
 /// What a step of a session came to.
@@ -68,6 +70,8 @@ pub(super) struct Subject<'a> {
     pub(super) text: &'a str,
     /// What the kernel is asked for.
     pub(super) program: &'a Program,
+    /// Whether that is the filter's, whose names are followed as they change.
+    pub(super) by_filter: bool,
     /// What is shown.
     pub(super) filter: ResolvedFilter,
 }
@@ -133,6 +137,7 @@ impl<K: Sink> Session<K> {
             Patience::default(),
             Reasons::by_name(|name| reasons.number(name)),
         );
+        let followed = Followed::new(&subject.filter, subject.program);
         let pipeline = Pipeline::new(journeys, subject.filter, target.when, target.sink);
         Ok(Self {
             live,
@@ -142,6 +147,7 @@ impl<K: Sink> Session<K> {
             reasons,
             symbols: LazySymbols::open(),
             names: target.names,
+            followed: subject.by_filter.then_some(followed),
         })
     }
 
@@ -169,6 +175,7 @@ impl<K: Sink> Session<K> {
             return Ok(Step::Over);
         };
         let node = self.live.node().snapshot();
+        self.follow_names(&node)?;
         // Up to then everything was read. What a process sees of the clock afterwards it may see
         // late, with records of before waiting in the ring.
         let now = batch.records.last().map_or(begin, Record::time);
@@ -233,6 +240,16 @@ impl<K: Sink> Session<K> {
         self.pipeline.finish(&known)?;
         self.say_problems();
         Ok(self.pipeline.into_sink())
+    }
+
+    /// Asks the kernel for what the filter's names mean by now.
+    fn follow_names(&mut self, node: &Arc<Snapshot>) -> anyhow::Result<()> {
+        let followed = self.followed.as_mut();
+        if let Some((filter, program)) = followed.and_then(|followed| followed.again(node)) {
+            self.live.set_filter(program)?;
+            self.pipeline.set_filter(filter);
+        }
+        Ok(())
     }
 
     /// Records what is about to be shown.

@@ -2,6 +2,7 @@
 
 use super::{
     arguments::{self, AlsoRecordArgs, LiveArgs, OutputArgs},
+    resolution,
     session::{Interrupts, Session, Step, Subject, Target},
 };
 use crate::{
@@ -35,7 +36,7 @@ pub(super) fn run(args: &WatchArgs) -> anyhow::Result<()> {
         .build()?;
     runtime.block_on(async {
         let node = Node::watch(args.live.host_root()?)?;
-        let filter = arguments::resolve(&filter, &node.watched().snapshot())?;
+        let filter = resolution::resolve_live(&filter, node.watched())?;
         let compiled = filter.compile();
         if args.live.verbose() {
             eprintln!("{compiled}");
@@ -43,6 +44,7 @@ pub(super) fn run(args: &WatchArgs) -> anyhow::Result<()> {
         let subject = Subject {
             text: &args.filter.join(" "),
             program: &compiled.program,
+            by_filter: true,
             filter,
         };
         let target = Target::output(&args.output, &args.record, When::AsTheyEnd);

@@ -1,15 +1,19 @@
 //! What the kernel can do for a test of the flow.
 //!
 //! Which pods a flow's ends are is not in a packet, but where the packet is: a flow of a pod has a
-//! hop in the pod's network namespace. That hop need not be the one at which the rest of the filter
-//! holds: of `pod default/web and port 8080`, the pod may have called port 80. So where a pod is
-//! demanded together with other tests, the kernel is asked for the namespace and for what holds at
+//! hop in the pod's network namespace; a flow of a Service has one where that is called
+//! ([`super::service`]). That hop need not be the one at which the rest of the filter
+//! holds: of `pod default/web and port 8080`, the pod may have called port 80. So where a pod or a
+//! Service is demanded together with other tests, the kernel is asked for that hop and for what holds at
 //! every hop of a flow that matches; the rest is left to the judgement above. Where it is not
 //! demanded, but only possible, a test of the flow is held to hold.
 
 use tracer_common::filter::{self as terms, Term};
 
-use super::resolve::{FlowNode, FlowTest, Node};
+use super::{
+    resolve::{FlowNode, FlowTest, Node},
+    service,
+};
 
 /// An expression without tests of the flow, which holds at some hop of every flow that matches.
 pub(super) fn kernel_side(node: &Node) -> Node {
@@ -29,13 +33,17 @@ pub(super) fn kernel_side(node: &Node) -> Node {
 
 const ALWAYS: Node = Node::All(Vec::new());
 
-/// The namespaces in which a flow has a hop if the node holds for it.
+/// What holds at some hop of a flow if the node holds for it, by where its pod or its Service is.
 fn anchor(node: &Node) -> Option<Node> {
     match node {
         Node::Flow(FlowNode {
             test: FlowTest::Pod { inodes, .. },
             negated: false,
         }) if !inodes.is_empty() => Some(Node::any(inodes.iter().map(netns).collect())),
+        Node::Flow(FlowNode {
+            test: FlowTest::Service { fronts, .. },
+            negated: false,
+        }) => service::at_fronts(fronts),
         Node::Any(parts) => {
             let anchors: Option<Vec<Node>> = parts.iter().map(anchor).collect();
             anchors.map(Node::any)

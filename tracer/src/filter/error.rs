@@ -165,6 +165,8 @@ pub struct ResolveError {
     kind: &'static str,
     name: String,
     similar: Vec<String>,
+    /// What more there is to say.
+    hint: Option<&'static str>,
 }
 
 impl ResolveError {
@@ -173,6 +175,7 @@ impl ResolveError {
             kind: "network namespace",
             name: name.to_owned(),
             similar,
+            hint: None,
         }
     }
 
@@ -181,10 +184,21 @@ impl ResolveError {
             kind: "pod on this node",
             name: name.to_owned(),
             similar,
+            hint: None,
         }
     }
 
-    /// The namespace or pod that is not known.
+    pub(super) fn service(name: String, similar: Vec<String>, nameless: bool) -> Self {
+        let hint = "IPVS keeps no names of Services: name the address, as in `host 10.96.0.10`";
+        Self {
+            kind: "Service in this node's rules",
+            name,
+            similar,
+            hint: nameless.then_some(hint),
+        }
+    }
+
+    /// The namespace, pod or Service that is not known.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -205,6 +219,9 @@ impl Display for ResolveError {
         if !self.similar.is_empty() {
             let names: Vec<_> = self.similar.iter().map(|name| shown(name)).collect();
             write!(f, "; similar: {}", names.join(", "))?;
+        }
+        if let Some(hint) = self.hint {
+            write!(f, "; {hint}")?;
         }
         f.write_str("; `tracer names` lists those of this node")
     }

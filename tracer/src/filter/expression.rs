@@ -9,7 +9,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::words;
+use super::{service::ServiceTest, words};
 
 /// An expression: tests joined by and, or, not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub(super) enum Test {
     Device(String),
     /// The pod, as `NAMESPACE/NAME`, is an end of the flow; with a direction, that end of the packet.
     Pod(Direction, String),
+    /// The flow's client called the Service.
+    Service(ServiceTest),
     /// A packet of the flow was dropped.
     Dropped,
 }
@@ -185,6 +187,15 @@ impl Expression {
         Self::Any(parts)
     }
 
+    /// Whether there is such a test.
+    pub(super) fn has(&self, is: &impl Fn(&Test) -> bool) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(|part| part.has(is)),
+            Self::Not(inner) => inner.has(is),
+            Self::Test(test) => is(test),
+        }
+    }
+
     pub(super) fn negated(self) -> Self {
         Self::Not(Box::new(self))
     }
@@ -250,6 +261,7 @@ impl Display for Test {
             Self::Netns(name) => write!(f, "netns {}", Name(name)),
             Self::Device(name) => write!(f, "dev {}", Name(name)),
             Self::Pod(direction, name) => write!(f, "{direction}pod {}", Name(name)),
+            Self::Service(service) => write!(f, "service {}", Name(&service.to_string())),
             Self::Dropped => f.write_str("dropped"),
         }
     }

@@ -5,6 +5,7 @@ use tracer_common::filter::{Subject, Term};
 use super::{
     expression::Direction,
     resolve::{FlowNode, FlowTest, Node, ResolvedFilter},
+    service::CalledService,
 };
 
 /// A hop of a flow.
@@ -26,6 +27,8 @@ pub struct FlowView<'a> {
     pub client_pod: Option<&'a str>,
     /// The pod that is the backend.
     pub backend_pod: Option<&'a str>,
+    /// The Service that the client called.
+    pub service: Option<&'a CalledService>,
     /// Whether a packet was dropped.
     pub dropped: bool,
 }
@@ -103,11 +106,14 @@ impl Judge<'_> {
 
 impl FlowTest {
     fn holds(&self, flow: &FlowView<'_>, hop: &Sighting) -> bool {
-        let Self::Pod {
-            direction, name, ..
-        } = self
-        else {
-            return flow.dropped;
+        let (direction, name) = match self {
+            Self::Pod {
+                direction, name, ..
+            } => (direction, name),
+            Self::Service { service, .. } => {
+                return flow.service.is_some_and(|called| service.holds(called));
+            }
+            Self::Dropped => return flow.dropped,
         };
         let (from, to) = if hop.reply {
             (flow.backend_pod, flow.client_pod)

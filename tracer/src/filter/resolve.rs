@@ -16,10 +16,11 @@ use super::{
     Filter,
     error::ResolveError,
     expression::{Direction, Expression, Network, Test, Version},
+    service::{Front, ServiceTest},
     words,
 };
 
-/// The network namespaces and pods that are known by name.
+/// The network namespaces, pods and Services that are known by name.
 pub trait Namespaces {
     /// The inode numbers of the namespaces with this name: several where names repeat, none where
     /// the name is not known.
@@ -34,6 +35,19 @@ pub trait Namespaces {
 
     /// Pods whose names are like this one, the most alike first, for the suggestions of an error.
     fn similar_pods(&self, name: &str) -> Vec<String>;
+
+    /// Where the Service is called now: nothing where that is not known. `None` where there is no such
+    /// Service, or no such port of it.
+    fn service(&self, service: &ServiceTest) -> Option<Vec<Front>>;
+
+    /// Services whose names are like this one's, the most alike first, and of one with another port
+    /// its ports; for the suggestions of an error.
+    fn similar_services(&self, service: &ServiceTest) -> Vec<String>;
+
+    /// Whether there are Services whose names are not known.
+    fn has_nameless_services(&self) -> bool {
+        false
+    }
 }
 
 impl Namespaces for BTreeMap<String, Vec<u32>> {
@@ -50,6 +64,14 @@ impl Namespaces for BTreeMap<String, Vec<u32>> {
     }
 
     fn similar_pods(&self, _: &str) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn service(&self, _: &ServiceTest) -> Option<Vec<Front>> {
+        None
+    }
+
+    fn similar_services(&self, _: &ServiceTest) -> Vec<String> {
         Vec::new()
     }
 }
@@ -100,6 +122,11 @@ pub(super) enum FlowTest {
         /// The namespaces in one of which the flow has a hop; none: it is not known.
         inodes: Vec<u32>,
     },
+    Service {
+        service: ServiceTest,
+        /// Where it is called, at one of which the flow has a hop; none: it is not known.
+        fronts: Vec<Front>,
+    },
     Dropped,
 }
 
@@ -137,6 +164,13 @@ impl ResolvedFilter {
     #[must_use]
     pub fn needs_all_hops(&self) -> bool {
         !self.nowhere.is_empty() || self.root.has_flow(&|flow| flow.negated)
+    }
+
+    /// Whether it asks which Service a flow's client called.
+    #[must_use]
+    pub fn asks_for_services(&self) -> bool {
+        self.root
+            .has_flow(&|flow| matches!(flow.test, FlowTest::Service { .. }))
     }
 
     /// Whether it asks which pods the ends of a flow are.
@@ -218,6 +252,12 @@ impl<N: Namespaces> Lowering<'_, N> {
                 };
                 Node::Flow(FlowNode { test, negated })
             }
+            Test::Service(service) => {
+                let fronts = self.fronts(service)?;
+                let service = service.clone();
+                let test = FlowTest::Service { service, fronts };
+                Node::Flow(FlowNode { test, negated })
+            }
             Test::Dropped => Node::Flow(FlowNode {
                 test: FlowTest::Dropped,
                 negated,
@@ -234,6 +274,14 @@ impl<N: Namespaces> Lowering<'_, N> {
         let similar = words::similar(name, names.iter().map(String::as_str));
         let similar = similar.into_iter().map(str::to_owned).collect();
         Err(ResolveError::netns(name, similar))
+    }
+
+    fn fronts(&self, service: &ServiceTest) -> Result<Vec<Front>, ResolveError> {
+        self.namespaces.service(service).ok_or_else(|| {
+            let similar = self.namespaces.similar_services(service);
+            let nameless = self.namespaces.has_nameless_services();
+            ResolveError::service(service.to_string(), similar, nameless)
+        })
     }
 
     /// A test of what the next hop can change.

@@ -19,10 +19,11 @@ pub(super) enum Word {
     Netns,
     Device,
     Pod,
+    Service,
     Dropped,
 }
 
-const WORDS: [(&str, Word); 18] = [
+const WORDS: [(&str, Word); 19] = [
     ("tcp", Word::Protocol(6)),
     ("udp", Word::Protocol(17)),
     ("sctp", Word::Protocol(132)),
@@ -40,6 +41,7 @@ const WORDS: [(&str, Word); 18] = [
     ("netns", Word::Netns),
     ("dev", Word::Device),
     ("pod", Word::Pod),
+    ("service", Word::Service),
     ("dropped", Word::Dropped),
 ];
 
@@ -81,9 +83,6 @@ const SERVICES: [(&str, u16); 17] = [
     ("snmp", 161),
     ("ssh", 22),
 ];
-
-/// Words of this language that a later version brings.
-const LATER: [&str; 1] = ["service"];
 
 /// Words of pcap-filter that this language does not have.
 const PCAP_ONLY: [&str; 20] = [
@@ -158,18 +157,10 @@ pub(super) fn comparison(text: &str) -> Option<String> {
     matches!(text, "=" | "==" | "<" | ">" | "<=" | ">=").then(|| NO_COMPARISONS.to_owned())
 }
 
-/// What to say of a word that a later version brings; `None` when it is none.
-pub(super) fn later(text: &str) -> Option<String> {
-    LATER.contains(&text).then(|| {
-        format!("`{text}` comes in a later version; until then, name its address: `host ADDRESS`")
-    })
-}
-
 /// What to say of a word that cannot stand where it does because it is of another language, needs
 /// another word before it, or is misspelt; `None` when nothing is known of it.
 pub(super) fn instead_of(text: &str) -> Option<String> {
-    later(text)
-        .or_else(|| comparison(text))
+    comparison(text)
         .or_else(|| pcap_only(text))
         .or_else(|| needs_a_word(text))
         .or_else(|| {
@@ -188,7 +179,7 @@ fn pcap_only(text: &str) -> Option<String> {
     known.then(|| {
         format!(
             "{} is of pcap-filter; this language has only host, net, port, portrange, proto, \
-             netns, dev, pod and dropped",
+             netns, dev, pod, service and dropped",
             shown(text)
         )
     })
@@ -210,11 +201,7 @@ fn needs_a_word(text: &str) -> Option<String> {
 
 /// The words of the language that are nearly this one, for a sentence: "`port` or `proto`".
 fn probably_meant(text: &str) -> Option<String> {
-    let all = WORDS
-        .iter()
-        .map(|(word, _)| *word)
-        .chain(OPERATORS)
-        .chain(LATER);
+    let all = WORDS.iter().map(|(word, _)| *word).chain(OPERATORS);
     let quoted: Vec<_> = similar(text, all)
         .iter()
         .map(|word| format!("`{word}`"))

@@ -69,6 +69,26 @@ pub enum Frontend {
     NodePort(Option<IpAddr>, u16),
 }
 
+impl Frontend {
+    /// The address; `None` where it is any of the node's.
+    #[must_use]
+    pub fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::ClusterIp(at) | Self::ExternalIp(at) | Self::LoadBalancerIp(at) => Some(at.ip()),
+            Self::NodePort(address, _) => address,
+        }
+    }
+
+    /// The port.
+    #[must_use]
+    pub fn port(self) -> u16 {
+        match self {
+            Self::ClusterIp(at) | Self::ExternalIp(at) | Self::LoadBalancerIp(at) => at.port(),
+            Self::NodePort(_, port) => port,
+        }
+    }
+}
+
 /// Where a Service sends a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Endpoint {
@@ -136,13 +156,18 @@ pub struct Services {
     services: Vec<Service>,
     by_address: HashMap<(u8, SocketAddr), usize>,
     by_node_port: HashMap<(u8, u16), usize>,
+    by_name: HashMap<ServiceName, Vec<usize>>,
 }
 
 impl From<Vec<Service>> for Services {
     fn from(services: Vec<Service>) -> Self {
         let mut by_address = HashMap::new();
         let mut by_node_port = HashMap::new();
+        let mut by_name: HashMap<ServiceName, Vec<usize>> = HashMap::new();
         for (index, service) in services.iter().enumerate() {
+            if let Some(name) = &service.name {
+                by_name.entry(name.clone()).or_default().push(index);
+            }
             for frontend in &service.frontends {
                 match *frontend {
                     Frontend::ClusterIp(address)
@@ -170,6 +195,7 @@ impl From<Vec<Service>> for Services {
             services,
             by_address,
             by_node_port,
+            by_name,
         }
     }
 }
@@ -191,6 +217,12 @@ impl Services {
     #[must_use]
     pub fn all(&self) -> &[Service] {
         &self.services
+    }
+
+    /// What the rules have of a port of a Service: one for each rule form and family.
+    pub fn named(&self, name: &ServiceName) -> impl Iterator<Item = &Service> {
+        let indexes = self.by_name.get(name).map_or(&[][..], Vec::as_slice);
+        indexes.iter().filter_map(|&index| self.services.get(index))
     }
 
     /// The Service that is called at an address and port; `own` says whether the address is one of

@@ -7,10 +7,12 @@
 
 mod around;
 mod packet;
+mod service;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 pub(super) use self::around::Around;
+pub use self::service::services_of;
 use super::{PacketReport, Rewriting, TranslationReport, join::Knowledge};
 use crate::{
     event::{Endpoint, Tuple},
@@ -18,15 +20,12 @@ use crate::{
         Direction, Dropped, Flow, FlowTranslation, Hop, NetnsId, Packet, Stage, Tracking,
         TranslationKind, Transport,
     },
-    node::{
-        rules::{
-            evaluate::explain,
-            history::Version,
-            outcome::{Explanation, Observed},
-            path::{Certainty, RulePath, ServiceChoice, Step},
-            subject::{AddressKind, Bits, Hook, States, Subject, Surroundings as _},
-        },
-        services::ServiceName,
+    node::rules::{
+        evaluate::explain,
+        history::Version,
+        outcome::{Explanation, Observed},
+        path::{Certainty, RulePath, ServiceChoice, Step},
+        subject::{Bits, Hook, States, Subject},
     },
 };
 
@@ -329,33 +328,6 @@ impl Knowledge<'_> {
         Some(match explanations.next() {
             Some(other) if !first.is_alike(&other) => first.or(other),
             _ => first,
-        })
-    }
-
-    /// The Service that a flow's client called: what its translations say, else what the rules of
-    /// the namespaces on its way say of the address.
-    pub(super) fn service(&self, flow: &Flow, rules: &[&RuleReport]) -> Option<ServiceName> {
-        let chosen = rules.iter().find_map(|rule| rule.service.as_ref());
-        if let Some(choice) = chosen {
-            return Some(choice.service.clone());
-        }
-        let translating = flow.translations.iter().map(|placed| placed.netns.0);
-        let passed = flow.subjects.iter().map(|seen| seen.subject.netns);
-        let everywhere = self.node.namespaces().iter().map(|netns| netns.inode);
-        let mut candidates = translating.chain(passed).chain(everywhere);
-        candidates.find_map(|netns| self.service_in(netns, flow))
-    }
-
-    fn service_in(&self, netns: u32, flow: &Flow) -> Option<ServiceName> {
-        let namespace = self.at(NetnsId(netns), flow.first)?;
-        let around = Around(namespace);
-        let own = |ip: IpAddr| around.address_kind(ip) == Some(AddressKind::Local);
-        let called = socket(flow.destination);
-        let mut versions = namespace.rules.around(flow.first);
-        versions.find_map(|version| {
-            let services = version.services(own);
-            let service = services.called_at(flow.protocol, called, own(called.ip()))?;
-            service.name.clone()
         })
     }
 }

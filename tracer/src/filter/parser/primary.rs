@@ -8,6 +8,7 @@ use crate::filter::{
     expression::{Direction, Expression, Network, Test, Version},
     lexer::Kind,
     operand,
+    service::ServiceTest,
     words::{self, Word},
 };
 
@@ -45,6 +46,7 @@ enum What {
     Netns,
     Device,
     Pod,
+    Service,
 }
 
 impl What {
@@ -58,17 +60,21 @@ impl What {
             Word::Netns => Self::Netns,
             Word::Device => Self::Device,
             Word::Pod => Self::Pod,
+            Word::Service => Self::Service,
             _ => return None,
         })
     }
 
     const fn is_name(self) -> bool {
-        matches!(self, Self::Netns | Self::Device | Self::Pod)
+        matches!(self, Self::Netns | Self::Device | Self::Pod | Self::Service)
     }
 
     /// Whether it is at one end of a packet.
     const fn has_ends(self) -> bool {
-        !matches!(self, Self::Netns | Self::Device | Self::Protocol)
+        !matches!(
+            self,
+            Self::Netns | Self::Device | Self::Protocol | Self::Service
+        )
     }
 
     const fn is_port(self) -> bool {
@@ -87,6 +93,7 @@ impl What {
             Self::Netns => "netns",
             Self::Device => "dev",
             Self::Pod => "pod",
+            Self::Service => "service",
         }
     }
 
@@ -109,6 +116,10 @@ impl What {
             Self::Pod => {
                 "the name of a pod is missing, as in `pod default/web`; if it is called as an \
                  operator is, put it in quotes"
+            }
+            Self::Service => {
+                "the name of a Service is missing, as in `service default/web`; if it is called as \
+                 an operator is, put it in quotes"
             }
         }
     }
@@ -223,7 +234,7 @@ impl Parser<'_> {
             return Err(self.nothing_follows());
         };
         let word = &self.text[span.clone()];
-        if let Some(message) = words::later(word).or_else(|| qualifier.no_name(word)) {
+        if let Some(message) = qualifier.no_name(word) {
             return Err(Problem::new(span, message));
         }
         self.value(&qualifier).map_err(|problem| {
@@ -242,8 +253,8 @@ impl Parser<'_> {
         let text = match &kind {
             Kind::Quoted(name) if qualifier.what.is_name() => name.as_str(),
             Kind::Quoted(_) => {
-                let message =
-                    "only names after `netns`, `dev` and `pod` stand in quotes; remove them";
+                let message = "only names after `netns`, `dev`, `pod` and `service` stand in quotes; remove \
+                     them";
                 return Err(Problem::new(span, message));
             }
             _ => &self.text[span.clone()],
@@ -370,6 +381,7 @@ impl Qualifier {
                 let name = operand::pod(text)?;
                 self.at_ends(|direction| Test::Pod(direction, name.clone()))
             }
+            What::Service => Expression::Test(Test::Service(ServiceTest::parse(text)?)),
         };
         Ok(match &self.prefix {
             Some(prefix) => Expression::Test(prefix.clone()).and(expression),

@@ -1,10 +1,11 @@
-//! Tests of the flow: `pod` and `dropped`.
+//! Tests of the flow: `pod`, `service` and `dropped`.
 
 use proptest::{collection::vec, prelude::*};
 
 use super::subjects::{BACKEND, NODE, POD, hop, through_cluster_ip};
 use crate::filter::{
-    Filter, FlowView, Namespaces, ResolvedFilter, Sighting, Subject,
+    CalledService, Filter, FlowView, Front, Namespaces, ResolvedFilter, ServicePort, ServiceTest,
+    Sighting, Subject,
     expression::{Direction, Expression, Test},
 };
 
@@ -38,6 +39,61 @@ impl Namespaces for Node {
 
     fn similar_pods(&self, _: &str) -> Vec<String> {
         vec![CLIENT.to_owned()]
+    }
+
+    fn service(&self, wanted: &ServiceTest) -> Option<Vec<Front>> {
+        let all = SERVICES.iter().filter(|(name, ..)| *name == wanted.name);
+        let asked = all.filter(|(_, port, fronts)| match &wanted.port {
+            None => true,
+            Some(ServicePort::Name(name)) => name == port,
+            Some(ServicePort::Number(number)) => fronts.iter().any(|front| front.2 == *number),
+        });
+        let fronts: Vec<&[_]> = asked.map(|(.., fronts)| *fronts).collect();
+        let front = |&(address, protocol, port): &(&str, u8, u16)| Front {
+            address: address.parse().ok(),
+            protocol,
+            port,
+        };
+        let all = || fronts.iter().copied().flatten().map(front).collect();
+        (!fronts.is_empty()).then(all)
+    }
+
+    fn similar_services(&self, _: &ServiceTest) -> Vec<String> {
+        vec![WEB.to_owned()]
+    }
+
+    fn has_nameless_services(&self) -> bool {
+        true
+    }
+}
+
+const WEB: &str = "shop/web";
+const DNS: &str = "kube-system/dns";
+
+/// The port of a Service: the Service, its name, where it is called.
+type Port = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, u8, u16)],
+);
+
+const SERVICES: [Port; 4] = [
+    (
+        WEB,
+        "http",
+        &[("10.96.0.10", 6, 80), ("2001:db8::10", 6, 80), ("", 6, 3)],
+    ),
+    (WEB, "metrics", &[("10.96.0.10", 6, 9100)]),
+    (DNS, "dns", &[("10.96.0.11", 17, 53), ("10.0.0.9", 17, 2)]),
+    (DNS, "dns-tcp", &[("10.96.0.11", 6, 53), ("10.0.0.9", 6, 2)]),
+];
+
+fn called(index: usize) -> CalledService {
+    let (name, port, fronts) = SERVICES[index];
+    CalledService {
+        name: name.to_owned(),
+        port: port.to_owned(),
+        numbers: fronts.iter().map(|front| front.2).collect(),
     }
 }
 
@@ -77,6 +133,7 @@ fn a_pod_is_an_end_of_the_flow_whatever_the_hop() {
         hops: &hops,
         client_pod: Some(CLIENT),
         backend_pod: Some(SERVER),
+        service: None,
         dropped: false,
     };
     for text in [
@@ -169,6 +226,95 @@ fn the_kernel_is_asked_for_the_pods_namespace_and_what_holds_everywhere() {
 }
 
 #[test]
+fn a_service_is_what_the_client_called() {
+    let hops = sightings();
+    let web = called(0);
+    let flow = FlowView {
+        hops: &hops,
+        client_pod: Some(CLIENT),
+        service: Some(&web),
+        ..FlowView::default()
+    };
+    for text in [
+        "service shop/web",
+        "service shop/web:http",
+        "service shop/web:80",
+        "service shop/web:3",
+        "tcp service shop/web and port 8080",
+        "service shop/web and host 10.244.0.3",
+        "service shop/web and pod client",
+        "service kube-system/dns or shop/web",
+        "not service kube-system/dns and service shop/web",
+        "service shop/web and not port 22",
+    ] {
+        judges(text, &flow, true);
+    }
+    for text in [
+        "service shop/web:metrics",
+        "service shop/web:9100",
+        "service kube-system/dns",
+        "not service shop/web",
+        "udp service shop/web",
+        "service shop/web and not port 8080",
+    ] {
+        judges(text, &flow, false);
+    }
+    judges(
+        "not service shop/web",
+        &FlowView {
+            service: None,
+            ..flow
+        },
+        true,
+    );
+}
+
+#[test]
+fn the_kernel_is_asked_for_where_a_service_is_called() {
+    let listing = |text: &str| resolved(text).compile();
+    let metrics = listing("service shop/web:metrics and port 8080 and tcp");
+    assert_eq!(
+        metrics.to_string(),
+        "3 terms
+ 0  host 10.96.0.10 ? 1 : reject
+ 1  tcp ? 2 : reject
+ 2  port 9100 ? accept : reject
+"
+    );
+    assert!(!metrics.exact && metrics.program.negative == 0);
+    // A NodePort is called at any address: 10.96.0.10:3 as well.
+    let web = listing("service shop/web:http");
+    let (v4, v6) = (("10.244.0.2", 9), ("2001:db8::2", 9));
+    let accepts = |from, to, protocol| {
+        let subject = Subject {
+            protocol,
+            ..hop(from, to, POD, "eth0")
+        };
+        web.program.matches(&subject)
+    };
+    assert!(accepts(v4, ("10.96.0.10", 80), 6) && accepts(("10.96.0.10", 80), v4, 6));
+    assert!(accepts(v6, ("2001:db8::10", 80), 6) && accepts(v4, ("192.0.2.1", 3), 6));
+    assert!(!accepts(v4, ("10.96.0.10", 81), 6) && !accepts(v4, ("10.96.0.10", 80), 17));
+    assert!(!accepts(v4, ("10.96.0.11", 80), 6) && !accepts(v4, ("192.0.2.1", 80), 6));
+    // Both protocols are asked for at both addresses.
+    assert_eq!(listing("service kube-system/dns").program.count, 6);
+    assert_eq!(listing("not service shop/web").program.count, 0);
+    assert!(Filter::parse("not service a/b").unwrap().names_services());
+    assert!(!Filter::parse("not pod a/b").unwrap().names_services());
+}
+
+#[test]
+fn a_service_that_is_not_there_is_answered_with_one_that_is() {
+    let error = Filter::parse("service wbe:http").unwrap().resolve(&Node);
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "no Service in this node's rules is called `default/wbe:http`; similar: `shop/web`; IPVS keeps \
+         no names of Services: name the address, as in `host 10.96.0.10`; `tracer names` lists those of \
+         this node"
+    );
+}
+
+#[test]
 fn a_pod_that_is_not_there_is_answered_with_one_that_is() {
     let error = Filter::parse("pod cleint")
         .unwrap()
@@ -190,6 +336,19 @@ fn pods() -> impl Strategy<Value = Option<&'static str>> {
     ]
 }
 
+fn services() -> impl Strategy<Value = ServiceTest> {
+    let texts = [
+        WEB,
+        DNS,
+        "shop/web:http",
+        "shop/web:3",
+        "shop/web:metrics",
+        "kube-system/dns:53",
+        "kube-system/dns:dns-tcp",
+    ];
+    (0..texts.len()).prop_map(move |index| ServiceTest::parse(texts[index]).unwrap())
+}
+
 fn tests() -> impl Strategy<Value = Test> {
     let directions = prop_oneof![
         Just(Direction::Either),
@@ -200,6 +359,7 @@ fn tests() -> impl Strategy<Value = Test> {
     prop_oneof![
         4 => (directions, names).prop_map(|(direction, name)| Test::Pod(direction, name.to_owned())),
         1 => Just(Test::Dropped),
+        3 => services().prop_map(Test::Service),
         1 => Just(Test::Protocol(6)),
         2 => prop_oneof![Just("pod"), Just("host")].prop_map(|name| Test::Netns(name.to_owned())),
         2 => (0u16..4).prop_map(|port| Test::Port { direction: Direction::Either, low: port, high: port }),
@@ -230,19 +390,35 @@ prop_compose! {
         mut hops in vec((0u16..4, 0u16..4, prop_oneof![Just(POD), Just(NODE), Just(BACKEND)], any::<bool>()), 1..5),
         client in pods(),
         backend in pods(),
+        service in prop_oneof![Just(None), (0..SERVICES.len()).prop_map(Some)],
         tcp: bool,
-    ) -> (Vec<Sighting>, Option<&'static str>, Option<&'static str>) {
+    ) -> (Vec<Sighting>, Option<&'static str>, Option<&'static str>, Option<usize>) {
         for pod in [client, backend].into_iter().flatten() {
             hops.push((1, 2, place_of(pod), false));
         }
+        let protocol = if tcp { 6 } else { 17 };
         let sighting = |(from, to, netns, reply): (u16, u16, u32, bool)| Sighting {
             subject: Subject {
-                protocol: if tcp { 6 } else { 17 },
+                protocol,
                 ..hop(("10.0.0.1", from), ("10.0.0.2", to), netns, "eth0")
             },
             reply,
         };
-        (hops.into_iter().map(sighting).collect(), client, backend)
+        let mut hops: Vec<Sighting> = hops.into_iter().map(sighting).collect();
+        let fronts = |index: &usize| {
+            let mut fronts = SERVICES[*index].2.iter();
+            fronts.rfind(|front| front.1 == protocol && !front.0.contains(':'))
+        };
+        let service = service.filter(|index| fronts(index).is_some());
+        if let Some(&(address, _, port)) = service.as_ref().and_then(fronts) {
+            // It is called there, or the answer comes from there.
+            let at = if address.is_empty() { "10.0.0.3" } else { address };
+            let (client, front) = (("10.0.0.1", 1), (at, port));
+            let reply = hops[0].reply;
+            let (from, to) = if reply { (front, client) } else { (client, front) };
+            hops.push(Sighting { subject: Subject { protocol, ..hop(from, to, NODE, "eth0") }, reply });
+        }
+        (hops, client, backend, service)
     }
 }
 
@@ -268,6 +444,20 @@ fn holds(test: &Test, hop: &Sighting, flow: &FlowView<'_>) -> bool {
             }
         }
         Test::Dropped => flow.dropped,
+        Test::Service(wanted) => flow.service.is_some_and(|called| {
+            let named = [
+                called.name.clone(),
+                format!("{}:{}", called.name, called.port),
+            ];
+            let numbers = called
+                .numbers
+                .iter()
+                .map(|number| format!("{}:{number}", called.name));
+            named
+                .into_iter()
+                .chain(numbers)
+                .any(|name| name == wanted.to_string())
+        }),
         Test::Protocol(number) => hop.subject.protocol == *number,
         Test::Netns(name) => Node.inodes(name).contains(&hop.subject.netns),
         Test::Port { low, .. } => {
@@ -299,10 +489,12 @@ proptest! {
     #[test]
     fn a_flow_is_judged_as_the_language_says_and_the_kernel_finds_it(
         expression in expressions(),
-        (hops, client_pod, backend_pod) in flows(),
+        (hops, client_pod, backend_pod, service) in flows(),
         dropped: bool,
     ) {
-        let flow = FlowView { hops: &hops, client_pod, backend_pod, dropped };
+        let service = service.map(called);
+        let service = service.as_ref();
+        let flow = FlowView { hops: &hops, client_pod, backend_pod, service, dropped };
         let expected = hops.iter().any(|hop| judged(&expression, false, hop, &flow));
         let filter = Filter { expression: Some(expression) }.resolve(&Node).unwrap();
         prop_assert_eq!(filter.matches(&flow), expected);

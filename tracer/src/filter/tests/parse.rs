@@ -144,6 +144,41 @@ fn pods_and_drops() {
 }
 
 #[test]
+fn services() {
+    reads("service shop/web", "service shop/web");
+    reads("service web", "service default/web");
+    reads("service web:http", "service default/web:http");
+    reads("service shop/web:080", "service shop/web:80");
+    reads(
+        "udp service kube-system/kube-dns:dns",
+        "udp and service kube-system/kube-dns:dns",
+    );
+    reads(
+        "service a/b or c/d:e or f",
+        "service a/b or service c/d:e or service default/f",
+    );
+    reads(
+        "not service (a or b)",
+        "not (service default/a or service default/b)",
+    );
+    reads("service tcp and dropped", "service default/tcp and dropped");
+    reads("service \"and\"", "service default/and");
+    for (wrong, said) in [
+        ("service", "the name of a Service is missing"),
+        ("service a/b/c", "does not name a Service"),
+        ("service a/b:", "does not name a Service"),
+        ("service :80", "does not name a Service"),
+        ("service a:b:c", "does not name a Service"),
+        ("service a:70000", "out of range"),
+        ("src service a", "remove them"),
+        ("serivce a", "`service`"),
+    ] {
+        let error = Filter::parse(wrong).unwrap_err().to_string();
+        assert!(error.contains(said), "{wrong}: {error}");
+    }
+}
+
+#[test]
 fn and_and_or_bind_equally_from_the_left() {
     reads("tcp or udp and ip", "(tcp or udp) and ip");
     reads("tcp and udp or ip", "(tcp and udp) or ip");

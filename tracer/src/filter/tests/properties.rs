@@ -7,7 +7,7 @@ use tracer_common::address::{from_bytes, from_ipv4, to_bytes};
 
 use super::subjects::{BACKEND, NODE, POD, device, namespaces};
 use crate::filter::{
-    Filter, MAX_LENGTH, Subject,
+    Filter, MAX_LENGTH, ServiceTest, Subject,
     expression::{Direction, Expression, Network, Test, Version},
 };
 
@@ -81,6 +81,9 @@ fn any_test() -> impl Strategy<Value = Test> {
             Test::Address(direction, network)
         }),
         1 => (0u8..=255).prop_map(Test::Protocol),
+        1 => "[^/:\\p{C}]{1,5}/[^/:\\p{C}]{1,5}(:([^/:\\p{C}]{1,5}|[1-9][0-9]{0,3}))?"
+            .prop_filter_map("a Service", |text| ServiceTest::parse(&text).ok())
+            .prop_map(Test::Service),
     ]
 }
 
@@ -157,7 +160,9 @@ fn holds(test: &Test, hop: &Subject) -> bool {
         Test::Version(version) => u16::from(hop.ip_version) == version.number(),
         Test::Netns(name) => namespaces()[name].contains(&hop.netns),
         Test::Device(name) => hop.device_name == device(name),
-        Test::Pod(..) | Test::Dropped => unreachable!("of the flow: see the tests there"),
+        Test::Pod(..) | Test::Service(_) | Test::Dropped => {
+            unreachable!("of the flow: see the tests there")
+        }
     }
 }
 
@@ -273,7 +278,7 @@ proptest! {
         words in vec(prop_oneof![
             Just("tcp"), Just("ip6"), Just("src"), Just("dst"), Just("host"), Just("net"),
             Just("port"), Just("portrange"), Just("proto"), Just("netns"), Just("dev"), Just("and"),
-            Just("pod"), Just("dropped"), Just("a/b"),
+            Just("pod"), Just("service"), Just("dropped"), Just("a/b"), Just("a/b:c"),
             Just("or"), Just("not"), Just("("), Just(")"), Just("!"), Just("&&"), Just("80"),
             Just("1-2"), Just("10.0.0.1"), Just("::1"), Just("10.96/16"), Just("\"x y\""), Just("web"),
         ], 0..24)

@@ -1,0 +1,181 @@
+//! Services in filters: how one is named, and where the kernel is to look for its flows.
+//!
+//! Whether a flow is a Service's is said by the rules of its time, which the kernel does not know. But
+//! every flow of a Service has hops at which its packets go to where the Service is called, or come
+//! from there: before its destination is translated, and where that is undone for the answer.
+
+use std::{collections::BTreeMap, fmt, net::IpAddr};
+
+use tracer_common::{
+    address,
+    filter::{self as terms, Term},
+};
+
+use super::{error::shown, resolve::Node};
+
+/// A Service, or one port of it, as a filter names it. Displays as `default/web:http`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceTest {
+    /// `NAMESPACE/NAME`
+    pub name: String,
+    /// The port; `None` means all.
+    pub port: Option<ServicePort>,
+}
+
+/// A port of a Service. Names have a letter, so one is never taken for the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServicePort {
+    /// Its name.
+    Name(String),
+    /// Its number, or that of its NodePort.
+    Number(u16),
+}
+
+/// Where a Service is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Front {
+    /// The address; `None` are all (a NodePort's, which are the node's).
+    pub address: Option<IpAddr>,
+    /// The IP protocol number.
+    pub protocol: u8,
+    /// The port.
+    pub port: u16,
+}
+
+/// The port of a Service that a flow's client called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CalledService {
+    /// `NAMESPACE/NAME`
+    pub name: String,
+    /// The port's name; empty where it has none.
+    pub port: String,
+    /// The numbers that the port is called by.
+    pub numbers: Vec<u16>,
+}
+
+impl ServiceTest {
+    /// A Service: `NAMESPACE/NAME`, or `NAME` for one in the namespace `default`, and perhaps `:PORT`.
+    /// What Services there are, the node knows.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let (name, port) = match text.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (text, None),
+        };
+        let (namespace, service) = name.split_once('/').unwrap_or(("default", name));
+        let wrong = |part: &str| part.is_empty() || part.contains(['/', ':']);
+        if wrong(namespace) || wrong(service) || port.is_some_and(wrong) {
+            return Err(format!(
+                "{} does not name a Service; write NAMESPACE/NAME or NAMESPACE/NAME:PORT, or NAME for \
+                 one in `default`",
+                shown(text)
+            ));
+        }
+        Ok(Self {
+            name: format!("{namespace}/{service}"),
+            port: port.map(ServicePort::parse).transpose()?,
+        })
+    }
+
+    /// Whether the flow is one of it.
+    pub(super) fn holds(&self, called: &CalledService) -> bool {
+        self.name == called.name && self.port.as_ref().is_none_or(|port| port.is(called))
+    }
+}
+
+impl ServicePort {
+    fn parse(text: &str) -> Result<Self, String> {
+        if !text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok(Self::Name(text.to_owned()));
+        }
+        let out_of_range =
+            |_| format!("port {} is out of range; ports are 0 to 65535", shown(text));
+        text.parse().map(Self::Number).map_err(out_of_range)
+    }
+
+    /// Whether that is the port which was called.
+    #[must_use]
+    pub fn is(&self, called: &CalledService) -> bool {
+        match self {
+            Self::Name(name) => *name == called.port,
+            Self::Number(number) => called.numbers.contains(number),
+        }
+    }
+}
+
+impl fmt::Display for ServiceTest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)?;
+        match &self.port {
+            None => Ok(()),
+            Some(ServicePort::Name(name)) => write!(f, ":{name}"),
+            Some(ServicePort::Number(number)) => write!(f, ":{number}"),
+        }
+    }
+}
+
+/// What holds at some hop of every flow that calls one of these; `None` where there is none.
+///
+/// Addresses that are called by the same ports share the tests of these.
+pub(super) fn at_fronts(fronts: &[Front]) -> Option<Node> {
+    let mut by_address: BTreeMap<Option<IpAddr>, Vec<(u8, u16)>> = BTreeMap::new();
+    for front in fronts {
+        let ports = by_address.entry(front.address).or_default();
+        ports.push((front.protocol, front.port));
+    }
+    let mut by_ports: BTreeMap<Vec<(u8, u16)>, Vec<Option<IpAddr>>> = BTreeMap::new();
+    for (address, mut ports) in by_address {
+        ports.sort_unstable();
+        ports.dedup();
+        by_ports.entry(ports).or_default().push(address);
+    }
+    let called = by_ports.into_iter().map(|(ports, addresses)| {
+        // Any address does: the others add nothing.
+        let anywhere = addresses.contains(&None);
+        let hosts = addresses.into_iter().flatten().map(host).collect();
+        let mut demands = vec![at_ports(&ports)];
+        if !anywhere {
+            demands.insert(0, Node::any(hosts));
+        }
+        Node::all(demands)
+    });
+    let called: Vec<Node> = called.collect();
+    (!called.is_empty()).then(|| Node::any(called))
+}
+
+fn at_ports(ports: &[(u8, u16)]) -> Node {
+    let mut by_protocol: BTreeMap<u8, Vec<Node>> = BTreeMap::new();
+    for &(protocol, port) in ports {
+        let term = Term {
+            kind: terms::PORT_EITHER,
+            low: port,
+            high: port,
+            ..Term::default()
+        };
+        by_protocol
+            .entry(protocol)
+            .or_default()
+            .push(Node::Here(term));
+    }
+    let alternatives = by_protocol.into_iter().map(|(protocol, ports)| {
+        let term = Term {
+            kind: terms::PROTOCOL,
+            low: u16::from(protocol),
+            ..Term::default()
+        };
+        Node::all(vec![Node::Here(term), Node::any(ports)])
+    });
+    Node::any(alternatives.collect())
+}
+
+fn host(ip: IpAddr) -> Node {
+    let value = match ip.to_canonical() {
+        IpAddr::V4(ip) => address::from_ipv4(ip.octets()),
+        IpAddr::V6(ip) => address::from_bytes(ip.octets()),
+    };
+    Node::Here(Term {
+        kind: terms::HOST_EITHER,
+        value,
+        mask: address::prefix_mask(128),
+        ..Term::default()
+    })
+}
