@@ -1,13 +1,20 @@
-//! What recordings cost: bytes and time per event, written and replayed into flows, the memory
-//! while replaying, and the time of a seek.
+//! What recordings cost: bytes and time per event, written, read, put together to journeys and replayed
+//! into flows, the memory while replaying, and the time of opening and of a seek.
 //!
 //! `cargo bench -p tracer --bench recording -- [EVENTS] [DIRECTORY]`: so many events (two million
-//! unless told) are made of a recording of real traffic, repeated with other ports, numbers,
-//! addresses of `sk_buff`s and times. One thread does everything, and its processor time is what is
-//! measured, so that rates are those of one core whatever else the machine does.
+//! unless told) of made-up traffic ([`traffic`]) are written by the real writer, and then those of a
+//! lab's real traffic. One thread does everything, and its processor time is what is measured, so that
+//! rates are those of one core whatever else the machine does. The output is a table in Markdown;
+//! `cargo xtask bench recording` puts it into docs/performance.md.
+
+#[path = "recording/traffic.rs"]
+mod traffic;
 
 use std::{
-    fs::File,
+    collections::BTreeMap,
+    error::Error,
+    fmt::Display,
+    fs::{self, File},
     io::{self, BufReader, Cursor},
     path::{Path, PathBuf},
     time::Duration,
@@ -16,25 +23,26 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 
 use tracer::{
-    event::Record,
     filter::Filter,
     journey::{Journeys, Limits, Patience, Reasons},
-    node::{reasons::DropReasons, snapshot::Snapshot},
+    node::reasons::DropReasons,
     output::Sink,
     pipeline::{Pipeline, When},
     report::{FlowReport, Knowledge, PacketReport, StatsReport},
-    source::Batch,
-    trace::{About, Entry, Reader, Steps, Writer},
+    source::{Batch, Notice},
+    trace::{About, Reader, Steps, Writer},
 };
 
 /// Real traffic of a lab: every path, two directions, some drops.
-const TEMPLATE: &[u8] = include_bytes!("../../tests/golden/lab-1.0.recording");
+const LAB: &[u8] = include_bytes!("../../tests/golden/lab-1.0.recording");
 const EVENTS: u64 = 2_000_000;
 /// Events between two looks at the ring under load.
 const BATCH: usize = 2_000;
-const SEEKS: u64 = 32;
+const SEEKS: u64 = 64;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> Result<()> {
     // `cargo bench` adds `--bench`.
     let mut arguments = std::env::args().skip(1).filter(|word| word != "--bench");
     let events = arguments.next().map_or(Ok(EVENTS), |word| word.parse())?;
@@ -43,166 +51,173 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .map_or_else(std::env::temp_dir, PathBuf::from);
     let path = directory.join(format!("tracer-bench-{}", std::process::id()));
     let result = measure(&path, events);
-    std::fs::remove_file(&path)?;
+    fs::remove_file(&path)?;
     result
 }
 
-fn measure(path: &Path, events: u64) -> Result<(), Box<dyn std::error::Error>> {
-    let template = Template::read()?;
-    println!("| | |\n|---|---|");
-    write(path, &template, events)?;
-    replay(path)?;
-    seek(path)
+fn measure(path: &Path, events: u64) -> Result<()> {
+    println!("| | measured | aim |\n|---|---|---|");
+    write(path, events)?;
+    lab()?;
+    open(path)?;
+    seek(path)?;
+    read(path)?;
+    assemble(path)?;
+    replay(path, "into flows", false)?;
+    replay(
+        path,
+        "into flows and every packet's journey with names",
+        true,
+    )
 }
 
-/// A recording's records, to be repeated.
-struct Template {
-    records: Vec<Record>,
-    node: Snapshot,
-    /// From the first record to some time after the last.
-    period: u64,
+fn row(name: &str, value: impl Display, aim: &str) {
+    println!("| {name} | {value} | {aim} |");
 }
 
-impl Template {
-    fn read() -> Result<Self, Box<dyn std::error::Error>> {
-        let mut reader = Reader::open(Cursor::new(TEMPLATE))?;
-        let (mut records, mut node) = (Vec::new(), Snapshot::default());
-        while let Some(entries) = reader.next_chunk()? {
-            for entry in entries {
-                match entry {
-                    Entry::Records(more) => records.extend(more),
-                    Entry::Node(known) => node = (*known).clone(),
-                    _ => {}
-                }
-            }
-        }
-        let times: Vec<u64> = records.iter().map(time).collect();
-        let first = times.iter().min().copied().unwrap_or(0);
-        let last = times.iter().max().copied().unwrap_or(0);
-        // What was seconds in the making is repeated as on a busy node.
-        for record in &mut records {
-            change(record, |event| {
-                event.time = (event.time - first) / 20 + 1_000_000_000;
-            });
-        }
-        Ok(Self {
-            records,
-            node,
-            period: (last - first) / 20 + 1_000,
-        })
-    }
-
-    /// The same traffic once more, of other connections.
-    fn round(&self, round: u64) -> impl Iterator<Item = Record> + '_ {
-        let port = u16::try_from(round % 20_011).unwrap_or(0);
-        let number = u32::try_from(round.wrapping_mul(0x9e37_79b9) & 0xffff_ffff).unwrap_or(0);
-        let order = u32::try_from((round * self.records.len() as u64) & 0xffff_ffff).unwrap_or(0);
-        let mut random = round;
-        self.records.iter().map(move |record| {
-            let mut record = *record;
-            // No two packets take equally long.
-            random = random
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            let late = (random >> 33) % 2_000;
-            change(&mut record, |event| {
-                event.time += round * self.period + late;
-                event.order = event.order.wrapping_add(order);
-                event.skb ^= (round % 509) << 12;
-                event.sequence = event.sequence.wrapping_add(number);
-                event.acknowledgement = event.acknowledgement.wrapping_add(number);
-                for end in [&mut event.source_port, &mut event.destination_port] {
-                    // The ports that clients choose.
-                    if *end >= 32_768 {
-                        *end = 32_768 + (*end - 32_768).wrapping_add(port) % 28_000;
-                    }
-                }
-            });
-            record
-        })
-    }
-}
-
-fn time(record: &Record) -> u64 {
-    match record {
-        Record::Event(event) => event.record.time,
-        Record::Conntrack(tuples) => tuples.time,
-    }
-}
-
-/// Changes events, and of a connection's tuples the time alone.
-fn change(record: &mut Record, change: impl FnOnce(&mut tracer_common::record::Event)) {
-    match record {
-        Record::Event(event) => change(&mut event.record),
-        Record::Conntrack(tuples) => {
-            let mut event = tracer_common::record::Event {
-                time: tuples.time,
-                ..Default::default()
-            };
-            change(&mut event);
-            tuples.time = event.time;
-        }
-    }
-}
-
-fn write(path: &Path, template: &Template, events: u64) -> io::Result<()> {
+fn write(path: &Path, events: u64) -> Result<()> {
     let mut writer = Writer::new(File::create(path)?, &About::default())?;
-    writer.node(&template.node)?;
+    writer.node(&traffic::node())?;
     let mut batch = Batch::default();
+    batch.notices.push(Notice::NetfilterEverywhere { time: 0 });
     let mut taken = Duration::ZERO;
-    let mut round = 0;
+    let mut traffic = traffic::Traffic::new();
     while writer.records() < events {
-        for record in template.round(round) {
-            batch.records.push(record);
-            if batch.records.len() == BATCH {
-                let now = batch.records.last().map_or(0, time);
-                let begin = used();
-                writer.batch(&batch)?;
-                writer.clock(now)?;
-                taken += used() - begin;
-                batch.records.clear();
-            }
-        }
-        round += 1;
+        batch.records.extend(traffic.by_ref().take(BATCH));
+        let now = batch.records.last().map_or(0, |record| record.time());
+        let begin = used();
+        writer.batch(&batch)?;
+        writer.clock(now)?;
+        taken += used() - begin;
+        batch = Batch::default();
     }
     let begin = used();
     writer.finish()?;
     taken += used() - begin;
     let (length, records) = (writer.length(), writer.records());
-    println!("| events | {records} |");
-    println!(
-        "| bytes on disk per event | {:.2} |",
-        ratio(length, records)
+    row("events in the recording", records, "50000000");
+    row("bytes of it on disk", length, "");
+    row(
+        "bytes on disk per event",
+        format_args!("{:.2}", ratio(length, records)),
+        "at most 12",
     );
-    println!(
-        "| events written per second | {:.2} million |",
-        rate(records, taken)
+    row("events written per second", rate(records, taken), "");
+    Ok(())
+}
+
+/// The recording of a lab, a few seconds long.
+fn lab() -> Result<()> {
+    let reader = Reader::open(Cursor::new(LAB))?;
+    let (length, records) = (LAB.len() as u64, reader.records());
+    let per_event = ratio(length, records);
+    row(
+        "bytes on disk per event of a lab's few seconds, with its index and what the node knew",
+        format_args!("{per_event:.2}"),
+        "at most 12",
     );
     Ok(())
 }
 
-fn replay(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
+fn steps(path: &Path) -> Result<Steps<BufReader<File>>> {
+    Ok(Steps::new(Reader::open(BufReader::new(File::open(path)?))?))
+}
+
+fn open(path: &Path) -> Result<()> {
+    forget_memory()?;
     let before = memory();
     let begin = used();
-    let mut steps = Steps::new(Reader::open(BufReader::new(File::open(path)?))?);
-    let mut decoded = 0;
-    while let Some(step) = steps.next_step()? {
-        decoded += step.batch.records.len() as u64;
-    }
-    println!(
-        "| events read per second | {:.2} million |",
-        rate(decoded, used() - begin)
-    );
+    let steps = steps(path)?;
+    row("opening", milliseconds(used() - begin), "");
+    let memory = memory().saturating_sub(before);
+    row("memory for that", format_args!("{memory} MB"), "");
+    drop(steps);
+    Ok(())
+}
 
+/// As `replay --at` does: opens, goes there, and has the first events.
+fn seek(path: &Path) -> Result<()> {
+    let (first, last) = steps(path)?.reader().times().unwrap_or_default();
+    let mut longest = Duration::ZERO;
+    for at in 0..SEEKS {
+        let begin = used();
+        let mut steps = steps(path)?;
+        steps.seek(first + (last - first) / SEEKS * (at * 7 % SEEKS))?;
+        steps.next_step()?;
+        longest = longest.max(used() - begin);
+    }
+    row(
+        &format!("opening and going to a time, the longest of {SEEKS}"),
+        milliseconds(longest),
+        "less than 100 ms",
+    );
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<()> {
     let begin = used();
-    let mut steps = Steps::new(Reader::open(BufReader::new(File::open(path)?))?);
-    let journeys = Journeys::new(
+    let mut steps = steps(path)?;
+    let mut records = 0;
+    while let Some(step) = steps.next_step()? {
+        records += step.batch.records.len() as u64;
+    }
+    row("events read per second", rate(records, used() - begin), "");
+    Ok(())
+}
+
+fn journeys() -> Journeys {
+    Journeys::new(
         Limits::default(),
         Patience::default(),
         Reasons::by_name(|_| None),
+    )
+}
+
+/// Read, and put together to packets and flows by the engine alone.
+fn assemble(path: &Path) -> Result<()> {
+    let begin = used();
+    let mut steps = steps(path)?;
+    let mut journeys = journeys();
+    journeys.netfilter_observed_everywhere(0);
+    let (mut records, mut packets, mut flows, mut holes) = (0, 0_u64, 0_u64, 0_u64);
+    while let Some(step) = steps.next_step()? {
+        records += step.batch.records.len() as u64;
+        for record in &step.batch.records {
+            journeys.push(record);
+        }
+        while let Some(packet) = journeys.next_packet() {
+            packets += 1;
+            holes += u64::from(packet.holes());
+            journeys.take_back(packet);
+        }
+        if let Some(now) = step.now {
+            journeys.advance(now);
+            flows += journeys.take_flows_over(now).len() as u64;
+        }
+    }
+    row(
+        "events read and put together to journeys per second",
+        rate(records, used() - begin),
+        "4 million, later",
     );
-    let filter = Filter::default().resolve(&std::collections::BTreeMap::new())?;
-    let mut pipeline = Pipeline::new(journeys, filter, When::AsTheyEnd, Counting::default());
+    row(
+        "packets, flows, holes of that",
+        format_args!("{packets}, {flows}, {holes}"),
+        "no holes",
+    );
+    Ok(())
+}
+
+fn replay(path: &Path, what: &str, packets: bool) -> Result<()> {
+    forget_memory()?;
+    let begin = used();
+    let mut steps = steps(path)?;
+    let filter = Filter::default().resolve(&BTreeMap::new())?;
+    let counting = Counting {
+        packets,
+        ..Counting::default()
+    };
+    let mut pipeline = Pipeline::new(journeys(), filter, When::AsTheyEnd, counting);
     let reasons = DropReasons::default();
     let mut records = 0;
     while let Some(step) = steps.next_step()? {
@@ -218,58 +233,37 @@ fn replay(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
             pipeline.advance(now, &known)?;
         }
     }
-    let counted = pipeline.into_sink();
-    println!(
-        "| events replayed into flows per second | {:.2} million |",
-        rate(records, used() - begin)
+    let shown = pipeline.into_sink().shown;
+    row(
+        &format!("events replayed {what} per second"),
+        rate(records, used() - begin),
+        if packets { "" } else { "2 million" },
     );
-    println!(
-        "| flows, packets | {}, {} |",
-        counted.flows, counted.packets
-    );
-    println!(
-        "| memory before and at most while replaying | {before}, {} MB |",
-        memory()
-    );
-    Ok(())
-}
-
-fn seek(path: &Path) -> Result<(), Box<dyn std::error::Error>> {
-    let begin = used();
-    let mut steps = Steps::new(Reader::open(BufReader::new(File::open(path)?))?);
-    let opened = used() - begin;
-    let (first, last) = steps.reader().times().unwrap_or_default();
-    let mut longest = Duration::ZERO;
-    for at in 0..SEEKS {
-        let time = first + (last - first) / SEEKS * (at * 7 % SEEKS);
-        let begin = used();
-        steps.seek(time)?;
-        steps.next_step()?;
-        longest = longest.max(used() - begin);
-    }
-    println!("| opening | {:.2} ms |", opened.as_secs_f64() * 1e3);
-    println!(
-        "| the longest of {SEEKS} seeks | {:.2} ms |",
-        longest.as_secs_f64() * 1e3
-    );
+    row("shown by that", shown, "");
+    let memory = format!("{} MB", memory());
+    row("memory at most", memory, "less than 256 MB");
     Ok(())
 }
 
 /// Counts what would be shown.
 #[derive(Default)]
 struct Counting {
-    flows: u64,
-    packets: u64,
+    packets: bool,
+    shown: u64,
 }
 
 impl Sink for Counting {
+    fn shows_packets(&self) -> bool {
+        self.packets
+    }
+
     fn packet(&mut self, _: &PacketReport) -> io::Result<()> {
-        self.packets += 1;
+        self.shown += 1;
         Ok(())
     }
 
     fn flow(&mut self, _: &FlowReport) -> io::Result<()> {
-        self.flows += 1;
+        self.shown += 1;
         Ok(())
     }
 
@@ -288,8 +282,12 @@ fn ratio(a: u64, b: u64) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn rate(events: u64, taken: Duration) -> f64 {
-    events as f64 / taken.as_secs_f64() / 1e6
+fn rate(events: u64, taken: Duration) -> String {
+    format!("{:.2} million", events as f64 / taken.as_secs_f64() / 1e6)
+}
+
+fn milliseconds(taken: Duration) -> String {
+    format!("{:.2} ms", taken.as_secs_f64() * 1e3)
 }
 
 /// Processor time of this process so far.
@@ -299,10 +297,15 @@ fn used() -> Duration {
     Duration::new(seconds, u32::try_from(used.tv_nsec).unwrap_or(0))
 }
 
-/// The most memory that this process had so far, in MB.
+/// The most memory that this process had since it was told to forget, in MB.
 fn memory() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     kilobytes.unwrap_or(0) / 1024
+}
+
+/// `proc_pid_clear_refs(5)`: begins the count of the most memory anew.
+fn forget_memory() -> io::Result<()> {
+    fs::write("/proc/self/clear_refs", "5")
 }

@@ -20,14 +20,15 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 
+use foldhash::{HashMap, HashSet};
 use tracer_common::{hook, record::Conntrack};
 
 pub use bounds::{Limits, Overflow, Patience, Reasons};
 
 use crate::event::{Event, Record};
-use flight::Flight;
+use flight::{Flight, Spare};
 use flows::Flows;
 use model::{Flow, FlowId, NetnsId, Packet, Stage, State};
 
@@ -56,7 +57,8 @@ pub struct Journeys {
     done: VecDeque<Packet>,
     given_up: VecDeque<Flow>,
     overflow: Overflow,
-    next_packet: u64,
+    spare: Spare,
+    packets: u64,
 }
 
 impl Journeys {
@@ -128,13 +130,8 @@ impl Journeys {
     /// Gives out the flows that are over at that time, and of which no packet is under way; they are
     /// forgotten.
     pub fn take_flows_over(&mut self, now: u64) -> Vec<Flow> {
-        let closed = now.saturating_sub(self.patience.closed);
-        let silent = now.saturating_sub(self.patience.silent);
-        let mut over = self.flows.over(closed, silent);
-        if !over.is_empty() {
-            let under_way = self.flight.flows();
-            over.retain(|id| !under_way.contains(id));
-        }
+        let under_way = |id| self.flight.has_flow(id);
+        let over = self.flows.over(now, &self.patience, under_way);
         self.given_up
             .drain(..)
             .chain(over.into_iter().filter_map(|id| self.flows.remove(id)))
@@ -151,6 +148,16 @@ impl Journeys {
     /// The packets that are over, in order of their end; each is given out once.
     pub fn take_packets(&mut self) -> impl Iterator<Item = Packet> + '_ {
         self.done.drain(..)
+    }
+
+    /// The packet among those that are over which ended first; it is given out once.
+    pub fn next_packet(&mut self) -> Option<Packet> {
+        self.done.pop_front()
+    }
+
+    /// Takes back a packet that was given out and is not needed any more: its room serves others.
+    pub fn take_back(&mut self, packet: Packet) {
+        self.spare.take_packet(packet);
     }
 
     /// A flow under way.

@@ -25,6 +25,11 @@ use crate::report::{FlowReport, PacketReport, StatsReport};
 /// Every method may fail with what the writer fails with. A writer of [`pipe::Pipe`] takes a
 /// reader that went away for one that has seen enough; ask it to find out.
 pub trait Sink {
+    /// Whether packets are of interest to it; it is not given any otherwise.
+    fn shows_packets(&self) -> bool {
+        true
+    }
+
     /// Shows a packet that is over.
     ///
     /// # Errors
@@ -60,6 +65,10 @@ pub trait Sink {
 }
 
 impl<S: Sink + ?Sized> Sink for Box<S> {
+    fn shows_packets(&self) -> bool {
+        (**self).shows_packets()
+    }
+
     fn packet(&mut self, packet: &PacketReport) -> io::Result<()> {
         (**self).packet(packet)
     }

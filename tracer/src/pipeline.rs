@@ -350,13 +350,9 @@ impl<K: Sink> Pipeline<K> {
     }
 
     fn packets_over(&mut self, known: &Knowledge<'_>) -> io::Result<()> {
-        let packets: Vec<Packet> = self.journeys.take_packets().collect();
-        for packet in packets {
-            for hop in &packet.hops {
-                if hop.netns.0 != 0 && known.node.namespace(hop.netns.0).is_none() {
-                    self.unknown.insert(hop.netns.0);
-                }
-            }
+        let shows_packets = self.sink.shows_packets();
+        while let Some(packet) = self.journeys.next_packet() {
+            self.note_unknown(&packet, known);
             self.listening
                 .packet(&packet, known.reasons, known.function_at);
             if let Some(flow) = self.journeys.flow(packet.flow) {
@@ -364,6 +360,7 @@ impl<K: Sink> Pipeline<K> {
                 evidence.packet(&packet, flow.state);
             }
             match self.when {
+                _ if !shows_packets => self.journeys.take_back(packet),
                 When::AsTheyEnd => {
                     if self
                         .journeys
@@ -385,15 +382,27 @@ impl<K: Sink> Pipeline<K> {
         Ok(())
     }
 
+    fn note_unknown(&mut self, packet: &Packet, known: &Knowledge<'_>) {
+        let mut before = NetnsId(0);
+        for hop in &packet.hops {
+            if hop.netns != before && known.node.namespace(hop.netns.0).is_none() {
+                self.unknown.insert(hop.netns.0);
+            }
+            before = hop.netns;
+        }
+        self.unknown.remove(&0);
+    }
+
     fn show(&mut self, packet: &Packet, known: &Knowledge<'_>) -> io::Result<()> {
-        let (first, last) = match (packet.hops.first(), packet.hops.last()) {
-            (Some(first), Some(last)) => (first.time, last.time),
-            _ => (0, u64::MAX),
-        };
-        if !self.window.meets(first, last) {
+        if !self.is_of_window(packet) {
             return Ok(());
         }
         self.sink.packet(&known.packet(packet))
+    }
+
+    fn is_of_window(&self, packet: &Packet) -> bool {
+        let times = packet.hops.first().zip(packet.hops.last());
+        times.is_none_or(|(first, last)| self.window.meets(first.time, last.time))
     }
 
     /// The flow with names, with what was looked up and what is wrong with it; its packets need not be known any more.
@@ -413,9 +422,14 @@ impl<K: Sink> Pipeline<K> {
 
     /// Shows a packet that is over, or lets it wait for rules that changed just before it passed.
     fn show_or_wait(&mut self, packet: Packet, known: &Knowledge<'_>) -> io::Result<()> {
-        let awaited = known.awaited(&packet, &known.packet(&packet));
+        if !self.is_of_window(&packet) {
+            return Ok(());
+        }
+        let report = known.packet(&packet);
+        let awaited = known.awaited(&packet, &report);
         if awaited.is_empty() {
-            return self.show(&packet, known);
+            self.journeys.take_back(packet);
+            return self.sink.packet(&report);
         }
         self.waiting.push_back(Waiting { packet, awaited });
         if self.waiting.len() <= MOST_WAITING {

@@ -1,7 +1,8 @@
-//! The project's own commands: `cargo xtask lab`, `demo`, `test`, `ebpf`, `vm`.
+//! The project's own commands: `cargo xtask lab`, `demo`, `test`, `ebpf`, `bench`, `vm`.
 //!
 //! One file for each; this one only parses and dispatches.
 
+mod bench;
 mod demo;
 mod ebpf;
 mod interrupt;
@@ -34,6 +35,9 @@ enum Command {
     /// Two Kubernetes nodes made of network namespaces, to try things on.
     #[command(subcommand)]
     Lab(lab::Command),
+    /// Measure, and write the figures into docs/performance.md.
+    #[command(subcommand)]
+    Bench(bench::Subject),
     /// Boot kernels in virtual machines, trace the same paths on each, compare.
     Vm(vm::Arguments),
 }
@@ -44,6 +48,7 @@ fn main() -> ExitCode {
         Command::Test => test::run().map(|()| ExitCode::SUCCESS),
         Command::Ebpf => ebpf::build().map(|()| ExitCode::SUCCESS),
         Command::Lab(command) => lab::run(command).map(|()| ExitCode::SUCCESS),
+        Command::Bench(subject) => bench::run(&subject).map(|()| ExitCode::SUCCESS),
         Command::Vm(arguments) => vm::run(&arguments),
     };
     result.unwrap_or_else(|error| {

@@ -213,6 +213,13 @@ impl Output {
 }
 
 impl Sink for Output {
+    fn shows_packets(&self) -> bool {
+        match self {
+            Self::Json(sink) => sink.shows_packets(),
+            Self::Text(sink) => sink.shows_packets(),
+        }
+    }
+
     fn packet(&mut self, packet: &PacketReport) -> io::Result<()> {
         self.sink().packet(packet)
     }

@@ -150,6 +150,10 @@ struct Tally {
 }
 
 impl Sink for Tally {
+    fn shows_packets(&self) -> bool {
+        false
+    }
+
     fn packet(&mut self, _: &PacketReport) -> io::Result<()> {
         Ok(())
     }

@@ -77,13 +77,13 @@ impl Journeys {
             }
             return;
         }
-        let id = PacketId(self.next_packet + 1);
+        let id = PacketId(self.packets + 1);
         let purged = self.reasons.after_delivery.contains(&event.record.reason);
         let segment = (!purged).then(|| self.segment(event, id)).flatten();
         let Some(mut segment) = segment else {
             return self.dropped_unseen(event);
         };
-        self.next_packet += 1;
+        self.packets += 1;
         note_drop(&mut segment.packet, event, self.limits.hops);
         self.complete(segment);
     }
@@ -116,7 +116,7 @@ impl Journeys {
             self.complete(packet);
         }
         let packet = self.new_packet(event);
-        let mut packet = InFlight::new(packet, event, false);
+        let mut packet = InFlight::new(packet, event, false, self.spare.trail());
         note_drop(&mut packet.packet, event, self.limits.hops);
         self.complete(packet);
     }
@@ -169,6 +169,7 @@ impl Journeys {
         if let Some((of, length)) = buffer.keep_rest() {
             self.flows.one_more(of, length);
         }
+        self.spare.take_trail(buffer.take_trail());
         for (origin, packet) in buffer.disband(self.limits.hops) {
             let bystander = |reason| self.reasons.bystander.contains(&reason);
             let given = self

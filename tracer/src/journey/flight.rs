@@ -11,10 +11,13 @@
 mod copies;
 mod fingerprint;
 mod packet;
+mod spare;
 mod spent;
 mod train;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{VecDeque, hash_map::Entry};
+
+use foldhash::HashMap;
 
 use super::{
     model::{FlowId, NetnsId, Packet, PacketId},
@@ -28,10 +31,14 @@ use spent::Spent;
 pub(super) use copies::telling;
 pub(super) use fingerprint::Fingerprint;
 pub(super) use packet::InFlight;
+pub(super) use spare::Spare;
 pub(super) use train::Segment;
 
 /// How many packets with one fingerprint are looked at for the one that an event is a copy of.
 const TWINS: usize = 16;
+
+/// How many packets that are gone may stand in a queue beside as many as there are.
+const SLACK: usize = 1024;
 
 /// Where packets follow each other: a namespace, and a tuple in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,11 +74,21 @@ struct Deadline {
     id: PacketId,
 }
 
+impl Deadline {
+    fn is_in(&self, by_skb: &HashMap<u64, InFlight>) -> bool {
+        by_skb
+            .get(&self.skb)
+            .is_some_and(|packet| packet.packet.id == self.id)
+    }
+}
+
 /// The packets under way.
 #[derive(Debug, Default)]
 pub(super) struct Flight {
     copies: Copies,
     by_skb: HashMap<u64, InFlight>,
+    /// How many of them are of a flow.
+    by_flow: HashMap<FlowId, u32>,
     /// The newest of that fingerprint; each knows its neighbours in the row.
     by_fingerprint: HashMap<Fingerprint, u64>,
     /// In order of their coming there.
@@ -91,9 +108,9 @@ impl Flight {
         self.by_skb.len() + self.riders
     }
 
-    /// The flows that have packets under way.
-    pub(super) fn flows(&self) -> HashSet<FlowId> {
-        self.by_skb.values().map(|it| it.packet.flow).collect()
+    /// Whether packets of the flow are under way.
+    pub(super) fn has_flow(&self, id: FlowId) -> bool {
+        self.by_flow.contains_key(&id)
     }
 
     pub(super) fn get_mut(&mut self, skb: u64) -> Option<&mut InFlight> {
@@ -127,12 +144,22 @@ impl Flight {
             older.twins.newer = Some(skb);
         }
         self.riders += packet.riders();
+        *self.by_flow.entry(packet.packet.flow).or_default() += 1;
         self.waiting.push_back(Deadline {
             time: packet.last,
             skb,
             id: packet.packet.id,
         });
         self.by_skb.insert(skb, packet);
+        self.forget_deadlines();
+    }
+
+    /// Most packets are over long before they would be given up.
+    fn forget_deadlines(&mut self) {
+        if self.waiting.len() > 2 * self.by_skb.len() + SLACK {
+            let by_skb = &self.by_skb;
+            self.waiting.retain(|deadline| deadline.is_in(by_skb));
+        }
     }
 
     pub(super) fn remove(&mut self, skb: u64) -> Option<InFlight> {
@@ -142,6 +169,12 @@ impl Flight {
             self.leave(stream, skb);
         }
         self.riders -= packet.riders();
+        if let Entry::Occupied(mut of_flow) = self.by_flow.entry(packet.packet.flow) {
+            *of_flow.get_mut() -= 1;
+            if *of_flow.get() == 0 {
+                of_flow.remove();
+            }
+        }
         packet.twins = Twins::default();
         Some(packet)
     }
@@ -347,9 +380,7 @@ impl Flight {
     }
 
     fn is(&self, deadline: &Deadline) -> bool {
-        self.by_skb
-            .get(&deadline.skb)
-            .is_some_and(|p| p.packet.id == deadline.id)
+        deadline.is_in(&self.by_skb)
     }
 }
 

@@ -9,11 +9,16 @@
 mod direction;
 mod translation;
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque, binary_heap::PeekMut},
+};
 
+use foldhash::HashMap;
 use tracer_common::{filter::Subject, flow::FlowKey};
 
 use super::{
+    Patience,
     model::{Direction, Ends, Flow, FlowId, NetnsId, Process, State, Transport},
     state,
 };
@@ -27,6 +32,9 @@ use direction::tracked_direction;
 const SUBJECTS: usize = 64;
 /// How many names a flow may be known by: more than any real path has.
 const ALIASES: usize = 64;
+
+/// How many flows that are gone may stand in a queue beside as many as there are.
+const SLACK: usize = 1024;
 
 /// A tuple in a namespace, whichever way it points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +70,30 @@ struct Entry {
     certain: bool,
     /// Touched since it was last looked at for eviction.
     touched: bool,
+    /// Whether it is among [`Flows::closed`].
+    is_closed: bool,
+    /// Where among the flow's places and tuples the last event was.
+    at: usize,
+}
+
+impl Entry {
+    /// Notes a place and tuple. A packet's next hop is mostly the one that came next the last time.
+    fn sighted(&mut self, sighting: &Sighting) {
+        let known = &mut self.flow.subjects;
+        let (before, from_here) = known.split_at(self.at.min(known.len()));
+        let found = from_here.iter().position(|it| it == sighting);
+        self.at = match found {
+            Some(further) => self.at + further,
+            None => match before.iter().position(|it| it == sighting) {
+                Some(at) => at,
+                None if known.len() < SUBJECTS => {
+                    known.push(*sighting);
+                    known.len() - 1
+                }
+                None => self.at,
+            },
+        };
+    }
 }
 
 /// All flows under way.
@@ -71,6 +103,10 @@ pub(super) struct Flows {
     by_alias: HashMap<Alias, Named>,
     /// In order of age, for eviction; each flow once.
     ages: VecDeque<FlowId>,
+    /// Flows that are closed, by when their last event was when that was looked at.
+    closed: BinaryHeap<Reverse<(u64, FlowId)>>,
+    /// When to look for silent flows again.
+    next_look: u64,
     next: u64,
 }
 
@@ -213,6 +249,8 @@ impl Flows {
             tcp,
             certain: evidence.is_some(),
             touched: true,
+            is_closed: false,
+            at: 0,
         };
         self.by_id.insert(id, entry);
         self.ages.push_back(id);
@@ -235,6 +273,10 @@ impl Flows {
             entry.flow.last = event.record.time;
             entry.touched = true;
             entry.flow.state = entry.tcp.next(entry.flow.state, direction, transport);
+            if is_closed(&entry.flow) && !entry.is_closed {
+                entry.is_closed = true;
+                self.closed.push(Reverse((entry.flow.last, id)));
+            }
         }
         Membership {
             flow: id,
@@ -279,10 +321,11 @@ impl Flows {
         }
     }
 
-    /// Notes that a packet of the flow is at the event's place with the event's tuple.
-    pub(super) fn seen(&mut self, member: &mut Membership, event: &Event) {
+    /// Notes that a packet of the flow is at the event's place with the event's tuple; `moved`: which it
+    /// was not at its event before.
+    pub(super) fn seen(&mut self, member: &mut Membership, event: &Event, moved: bool) {
         let (tuple, netns) = (event.tuple(), NetnsId(event.record.netns));
-        if event.quoted().is_none() {
+        if moved && event.quoted().is_none() {
             let client = if member.direction == Direction::Original {
                 tuple.source
             } else {
@@ -299,9 +342,7 @@ impl Flows {
             subject: subject_of(event),
             reply: member.direction == Direction::Reply,
         };
-        if entry.flow.subjects.len() < SUBJECTS && !entry.flow.subjects.contains(&sighting) {
-            entry.flow.subjects.push(sighting);
-        }
+        entry.sighted(&sighting);
     }
 
     /// Notes which process holds a socket of a flow, where that is not known yet.
@@ -347,6 +388,11 @@ impl Flows {
     /// Forgets a flow; gives it out.
     pub(super) fn remove(&mut self, id: FlowId) -> Option<Flow> {
         let entry = self.by_id.remove(&id)?;
+        // Most flows end long before their age would matter.
+        if self.ages.len() > 2 * self.by_id.len() + SLACK {
+            let by_id = &self.by_id;
+            self.ages.retain(|id| by_id.contains_key(id));
+        }
         for alias in &entry.aliases {
             if self
                 .by_alias
@@ -359,20 +405,52 @@ impl Flows {
         Some(entry.flow)
     }
 
-    /// The flows that are over, or silent, since before the given times.
-    pub(super) fn over(&self, closed_before: u64, silent_before: u64) -> Vec<FlowId> {
-        let is_over = |flow: &Flow| match flow.state {
-            State::Closed | State::Refused | State::Reset => flow.last < closed_before,
-            _ => flow.last < silent_before,
-        };
-        let mut ids: Vec<FlowId> = self
-            .iter()
-            .filter(|flow| is_over(flow))
-            .map(|flow| flow.id)
-            .collect();
+    /// The flows that are over by now, by number: closed, or silent, for long enough, and with no packet
+    /// under way.
+    ///
+    /// Silence is looked for a hundred times within its patience: to find it takes a look at every flow.
+    pub(super) fn over(
+        &mut self,
+        now: u64,
+        patience: &Patience,
+        under_way: impl Fn(FlowId) -> bool,
+    ) -> Vec<FlowId> {
+        let mut ids = self.closed_before(now.saturating_sub(patience.closed), &under_way);
+        if now >= self.next_look {
+            self.next_look = now.saturating_add(patience.silent / 100);
+            let silent_before = now.saturating_sub(patience.silent);
+            let silent = self.iter().filter(|flow| {
+                !is_closed(flow) && flow.last < silent_before && !under_way(flow.id)
+            });
+            ids.extend(silent.map(|flow| flow.id));
+        }
         ids.sort_unstable();
         ids
     }
+
+    /// The flows of which the last event was before that time and that are closed.
+    fn closed_before(&mut self, time: u64, under_way: &impl Fn(FlowId) -> bool) -> Vec<FlowId> {
+        let (mut over, mut not_yet) = (Vec::new(), Vec::new());
+        while let Some(first) = self.closed.peek_mut().filter(|first| first.0.0 < time) {
+            let Reverse((_, id)) = PeekMut::pop(first);
+            let Some(entry) = self.by_id.get_mut(&id) else {
+                continue;
+            };
+            if !is_closed(&entry.flow) {
+                entry.is_closed = false;
+            } else if entry.flow.last >= time || under_way(id) {
+                not_yet.push(Reverse((entry.flow.last, id)));
+            } else {
+                over.push(id);
+            }
+        }
+        self.closed.extend(not_yet);
+        over
+    }
+}
+
+fn is_closed(flow: &Flow) -> bool {
+    matches!(flow.state, State::Closed | State::Refused | State::Reset)
 }
 
 fn subject_of(event: &Event) -> Subject {

@@ -6,8 +6,8 @@ use tracer_common::record::{
 
 use super::{
     model::{
-        Device, Direction, Dropped, Encapsulation, Hole, HookCall, Hop, NetnsId, Packet, Stage,
-        Tracking, Translation, TranslationKind, Transport, Verdict,
+        Device, Direction, Dropped, Encapsulation, Hole, HookCall, Hop, Made, NetnsId, Packet,
+        Stage, Tracking, TranslationKind, Transport, Verdict,
     },
     path::{self, Step},
 };
@@ -74,7 +74,7 @@ fn hop_of(event: &Event, stage: Stage, hole: Option<Hole>) -> Hop {
         netns: NetnsId(event.record.netns),
         device: device_of(event),
         tuple: event.tuple(),
-        translations: [None; 2],
+        made: None,
         encapsulation: event.outer().map(|other| Encapsulation {
             vni: other.vni,
             outer: other.tuple,
@@ -175,7 +175,7 @@ pub(super) fn add_hop(
 /// Completes the hop of a netfilter hook by the event behind it.
 fn complete(hop: &mut Hop, event: &Event, direction: Direction) -> Hop {
     hop.left = Some(event.record.time);
-    hop.translations = translations(&hop.tuple, event, direction);
+    hop.made = made(&hop.tuple, event, direction);
     if let Some(call) = &mut hop.call
         && call.tracking == Tracking::Nothing
     {
@@ -184,38 +184,25 @@ fn complete(hop: &mut Hop, event: &Event, direction: Direction) -> Hop {
     *hop
 }
 
-fn translations(before: &Tuple, event: &Event, direction: Direction) -> [Option<Translation>; 2] {
-    let after = event.tuple();
-    let original = direction == Direction::Original;
-    let made = |changed: bool, kind| {
-        changed.then_some(Translation {
-            kind,
-            from: *before,
-            to: after,
-        })
-    };
-    let (dnat, snat) = if original {
-        (
-            before.destination != after.destination,
-            before.source != after.source,
-        )
-    } else {
-        (
-            before.source != after.source,
-            before.destination != after.destination,
-        )
-    };
-    if original {
-        [
-            made(dnat, TranslationKind::Dnat),
-            made(snat, TranslationKind::Snat),
-        ]
-    } else {
-        [
-            made(dnat, TranslationKind::UnDnat),
-            made(snat, TranslationKind::UnSnat),
-        ]
+/// What became of the tuple inside a hook.
+fn made(before: &Tuple, event: &Event, direction: Direction) -> Option<Made> {
+    let to = event.tuple();
+    let source = before.source != to.source;
+    let destination = before.destination != to.destination;
+    if !source && !destination {
+        return None;
     }
+    let kinds = match direction {
+        Direction::Original => [
+            destination.then_some(TranslationKind::Dnat),
+            source.then_some(TranslationKind::Snat),
+        ],
+        Direction::Reply => [
+            source.then_some(TranslationKind::UnDnat),
+            destination.then_some(TranslationKind::UnSnat),
+        ],
+    };
+    Some(Made { to, kinds })
 }
 
 /// Ends the packet with the drop, which stands as its last hop.

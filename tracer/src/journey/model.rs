@@ -205,14 +205,35 @@ pub struct Hop {
     pub device: Option<Device>,
     /// The packet's tuple as it came here.
     pub tuple: Tuple,
-    /// What the hop made of it, in order: a hook may translate both ends.
-    pub translations: [Option<Translation>; 2],
+    /// What the hop made of the tuple; `None` where it left it alone.
+    pub made: Option<Made>,
     /// The tunnel around it here.
     pub encapsulation: Option<Encapsulation>,
     /// An event should be before this hop and is not.
     pub hole: Option<Hole>,
     /// At a netfilter hook: what it was told.
     pub call: Option<HookCall>,
+}
+
+/// The tuple that a hop made of the packet's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Made {
+    /// The tuple behind the hop.
+    pub to: Tuple,
+    /// What was translated, in order: a hook may translate both ends.
+    pub kinds: [Option<TranslationKind>; 2],
+}
+
+impl Hop {
+    /// What the hop made of the packet, in order.
+    pub fn translations(&self) -> impl Iterator<Item = Translation> + use<> {
+        let from = self.tuple;
+        let made = self.made.into_iter();
+        made.flat_map(move |Made { to, kinds }| {
+            let kinds = kinds.into_iter().flatten();
+            kinds.map(move |kind| Translation { kind, from, to })
+        })
+    }
 }
 
 /// A place where an event should be and is not.

@@ -40,7 +40,7 @@ impl Journeys {
     /// A copy or a segment of a packet under way, which goes on at an address of its own.
     fn joined(&mut self, event: &Event) -> Option<u64> {
         let skb = event.record.skb;
-        let id = PacketId(self.next_packet + 1);
+        let id = PacketId(self.packets + 1);
         let packet = if let Some(fragment) = self.flight.drifted(event) {
             fragment
         } else if let Some(copy) = self.flight.copy(event, id) {
@@ -48,7 +48,7 @@ impl Journeys {
         } else {
             self.segment(event, id)?
         };
-        self.next_packet += 1;
+        self.packets += 1;
         self.flight.insert(skb, packet);
         self.make_room(0);
         Some(skb)
@@ -112,8 +112,8 @@ impl Journeys {
             direction: packet.packet.direction,
         };
         let translated = add_hop(&mut packet.packet, event, hole, self.limits.hops);
-        packet.came_through(event, observed);
-        self.flows.seen(&mut member, event);
+        let moved = packet.came_through(event, observed);
+        self.flows.seen(&mut member, event, moved);
         if event.record.time <= self.lost_before {
             self.flows.mark_lost(member.flow);
         }
@@ -121,7 +121,7 @@ impl Journeys {
             packet.packet.direction = member.direction;
         }
         if let Some(hop) = translated {
-            for translation in hop.translations.into_iter().flatten() {
+            for translation in hop.translations() {
                 self.flows.translated(member, &hop, &translation);
             }
         }
@@ -211,7 +211,7 @@ impl Journeys {
         let looped_back = self.flight.looped_back(event);
         let packet = self.new_packet(event);
         let (of, length) = ((packet.flow, packet.direction), packet.length);
-        let mut packet = InFlight::new(packet, event, observed);
+        let mut packet = InFlight::new(packet, event, observed, self.spare.trail());
         if let Some(origin) = looped_back {
             // Its copy for the own host came before it, and was counted.
             packet.origin = origin;
@@ -231,18 +231,18 @@ impl Journeys {
                 self.given_up.pop_front();
             }
         }
-        self.next_packet += 1;
+        self.packets += 1;
         let transport = transport_of(event);
         let member = self.flows.join(event, &transport);
         Packet {
-            id: PacketId(self.next_packet),
+            id: PacketId(self.packets),
             flow: member.flow,
             direction: member.direction,
             protocol: event.record.protocol,
             transport,
             length: event.record.length,
             payload: event.record.payload,
-            hops: Vec::with_capacity(16),
+            hops: self.spare.hops(),
             verdict: Verdict::Unknown,
             verdict_observed: false,
             dropped: None,

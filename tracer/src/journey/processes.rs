@@ -5,8 +5,9 @@
 //! tracing began, or that `accept` returned), its [`Ends`] are given out once, and who knows how to
 //! find out may say later whose it is.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use foldhash::HashMap;
 use tracer_common::hook;
 
 use super::{

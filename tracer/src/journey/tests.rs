@@ -115,7 +115,7 @@ fn a_request_is_one_packet_with_its_translation_and_no_hole() {
         (Verdict::Delivered, true)
     );
     assert_eq!(packet.holes(), 0);
-    let translation = packet.hops[4].translations[0].unwrap();
+    let translation = packet.hops[4].translations().next().unwrap();
     assert_eq!(translation.kind, TranslationKind::Dnat);
     assert_eq!(
         (translation.from.destination, translation.to.destination),
@@ -165,7 +165,7 @@ fn both_directions_are_one_flow_with_both_tuples() {
     let turned = back
         .hops
         .iter()
-        .find_map(|hop| hop.translations[0])
+        .find_map(|hop| hop.translations().next())
         .unwrap();
     assert_eq!(turned.kind, TranslationKind::UnDnat);
 }

@@ -81,6 +81,10 @@ fn row<W: Write, T>(
 }
 
 impl<W: Write> Sink for CsvSink<W> {
+    fn shows_packets(&self) -> bool {
+        !matches!(self.rows, Rows::Flows)
+    }
+
     fn packet(&mut self, packet: &PacketReport) -> io::Result<()> {
         self.begin()?;
         let (out, origin) = (&mut self.out, &self.origin);

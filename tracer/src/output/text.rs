@@ -111,6 +111,10 @@ impl<W: Write> TextSink<W> {
 }
 
 impl<W: Write> Sink for TextSink<W> {
+    fn shows_packets(&self) -> bool {
+        self.detail != Detail::Summary
+    }
+
     fn packet(&mut self, packet: &PacketReport) -> io::Result<()> {
         let full = match self.detail {
             Detail::Summary => return Ok(()),

@@ -197,8 +197,8 @@ impl Knowledge<'_> {
     /// Each end that the hop rewrote, once.
     fn translations(&self, packet: &Packet, hop: &Hop) -> Vec<TranslationReport> {
         let mut reports: Vec<TranslationReport> = Vec::new();
-        for translation in hop.translations.iter().flatten() {
-            for report in self.ends((hop.netns, hop.time), translation) {
+        for translation in hop.translations() {
+            for report in self.ends((hop.netns, hop.time), &translation) {
                 if !reports.contains(&report) {
                     reports.push(report);
                 }

@@ -20,8 +20,8 @@ use super::{Evidence, FlowReport, Knowledge, PacketReport, Seen, listening::List
 use crate::{
     event::{Endpoint, Tuple},
     journey::model::{
-        Device, Direction, Dropped, Encapsulation, Flow, FlowId, Hole, HookCall, Hop, NetnsId,
-        Packet, PacketId, Stage, State, Tracking, Translation, TranslationKind, Transport, Verdict,
+        Device, Direction, Dropped, Encapsulation, Flow, FlowId, Hole, HookCall, Hop, Made,
+        NetnsId, Packet, PacketId, Stage, State, Tracking, TranslationKind, Transport, Verdict,
     },
     node::{reasons::DropReasons, snapshot::Snapshot},
 };
@@ -289,7 +289,7 @@ impl Way {
             netns,
             device: Some(device),
             tuple: self.tuple,
-            translations: [None; 2],
+            made: None,
             encapsulation: self.encapsulation,
             hole: self.hole.take(),
             call: self.call(stage, device.ifindex),
@@ -342,10 +342,11 @@ impl Way {
 
     /// The last hop makes that of the tuple.
     fn translated(mut self, kind: TranslationKind, ends: &str) -> Self {
-        let (from, to) = (self.tuple, tuple(self.tuple.protocol, ends));
+        let to = tuple(self.tuple.protocol, ends);
         self.tuple = to;
         if let Some(hop) = self.packet.hops.last_mut() {
-            hop.translations[0] = Some(Translation { kind, from, to });
+            let kinds = [Some(kind), None];
+            hop.made = Some(Made { to, kinds });
         }
         self
     }
@@ -388,7 +389,7 @@ impl Way {
             time: self.start + time,
             left: None,
             stage: Stage::Drop,
-            translations: [None; 2],
+            made: None,
             hole: None,
             call: None,
             ..last

@@ -6,7 +6,7 @@ use super::{HopReport, Knowledge, Rewriting, protocol_name, scenarios};
 use crate::{
     event::{Endpoint, Tuple},
     journey::model::{
-        Device, Direction, Dropped, FlowId, Hop, NetnsId, Packet, PacketId, Stage, Translation,
+        Device, Direction, Dropped, FlowId, Hop, Made, NetnsId, Packet, PacketId, Stage,
         TranslationKind, Transport, Verdict,
     },
     node::{reasons::DropReasons, snapshot::Snapshot},
@@ -52,7 +52,7 @@ fn hop(time: u64, netns: NetnsId) -> Hop {
         netns,
         device: None,
         tuple: tuple(2, 3),
-        translations: [None; 2],
+        made: None,
         encapsulation: None,
         hole: None,
         call: None,
@@ -186,9 +186,10 @@ fn a_device_is_of_the_kind_that_the_node_knows_or_its_flags_say() {
 
 /// The kinds that a hop's translation is reported as, with the last bytes before and after.
 fn kinds(netns: NetnsId, kind: TranslationKind, from: Tuple, to: Tuple) -> Vec<(Rewriting, u64)> {
-    let translation = Some(Translation { kind, from, to });
+    let kinds = [Some(kind); 2];
     let hop = Hop {
-        translations: [translation; 2],
+        tuple: from,
+        made: Some(Made { to, kinds }),
         ..hop(1, netns)
     };
     let report = reported(vec![hop], None, &scenarios::snapshot());

@@ -18,8 +18,6 @@ mod encode;
 #[cfg(test)]
 pub(super) mod tests;
 
-use std::collections::HashMap;
-
 use tracer_common::{address::Address, record};
 
 pub(super) use decode::{Item, decode};
@@ -308,7 +306,8 @@ struct Model {
     time: u64,
     cpu: u16,
     clock: u64,
-    cpus: HashMap<u16, CpuSeen>,
+    /// By number.
+    cpus: Vec<CpuSeen>,
     places: Vec<Place>,
     places_seen: Vec<PlaceSeen>,
     ends: Vec<Ends>,
@@ -331,7 +330,15 @@ struct Expected {
 
 impl Model {
     fn cpu(&self, cpu: u16) -> CpuSeen {
-        self.cpus.get(&cpu).copied().unwrap_or_default()
+        at(&self.cpus, u32::from(cpu)).unwrap_or_default()
+    }
+
+    fn cpu_mut(&mut self, cpu: u16) -> &mut CpuSeen {
+        let at = usize::from(cpu);
+        if at >= self.cpus.len() {
+            self.cpus.resize(at + 1, CpuSeen::default());
+        }
+        &mut self.cpus[at]
     }
 
     fn packet(&self, skb: u32) -> PacketSeen {
@@ -356,13 +363,10 @@ impl Model {
     fn learn(&mut self, parts: &Parts, skb: u32, place: u32, ends: u32) {
         self.time = parts.time;
         self.cpu = parts.cpu;
-        self.cpus.insert(
-            parts.cpu,
-            CpuSeen {
-                order: parts.order,
-                skb,
-            },
-        );
+        *self.cpu_mut(parts.cpu) = CpuSeen {
+            order: parts.order,
+            skb,
+        };
         let before = self.packet(skb);
         if let Some(seen) = self.places_seen.get_mut(before.place as usize) {
             seen.next = place;
@@ -395,7 +399,7 @@ impl Model {
     fn learn_tuples(&mut self, tuples: &record::Conntrack) {
         self.time = tuples.time;
         self.cpu = tuples.cpu;
-        self.cpus.entry(tuples.cpu).or_default().order = tuples.order;
+        self.cpu_mut(tuples.cpu).order = tuples.order;
     }
 }
 

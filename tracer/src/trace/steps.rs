@@ -105,6 +105,9 @@ impl<R: Read + Seek> Steps<R> {
                     node.follows(&self.node);
                     self.node = Arc::new(node);
                 }
+                Entry::Records(records) if step.batch.records.is_empty() => {
+                    step.batch.records = records;
+                }
                 Entry::Records(mut records) => step.batch.records.append(&mut records),
                 Entry::Notice(notice) => step.batch.notices.push(notice),
                 Entry::Clock(now) => {

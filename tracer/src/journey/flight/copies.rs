@@ -1,6 +1,6 @@
 //! What became of a packet and its copies.
 
-use std::collections::HashMap;
+use foldhash::HashMap;
 
 use crate::journey::model::{Packet, PacketId, Stage, Verdict};
 

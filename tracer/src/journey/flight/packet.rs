@@ -56,6 +56,9 @@ pub(in crate::journey) struct Sockets {
     refused: u32,
 }
 
+/// The events so far, each with the number of hops after it: where a copy may branch off.
+pub(super) type Trail = Vec<(Before, usize)>;
+
 /// A packet under way.
 #[derive(Clone, Debug)]
 pub(in crate::journey) struct InFlight {
@@ -91,12 +94,18 @@ pub(in crate::journey) struct InFlight {
     /// Those with the same fingerprint.
     pub(super) twins: Twins,
     first: First,
-    /// The events so far, each with the number of hops after it: where a copy may branch off.
-    trail: Vec<(Before, usize)>,
+    trail: Trail,
+    /// Where it was last, as flows are known by it.
+    place: Option<(u32, Tuple)>,
 }
 
 impl InFlight {
-    pub(in crate::journey) fn new(packet: Packet, event: &Event, observed: bool) -> Self {
+    pub(in crate::journey) fn new(
+        packet: Packet,
+        event: &Event,
+        observed: bool,
+        trail: Trail,
+    ) -> Self {
         Self {
             origin: packet.id,
             riders: Vec::new(),
@@ -108,7 +117,8 @@ impl InFlight {
             to_many: false,
             stream: None,
             twins: Twins::default(),
-            trail: Vec::with_capacity(32),
+            trail,
+            place: None,
             packet,
             fingerprint: Fingerprint::of(event),
             before: Before::new(event, observed),
@@ -120,17 +130,30 @@ impl InFlight {
         }
     }
 
-    /// Notes that the packet came through the event, and has its hops.
-    pub(in crate::journey) fn came_through(&mut self, event: &Event, observed: bool) {
-        self.before = Before::new(event, observed);
+    /// Notes that the packet came through the event, and has its hops. Says whether namespace or tuple are
+    /// others than at the event before.
+    pub(in crate::journey) fn came_through(&mut self, event: &Event, observed: bool) -> bool {
+        let before = Before::new(event, observed);
+        self.before = before;
         self.last = event.record.time;
         self.at_physical = self.before.leads_out();
         if self.before.step == Step::Receive {
             self.to_many = TO_MANY.contains(&event.record.packet_type);
         }
         if self.trail.len() < TRAIL {
-            self.trail.push((self.before, self.packet.hops.len()));
+            self.trail.push((before, self.packet.hops.len()));
         }
+        let place = (event.record.netns, event.tuple());
+        let moved = self.place.is_none_or(|before| before != place);
+        if moved {
+            self.place = Some(place);
+        }
+        moved
+    }
+
+    /// The room of its trail, when it is over.
+    pub(in crate::journey) fn take_trail(&mut self) -> Trail {
+        std::mem::take(&mut self.trail)
     }
 
     /// The copy of this packet that the event, at another address, is of: with the hops up to
@@ -164,12 +187,7 @@ impl InFlight {
         part
     }
 
-    fn derive(
-        &self,
-        packet: Packet,
-        event: &Event,
-        (before, trail): (Before, Vec<(Before, usize)>),
-    ) -> Self {
+    fn derive(&self, packet: Packet, event: &Event, (before, trail): (Before, Trail)) -> Self {
         Self {
             riders: Vec::new(),
             rest: packet.payload,

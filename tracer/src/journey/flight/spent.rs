@@ -3,7 +3,9 @@
 //! A packet that was merged into another one is freed with that one, and what a socket took may be
 //! taken by a second socket late. Such events are of no new packet.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use foldhash::HashMap;
 
 use super::Fingerprint;
 

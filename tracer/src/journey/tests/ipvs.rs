@@ -16,7 +16,7 @@ fn stages(packet: &Packet) -> Vec<Stage> {
 /// The only hop that translated: where, what, and the ends before and after.
 fn translation(packet: &Packet) -> (Stage, TranslationKind, Tuple, Tuple) {
     let mut made = packet.hops.iter().flat_map(|hop| {
-        let of_hop = hop.translations.into_iter().flatten();
+        let of_hop = hop.translations();
         of_hop.map(|made| (hop.stage, made.kind, made.from, made.to))
     });
     let first = made.next().unwrap();
@@ -179,7 +179,7 @@ fn what_the_node_itself_calls_is_taken_in_output() {
     );
     let (stage, kind, ..) = translation(packet);
     assert_eq!((stage, kind), (Output, TranslationKind::Dnat));
-    assert!(packet.hops[0].translations[0].is_some() && packet.hops[1].translations[0].is_none());
+    assert!(packet.hops[0].made.is_some() && packet.hops[1].made.is_none());
     assert_eq!(packet.holes(), 0);
     assert_eq!(journeys.flows()[0].translations[0].stage, Some(Output));
 }
@@ -210,7 +210,7 @@ fn what_is_routed_untranslated_is_one_packet_without_a_translation() {
         panic!("{packets:?}")
     };
     assert_eq!((packet.holes(), packet.verdict), (0, Verdict::Delivered));
-    assert!(packet.hops.iter().all(|hop| hop.translations == [None; 2]));
+    assert!(packet.hops.iter().all(|hop| hop.made.is_none()));
     assert_eq!(journeys.flows()[0].translations, []);
 }
 

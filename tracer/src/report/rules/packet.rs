@@ -60,7 +60,7 @@ impl Knowledge<'_> {
         let hook = hook_of(hop.stage)?;
         let mut subject = self.subject(hook, (hop.netns, hop.time), &hop.tuple, hop.call);
         describe_transport(&mut subject, packet);
-        let mut made = hop.translations.iter().flatten();
+        let mut made = hop.translations();
         let dnat = made.find(|made| made.kind == TranslationKind::Dnat);
         let first = hop.call.is_some_and(|call| call.tracking == Tracking::New);
         let observed = match dnat {
@@ -160,7 +160,7 @@ fn describe_transport(subject: &mut Subject, packet: &Packet) {
 /// Whether the connection's destination is rewritten, as what the first hook of a namespace made of
 /// one of its packets shows it.
 fn translated_status(packet: &Packet, first: &Hop) -> Option<u32> {
-    let mut translations = first.translations.iter().flatten();
+    let mut translations = first.translations();
     if translations.any(|made| made.kind == TranslationKind::Dnat) {
         return Some(status::DST_NAT);
     }

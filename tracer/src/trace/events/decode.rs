@@ -88,10 +88,11 @@ impl Decoder {
                 let count = take_as::<u32>(marks)?;
                 // Checked before room is made for them.
                 self.left = self.left.checked_sub(count).ok_or(ColumnError::Large)?;
-                (0..count)
-                    .map(|_| self.record())
-                    .collect::<Result<_, _>>()
-                    .map(Item::Records)
+                let mut records = Vec::with_capacity(count as usize);
+                for _ in 0..count {
+                    records.push(self.record()?);
+                }
+                Ok(Item::Records(records))
             }
             mark::CLOCK => {
                 let now = take_step(marks, from)?;

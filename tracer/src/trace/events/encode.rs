@@ -1,8 +1,9 @@
 //! Records into columns.
 
-use std::{collections::HashMap, hash::Hash};
+use std::hash::Hash;
 
 use bytes::{BufMut as _, BytesMut};
+use foldhash::HashMap;
 use tracer_common::{address, record};
 
 use super::{
