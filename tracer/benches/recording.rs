@@ -23,6 +23,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 
 use tracer::{
+    event::Record,
     filter::Filter,
     journey::{Journeys, Limits, Patience, Reasons},
     node::reasons::DropReasons,
@@ -84,7 +85,7 @@ fn write(path: &Path, events: u64) -> Result<()> {
     let mut traffic = traffic::Traffic::new();
     while writer.records() < events {
         batch.records.extend(traffic.by_ref().take(BATCH));
-        let now = batch.records.last().map_or(0, |record| record.time());
+        let now = batch.records.last().map_or(0, Record::time);
         let begin = used();
         writer.batch(&batch)?;
         writer.clock(now)?;

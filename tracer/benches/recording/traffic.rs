@@ -163,10 +163,6 @@ impl Cpu {
             made: 0,
         };
         cpu.open = (0..OPEN).map(|_| cpu.connection()).collect();
-        // They did not all begin at once.
-        for connection in &mut cpu.open {
-            connection.next = 0;
-        }
         cpu
     }
 
@@ -178,7 +174,7 @@ impl Cpu {
         let last = |number: u32| u8::try_from(number % 250 + 2).unwrap_or(2);
         let port = 32_768 + (self.made * CPUS as u64 + u64::from(self.number)) % 28_000;
         let tracked =
-            |random: &mut Random| 0xffff_8881_2000_0000 | random.below(1 << 16) as u64 * 320;
+            |random: &mut Random| 0xffff_8881_2000_0000 | (u64::from(random.below(1 << 16)) * 320);
         Connection {
             client: (
                 address::from_ipv4([10, 244, 1, last(client)]),
@@ -241,7 +237,7 @@ impl Cpu {
         let event = record::Event {
             kind: record::KIND_EVENT,
             cpu: self.number,
-            skb: 0xffff_8881_0000_0000 | u64::from(self.number) << 24 | self.buffer << 8,
+            skb: 0xffff_8881_0000_0000 | (u64::from(self.number) << 24) | (self.buffer << 8),
             source: from.0,
             destination: to.0,
             source_port: from.1,
@@ -283,7 +279,7 @@ impl Steps<'_> {
     fn request(&mut self, connection: &Connection) {
         let (first, second) = (Node::new(0, connection), Node::new(1, connection));
         self.send(&first.in_pod);
-        self.from_pod(&first, connection.tracked[0] | 2, |event| {
+        self.out_of_pod(&first, connection.tracked[0] | 2, |event| {
             (event.destination, event.destination_port) = connection.server;
         });
         if connection.is_dropped {
@@ -293,17 +289,17 @@ impl Steps<'_> {
             return self.see(hook::DROP, &first.uplink, 2_000);
         }
         self.forward(&first);
-        self.to_pod(&second, connection.tracked[1] | 2);
+        self.towards_pod(&second, connection.tracked[1] | 2);
     }
 
     /// Back, and turned back on the client's node.
     fn reply(&mut self, connection: &Connection) {
         let (first, second) = (Node::new(1, connection), Node::new(0, connection));
         self.send(&first.in_pod);
-        self.from_pod(&first, connection.tracked[1] | 3, |_| {});
+        self.out_of_pod(&first, connection.tracked[1] | 3, |_| {});
         self.forward(&first);
         self.event.conntrack = connection.tracked[0] | 3;
-        self.to_pod(&second, connection.tracked[0] | 3);
+        self.towards_pod(&second, connection.tracked[0] | 3);
     }
 
     fn send(&mut self, device: &Device) {
@@ -313,7 +309,12 @@ impl Steps<'_> {
     }
 
     /// Out of a pod into its node, up to behind the routing.
-    fn from_pod(&mut self, node: &Node, tracked: u64, translate: impl FnOnce(&mut record::Event)) {
+    fn out_of_pod(
+        &mut self,
+        node: &Node,
+        tracked: u64,
+        translate: impl FnOnce(&mut record::Event),
+    ) {
         self.see(hook::DEVICE_RECEIVE, &node.port, 1_500);
         self.hook(
             &node.bridge,
@@ -337,7 +338,7 @@ impl Steps<'_> {
     }
 
     /// In from the wire, over the bridge into a pod.
-    fn to_pod(&mut self, node: &Node, tracked: u64) {
+    fn towards_pod(&mut self, node: &Node, tracked: u64) {
         let (inside, outside) = (node.bridge.index, node.uplink.index);
         self.see(hook::DEVICE_RECEIVE, &node.uplink, 2_000);
         self.hook(&node.uplink, netfilter::PREROUTING, (outside, 0), |event| {
