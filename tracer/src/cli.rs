@@ -5,6 +5,7 @@
 mod arguments;
 pub mod doctor;
 mod export;
+mod live;
 mod moment;
 pub mod names;
 mod playback;
@@ -13,22 +14,23 @@ mod recording;
 mod replay;
 mod resolution;
 mod run;
+mod screen;
 mod session;
 mod watch;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 
 use crate::privilege;
 
 /// Where each packet of a flow went on this node: every device, bridge and netfilter hook, with
 /// the translations of Services, the time from hop to hop, and the place of every drop
 #[derive(Debug, Parser)]
-#[command(name = "tracer", version, arg_required_else_help = true)]
+#[command(name = "tracer", version)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -37,6 +39,8 @@ enum Command {
     Run(run::RunArgs),
     /// Stream journeys as they complete
     Watch(watch::WatchArgs),
+    /// Watch the node's flows on a terminal: also `tracer` alone
+    Live(live::ViewArgs),
     /// Record what is traced into a file, for `tracer replay`
     Record(record::RecordArgs),
     /// Show a recording as if it happened now
@@ -59,7 +63,10 @@ pub(crate) struct Usage(#[from] anyhow::Error);
 
 /// Parses the process's arguments and does what they say.
 pub fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let Some(command) = Cli::parse().command.or_else(alone) else {
+        let _ = Cli::command().print_help();
+        return ExitCode::from(USAGE);
+    };
     if let Err(errno) = privilege::lower_file_access() {
         eprintln!("tracer: cannot lower its access to files: {errno}; capset(2) must be allowed");
         return ExitCode::FAILURE;
@@ -67,6 +74,7 @@ pub fn main() -> ExitCode {
     let result = match command {
         Command::Run(args) => run::run(args),
         Command::Watch(args) => watch::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Live(args) => live::run(&args),
         Command::Record(args) => record::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Replay(args) => replay::run(&args),
         Command::Export(args) => export::run(&args),
@@ -81,6 +89,12 @@ pub fn main() -> ExitCode {
             None => ExitCode::FAILURE,
         }
     })
+}
+
+/// What is done without a subcommand: the live view, where there is a terminal.
+fn alone() -> Option<Command> {
+    screen::check().ok()?;
+    Cli::parse_from(["tracer", "live"]).command
 }
 
 /// An error with its causes. Most say their cause themselves; what was said is not said again.
@@ -100,6 +114,7 @@ fn sentence(error: &anyhow::Error) -> String {
 #[cfg(test)]
 mod tests {
     use anyhow::{Context as _, anyhow};
+    use clap::CommandFactory as _;
 
     #[test]
     fn a_cause_is_said_once() {
@@ -118,7 +133,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        use clap::CommandFactory as _;
         super::Cli::command().debug_assert();
     }
 }

@@ -74,6 +74,11 @@ pub const MAX_LENGTH: usize = 4096;
 /// How deep parentheses, negations and alternations of `and` and `or` may nest.
 pub const MAX_DEPTH: usize = 64;
 
+/// All words of the language, besides names, addresses and numbers: for completing what is typed.
+pub fn vocabulary() -> impl Iterator<Item = &'static str> {
+    words::vocabulary()
+}
+
 /// A filter as it was written: a well-formed expression, its names not yet looked up.
 ///
 /// `Display` writes it out in full, every test with its qualifiers and with parentheses wherever

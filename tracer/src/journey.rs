@@ -166,6 +166,11 @@ impl Journeys {
         self.flows.get(id)
     }
 
+    /// The flows under way that changed since this was asked last, in no order.
+    pub fn take_changed(&mut self) -> impl Iterator<Item = &Flow> {
+        self.flows.take_changed()
+    }
+
     /// All flows under way, by number.
     #[must_use]
     pub fn flows(&self) -> Vec<&Flow> {

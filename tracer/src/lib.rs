@@ -17,3 +17,4 @@ pub mod privilege;
 pub mod report;
 pub mod source;
 pub mod trace;
+pub mod tui;

@@ -18,7 +18,10 @@ pub mod text;
 
 use std::io;
 
-use crate::report::{FlowReport, PacketReport, StatsReport};
+use crate::{
+    journey::model::Flow,
+    report::{FlowReport, PacketReport, StatsReport},
+};
 
 /// Where reports go.
 ///
@@ -41,6 +44,15 @@ pub trait Sink {
     /// # Errors
     /// The writer's.
     fn flow(&mut self, flow: &FlowReport) -> io::Result<()>;
+
+    /// Shows a flow as it stands, with what the engine knows of it: before the first of its packets,
+    /// now and then when it changed, and when it is over. Only live views have that.
+    ///
+    /// # Errors
+    /// The writer's.
+    fn flow_now(&mut self, _flow: &Flow, _report: &FlowReport) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Lets the reader have what was shown up to now.
     ///
@@ -75,6 +87,10 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
 
     fn flow(&mut self, flow: &FlowReport) -> io::Result<()> {
         (**self).flow(flow)
+    }
+
+    fn flow_now(&mut self, flow: &Flow, report: &FlowReport) -> io::Result<()> {
+        (**self).flow_now(flow, report)
     }
 
     fn flush(&mut self) -> io::Result<()> {

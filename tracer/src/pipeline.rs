@@ -41,7 +41,15 @@ pub enum When {
     AsTheyEnd,
     /// All at the end, flow by flow.
     AtTheEnd,
+    /// Each packet when it is over, each flow whenever it has changed and when it is over.
+    AsTheyChange,
 }
+
+/// How often flows that changed are shown, nanoseconds of the records' clock.
+const CHANGES: u64 = 100_000_000;
+/// When a flow in which nothing happens is judged anew, in nanoseconds after it was shown: what
+/// is missing is a symptom only after a while.
+const SILENCES: [u64; 3] = [1_100_000_000, 3_000_000_000, 10_000_000_000];
 
 /// The time that is of interest, nanoseconds of the records' clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +101,11 @@ pub struct Pipeline<K> {
     over: BTreeMap<FlowId, Flow>,
     /// What the packets of flows that were not shown yet have shown.
     evidence: HashMap<FlowId, Evidence>,
+    /// Flows that were shown before they are over: when they changed, and how often they were
+    /// judged since.
+    shown: HashMap<FlowId, (u64, usize)>,
+    /// When flows that changed were shown.
+    changes_shown: u64,
     /// Up to then everything was seen.
     now: u64,
     not_held: u64,
@@ -119,6 +132,8 @@ impl<K: Sink> Pipeline<K> {
             held_hops: 0,
             over: BTreeMap::new(),
             evidence: HashMap::new(),
+            shown: HashMap::new(),
+            changes_shown: 0,
             now: 0,
             not_held: 0,
             waiting: VecDeque::new(),
@@ -204,7 +219,7 @@ impl<K: Sink> Pipeline<K> {
             Notice::Bytes(bytes) => self.lookups.take(bytes),
             Notice::Loss(loss) => self.journeys.lost(loss.after, loss.before),
             Notice::Statistics(statistics) => {
-                if self.when == When::AsTheyEnd && self.statistics.is_some() {
+                if self.when != When::AtTheEnd && self.statistics.is_some() {
                     self.sink.stats(&stats_report(statistics))?;
                 }
                 self.statistics = Some(**statistics);
@@ -229,7 +244,39 @@ impl<K: Sink> Pipeline<K> {
         for flow in self.journeys.take_flows_over(now) {
             self.flow_over(flow, known)?;
         }
+        if self.when == When::AsTheyChange && now >= self.changes_shown.saturating_add(CHANGES) {
+            self.changes_shown = now;
+            self.show_changes(known)?;
+        }
         Ok(())
+    }
+
+    /// Shows the flows that changed, and those that have been silent for a while.
+    fn show_changes(&mut self, known: &Knowledge<'_>) -> io::Result<()> {
+        let now = self.now;
+        let changed = self.journeys.take_changed().map(|flow| (flow.id, (now, 0)));
+        let mut due: HashMap<FlowId, (u64, usize)> = changed.collect();
+        for (id, (since, judged)) in &self.shown {
+            let silence = SILENCES.get(*judged);
+            if silence.is_some_and(|silence| now >= since.saturating_add(*silence)) {
+                due.entry(*id).or_insert((*since, judged + 1));
+            }
+        }
+        for (id, standing) in due {
+            if let Some(flow) = self.journeys.flow(id).cloned()
+                && self.wanted(&flow, known)
+            {
+                self.shown.insert(id, standing);
+                self.show_now(&flow, known)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows a flow as it stands.
+    fn show_now(&mut self, flow: &Flow, known: &Knowledge<'_>) -> io::Result<()> {
+        let report = self.flow_report(flow, known);
+        self.sink.flow_now(flow, &report)
     }
 
     /// Lets the reader have what was shown up to now.
@@ -258,6 +305,7 @@ impl<K: Sink> Pipeline<K> {
                 self.show(&packet, known)?;
             }
             let report = self.flow_report(&flow, known);
+            self.evidence.remove(&id);
             self.sink.flow(&report)?;
         }
         self.say_what_was_let_go();
@@ -296,6 +344,12 @@ impl<K: Sink> Pipeline<K> {
     #[must_use]
     pub fn open_flows(&self) -> usize {
         self.journeys.flows().len()
+    }
+
+    /// Up to then everything was seen, nanoseconds of the records' clock.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.now
     }
 
     /// Where everything was shown.
@@ -361,14 +415,17 @@ impl<K: Sink> Pipeline<K> {
             }
             match self.when {
                 _ if !shows_packets => self.journeys.take_back(packet),
-                When::AsTheyEnd => {
-                    if self
-                        .journeys
-                        .flow(packet.flow)
-                        .is_some_and(|flow| self.wanted(flow, known))
-                    {
-                        self.show_or_wait(packet, known)?;
+                When::AsTheyEnd | When::AsTheyChange => {
+                    let flow = self.journeys.flow(packet.flow);
+                    let Some(flow) = flow.filter(|flow| self.wanted(flow, known)) else {
+                        continue;
+                    };
+                    if self.when == When::AsTheyChange && !self.shown.contains_key(&flow.id) {
+                        let flow = flow.clone();
+                        self.shown.insert(flow.id, (self.now, 0));
+                        self.show_now(&flow, known)?;
                     }
+                    self.show_or_wait(packet, known)?;
                 }
                 When::AtTheEnd if self.held_hops < HELD_HOPS => {
                     self.held_hops += packet.hops.len();
@@ -405,11 +462,11 @@ impl<K: Sink> Pipeline<K> {
         times.is_none_or(|(first, last)| self.window.meets(first.time, last.time))
     }
 
-    /// The flow with names, with what was looked up and what is wrong with it; its packets need not be known any more.
-    fn flow_report(&mut self, flow: &Flow, known: &Knowledge<'_>) -> FlowReport {
-        let evidence = self.evidence.remove(&flow.id).unwrap_or_default();
+    /// The flow with names, with what was looked up and what is wrong with it.
+    fn flow_report(&self, flow: &Flow, known: &Knowledge<'_>) -> FlowReport {
+        let none = Evidence::default();
         let seen = Seen {
-            evidence: &evidence,
+            evidence: self.evidence.get(&flow.id).unwrap_or(&none),
             until: self.now,
             listening: &self.listening,
         };
@@ -457,14 +514,19 @@ impl<K: Sink> Pipeline<K> {
 
     fn flow_over(&mut self, flow: Flow, known: &Knowledge<'_>) -> io::Result<()> {
         self.show_waiting(known, |waiting| waiting.packet.flow == flow.id)?;
-        if !self.wanted(&flow, known) {
+        let was_shown = self.shown.remove(&flow.id).is_some();
+        if !self.wanted(&flow, known) && !was_shown {
             self.held.remove(&flow.id);
             self.evidence.remove(&flow.id);
             return Ok(());
         }
         match self.when {
-            When::AsTheyEnd => {
+            When::AsTheyEnd | When::AsTheyChange => {
                 let report = self.flow_report(&flow, known);
+                self.evidence.remove(&flow.id);
+                if self.when == When::AsTheyChange {
+                    self.sink.flow_now(&flow, &report)?;
+                }
                 self.sink.flow(&report)
             }
             When::AtTheEnd => {

@@ -10,7 +10,7 @@ use std::{
 use super::{
     arguments::{self, LiveArgs},
     resolution,
-    session::{Interrupts, Session, Step, Subject, Target},
+    session::{Interrupts, Session, Step, Subject, Target, on_stderr},
 };
 use crate::{
     kernel::{coverage::Node, live},
@@ -92,8 +92,10 @@ pub(super) fn run(args: &RecordArgs) -> anyhow::Result<()> {
             when: When::AsTheyEnd,
             names: true,
             record: Some(args.options()),
+            keep: None,
+            say: on_stderr(),
         };
-        let session = Session::start(node, subject, &args.live, target)?;
+        let mut session = Session::start(node, subject, &args.live, target)?;
         session.give_up_privileges(Role::Record);
         until_end(session, args.duration).await
     })

@@ -11,6 +11,7 @@ use rustix::{
 use crate::{
     kernel::plan::Plan,
     node::reasons::DropReasons,
+    output::origin::Origin,
     pipeline::When,
     trace::{About, ClockRelation},
 };
@@ -42,6 +43,18 @@ pub(super) fn about(
         reasons: reasons.clone(),
         plan: serde_json::to_value(plan)?,
     })
+}
+
+/// Where a page comes from that is written now.
+pub(super) fn origin(filter: &str) -> Origin {
+    let system = uname();
+    Origin {
+        host: system.nodename().to_string_lossy().into_owned(),
+        kernel: system.release().to_string_lossy().into_owned(),
+        tracer: env!("CARGO_PKG_VERSION").to_owned(),
+        filter: filter.to_owned(),
+        clock: clocks(),
+    }
 }
 
 fn clocks() -> ClockRelation {

@@ -32,7 +32,18 @@ const RULES: Duration = Duration::from_secs(10);
 /// # Errors
 /// [`Usage`], with the names that are like the one that is not there.
 pub(super) fn resolve(filter: &Filter, node: &Snapshot) -> anyhow::Result<ResolvedFilter> {
-    named(filter.resolve(&Names { node, past: true }))
+    named(names_of_filter(filter, node))
+}
+
+/// The same, for a filter that is typed in the live view.
+///
+/// # Errors
+/// A name that is not there.
+pub(super) fn names_of_filter(
+    filter: &Filter,
+    node: &Snapshot,
+) -> Result<ResolvedFilter, ResolveError> {
+    filter.resolve(&Names { node, past: true })
 }
 
 /// The filter with the names of the node that is watched. Where the filter asks for Services, its rules are

@@ -1,11 +1,12 @@
 //! Tracing live, from the kernel to standard output.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{
     arguments::{AlsoRecordArgs, LiveArgs, Output, OutputArgs},
+    live::Kept,
     recording,
     resolution::Followed,
 };
@@ -17,6 +18,7 @@ use crate::{
         clock,
         coverage::Node,
         live::{Live, Options},
+        plan::Plan,
         symbols::LazySymbols,
     },
     node::{
@@ -39,6 +41,14 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long the end waits for rules that are still being read.
 const RULES: Duration = Duration::from_secs(5);
 
+/// Says something to the user.
+pub(super) type Say = Box<dyn FnMut(&str)>;
+
+/// On standard error.
+pub(super) fn on_stderr() -> Say {
+    Box::new(|text| eprintln!("tracer: {}", crate::output::sanitize::plain(text)))
+}
+
 /// A live source with the pipeline behind it.
 pub(super) struct Session<K> {
     live: Live,
@@ -50,6 +60,10 @@ pub(super) struct Session<K> {
     /// Whether names are shown.
     names: bool,
     followed: Option<Followed>,
+    /// The last while, for a recording that is asked for.
+    keep: Option<Kept>,
+    filter: String,
+    say: Say,
 }
 
 /// What a step of a session came to.
@@ -77,7 +91,6 @@ pub(super) struct Subject<'a> {
 }
 
 /// Where a session's findings go.
-#[derive(Debug)]
 pub(super) struct Target<K> {
     pub(super) sink: K,
     /// Whether the sink's reader went away.
@@ -87,6 +100,10 @@ pub(super) struct Target<K> {
     pub(super) names: bool,
     /// Whether and how all is recorded as well.
     pub(super) record: Option<recorder::Options>,
+    /// Whether the last while is kept, for a recording that is asked for.
+    pub(super) keep: Option<Kept>,
+    /// What the user should know goes there.
+    pub(super) say: Say,
 }
 
 impl Target<Output> {
@@ -99,6 +116,8 @@ impl Target<Output> {
             when,
             names: output.names(),
             record: record.options(),
+            keep: None,
+            say: on_stderr(),
         }
     }
 }
@@ -112,7 +131,7 @@ impl<K: Sink> Session<K> {
         node: Node,
         subject: Subject<'_>,
         args: &LiveArgs,
-        target: Target<K>,
+        mut target: Target<K>,
     ) -> anyhow::Result<Self> {
         let live = Live::start(
             Options {
@@ -125,7 +144,7 @@ impl<K: Sink> Session<K> {
         if args.verbose() {
             eprintln!("{:#?}", live.plan());
         }
-        say_what_is_not_seen();
+        say_what_is_not_seen(&mut target.say);
         let reasons = live.reasons().clone();
         let about = || recording::about(subject.text, target.when, live.plan(), &reasons);
         let recorder = target
@@ -148,16 +167,20 @@ impl<K: Sink> Session<K> {
             symbols: LazySymbols::open(),
             names: target.names,
             followed: subject.by_filter.then_some(followed),
+            keep: target.keep,
+            filter: subject.text.to_owned(),
+            say: target.say,
         })
     }
 
     /// Gives up what the rest of the session does not need, for good. Not before the traced command
     /// was started, which would begin with as little.
-    pub(super) fn give_up_privileges(&self, role: Role) {
+    pub(super) fn give_up_privileges(&mut self, role: Role) {
         let mut kept = role.needs().to_vec();
         kept.extend(self.live.needs_bpf().then_some(Capability::Bpf));
         if let Err(errno) = privilege::keep_only(&kept) {
-            eprintln!("tracer: it goes on with all its privileges: giving them up fails: {errno}");
+            let text = format!("it goes on with all its privileges: giving them up fails: {errno}");
+            (self.say)(&text);
         }
     }
 
@@ -207,14 +230,14 @@ impl<K: Sink> Session<K> {
             }
         }
         self.say_problems();
+        let came = !batch.records.is_empty();
+        if let Some(keep) = &mut self.keep {
+            keep.take(batch, &node, now);
+        }
         if self.closed.get() || room == Room::Full {
             return Ok(Step::Over);
         }
-        Ok(if batch.records.is_empty() {
-            Step::Idle
-        } else {
-            Step::Busy
-        })
+        Ok(if came { Step::Busy } else { Step::Idle })
     }
 
     /// Detaches, takes what was seen before, and shows everything that is left.
@@ -268,6 +291,35 @@ impl<K: Sink> Session<K> {
         Ok(room)
     }
 
+    /// Writes what was kept into a recording; says how many events.
+    ///
+    /// # Errors
+    /// Why it cannot be written.
+    pub(super) fn save(&self, path: PathBuf) -> anyhow::Result<usize> {
+        let Some(keep) = &self.keep else {
+            return Ok(0);
+        };
+        let about = recording::about(
+            &self.filter,
+            When::AsTheyChange,
+            self.live.plan(),
+            &self.reasons,
+        )?;
+        let symbols = &self.symbols;
+        let function_at = |address| symbols.locate(address).map(|location| location.to_string());
+        Ok(keep.save(path, about, &function_at)?)
+    }
+
+    /// How it is attached.
+    pub(super) fn plan(&self) -> &Plan {
+        self.live.plan()
+    }
+
+    /// What the node knows.
+    pub(super) fn node(&self) -> Arc<Snapshot> {
+        self.live.node().snapshot()
+    }
+
     /// The recording, while there is one.
     pub(super) fn recorder(&self) -> Option<&Recorder> {
         self.recorder.as_ref()
@@ -285,19 +337,21 @@ impl<K: Sink> Session<K> {
 
     fn say_problems(&mut self) {
         for problem in self.pipeline.take_problems() {
-            eprintln!("tracer: {}", crate::output::sanitize::plain(&problem));
+            (self.say)(&problem);
         }
     }
 }
 
 /// Says which capabilities are missing without which tracing shows less. That it does not start
 /// without others was said before.
-fn say_what_is_not_seen() {
+fn say_what_is_not_seen(say: &mut Say) {
     let wanted = Capabilities::read().map(Capabilities::wanted);
     let wanted = wanted.unwrap_or_default();
     if !wanted.is_empty() {
         let named = privilege::named(&wanted);
-        eprintln!("tracer: not everything is seen without {named}; `tracer doctor` says more");
+        say(&format!(
+            "not everything is seen without {named}; `tracer doctor` says more"
+        ));
     }
 }
 

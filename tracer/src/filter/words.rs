@@ -45,6 +45,12 @@ const WORDS: [(&str, Word); 19] = [
     ("dropped", Word::Dropped),
 ];
 
+/// All words that a filter can have, besides names, addresses and numbers.
+pub(super) fn vocabulary() -> impl Iterator<Item = &'static str> {
+    let words = WORDS.into_iter().map(|(word, _)| word);
+    words.chain(OPERATORS)
+}
+
 /// ICMP's protocol number.
 pub(super) const ICMP: u8 = 1;
 /// ICMPv6's protocol number.

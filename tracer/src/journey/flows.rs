@@ -12,6 +12,7 @@ mod translation;
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque, binary_heap::PeekMut},
+    mem,
 };
 
 use foldhash::HashMap;
@@ -74,6 +75,8 @@ struct Entry {
     is_closed: bool,
     /// Where among the flow's places and tuples the last event was.
     at: usize,
+    /// Changed since it was last asked for what did.
+    changed: bool,
 }
 
 impl Entry {
@@ -129,14 +132,22 @@ impl Flows {
     pub(super) fn get_mut(&mut self, id: FlowId) -> Option<&mut Flow> {
         self.by_id.get_mut(&id).map(|entry| {
             entry.touched = true;
+            entry.changed = true;
             &mut entry.flow
         })
+    }
+
+    /// The flows that changed since this was asked last, in no order.
+    pub(super) fn take_changed(&mut self) -> impl Iterator<Item = &Flow> {
+        let entries = self.by_id.values_mut();
+        entries.filter_map(|entry| mem::take(&mut entry.changed).then_some(&entry.flow))
     }
 
     /// Marks that something of the flow may be lost; that is no sign of life.
     pub(super) fn mark_lost(&mut self, id: FlowId) {
         if let Some(entry) = self.by_id.get_mut(&id) {
             entry.flow.affected_by_loss = true;
+            entry.changed = true;
         }
     }
 
@@ -251,6 +262,7 @@ impl Flows {
             touched: true,
             is_closed: false,
             at: 0,
+            changed: true,
         };
         self.by_id.insert(id, entry);
         self.ages.push_back(id);
@@ -272,6 +284,7 @@ impl Flows {
             entry.flow.bytes[side] += u64::from(event.record.length);
             entry.flow.last = event.record.time;
             entry.touched = true;
+            entry.changed = true;
             entry.flow.state = entry.tcp.next(entry.flow.state, direction, transport);
             if is_closed(&entry.flow) && !entry.is_closed {
                 entry.is_closed = true;
@@ -290,6 +303,7 @@ impl Flows {
             let side = direction as usize;
             entry.flow.packets[side] += 1;
             entry.flow.bytes[side] += u64::from(length);
+            entry.changed = true;
         }
     }
 
@@ -299,6 +313,7 @@ impl Flows {
             let side = direction as usize;
             entry.flow.packets[side] = entry.flow.packets[side].saturating_sub(1);
             entry.flow.bytes[side] = entry.flow.bytes[side].saturating_sub(u64::from(length));
+            entry.changed = true;
         }
     }
 
@@ -338,6 +353,7 @@ impl Flows {
             return;
         };
         entry.flow.last = entry.flow.last.max(event.record.time);
+        entry.changed = true;
         let sighting = Sighting {
             subject: subject_of(event),
             reply: member.direction == Direction::Reply,
@@ -364,6 +380,7 @@ impl Flows {
             };
             if end.is_none() {
                 *end = Some(process);
+                entry.changed = true;
             }
         }
     }

@@ -18,7 +18,7 @@ mod rule;
 #[cfg(test)]
 mod tests;
 mod units;
-pub(super) mod words;
+pub(crate) mod words;
 
 use std::io::{self, Write};
 

@@ -8,6 +8,9 @@ use super::Capability;
 pub enum Role {
     /// The main thread of `tracer watch`: takes records out of the ring and prints.
     Watch,
+    /// The threads of `tracer live`: one as that of `watch`, one draws; both write the files that the
+    /// user asks for.
+    Live,
     /// The main thread of `tracer record`: as above, and begins the next files of a recording.
     Record,
     /// The main thread of `tracer run`: as that of `watch`, hands signals on to the command, and
@@ -30,8 +33,9 @@ pub enum Role {
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Watch,
+        Self::Live,
         Self::Record,
         Self::Run,
         Self::Node,
@@ -46,7 +50,7 @@ impl Role {
     pub fn needs(self) -> &'static [Capability] {
         match self {
             Self::Watch => &[],
-            Self::Record | Self::Guardian => &[Capability::DacOverride],
+            Self::Live | Self::Record | Self::Guardian => &[Capability::DacOverride],
             Self::Run => &[Capability::DacOverride, Capability::Kill],
             Self::Sockets => &[Capability::DacReadSearch, Capability::SysPtrace],
             Self::Node => &[

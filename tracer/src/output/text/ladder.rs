@@ -97,14 +97,14 @@ fn verdict(page: &Page, packet: &PacketReport) -> Piece {
 
 /// One line's hop, and whether the device's transmit followed its queue so soon that one line is
 /// enough.
-pub(in crate::output) struct Rung<'a> {
-    pub(in crate::output) hop: &'a HopReport,
+pub(crate) struct Rung<'a> {
+    pub(crate) hop: &'a HopReport,
     transmitted: bool,
 }
 
 impl Rung<'_> {
     /// The stage, or both.
-    pub(in crate::output) const fn stage(&self) -> &'static str {
+    pub(crate) const fn stage(&self) -> &'static str {
         if self.transmitted {
             "queue+transmit"
         } else {
@@ -114,7 +114,7 @@ impl Rung<'_> {
 }
 
 /// The lines of a packet, in order.
-pub(in crate::output) fn rungs(packet: &PacketReport) -> Vec<Rung<'_>> {
+pub(crate) fn rungs(packet: &PacketReport) -> Vec<Rung<'_>> {
     let mut rungs: Vec<Rung<'_>> = Vec::with_capacity(packet.hops.len());
     for hop in &packet.hops {
         match rungs.last_mut() {

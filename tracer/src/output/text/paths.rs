@@ -17,13 +17,13 @@ const WAYS: usize = 64;
 
 /// The ways that were shown, by flow.
 #[derive(Debug, Default)]
-pub(in crate::output) struct Paths {
+pub(crate) struct Paths {
     shown: BTreeMap<FlowId, Vec<(Direction, u64)>>,
 }
 
 impl Paths {
     /// Whether no packet of the flow has gone this way before, in this direction. It has from now.
-    pub(in crate::output) fn is_new(&mut self, packet: &PacketReport) -> bool {
+    pub(crate) fn is_new(&mut self, packet: &PacketReport) -> bool {
         let ways = self.shown.entry(packet.flow).or_default();
         let way = (packet.direction, way(packet));
         if ways.contains(&way) {

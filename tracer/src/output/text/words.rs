@@ -15,7 +15,7 @@ use crate::{
     report::{DropReport, FlowReport, PacketReport, RuleReport, TranslationReport, protocol_name},
 };
 
-pub(in crate::output) use super::{
+pub(crate) use super::{
     ladder::{Rung, rungs},
     paths::Paths,
 };
@@ -41,77 +41,77 @@ fn joined(pieces: Vec<Piece>) -> String {
 }
 
 /// `PSH-ACK 74 bytes`.
-pub(in crate::output) fn label(packet: &PacketReport) -> String {
+pub(crate) fn label(packet: &PacketReport) -> String {
     label::of(packet)
 }
 
 /// `131.0µs`.
-pub(in crate::output) fn duration(nanoseconds: u64) -> String {
+pub(crate) fn duration(nanoseconds: u64) -> String {
     units::duration(nanoseconds, &page().glyphs)
 }
 
 /// `10.244.1.2:37500`, without the port where there is none.
-pub(in crate::output) fn endpoint(protocol: u8, endpoint: Endpoint) -> String {
+pub(crate) fn endpoint(protocol: u8, endpoint: Endpoint) -> String {
     glyphs::endpoint(protocol, endpoint)
 }
 
 /// A name in at most that many columns.
-pub(in crate::output) fn shortened(name: &str, columns: usize) -> String {
+pub(crate) fn shortened(name: &str, columns: usize) -> String {
     page().short_name(name, columns)
 }
 
 /// A text in lines of that many columns.
-pub(in crate::output) fn folded(text: &str, columns: usize) -> Vec<String> {
+pub(crate) fn folded(text: &str, columns: usize) -> Vec<String> {
     line::fold(text, columns)
 }
 
 /// `10.244.1.2:37500 -> 10.96.0.81:80`.
-pub(in crate::output) fn tuple(tuple: &Tuple) -> String {
+pub(crate) fn tuple(tuple: &Tuple) -> String {
     glyphs::tuple(tuple)
 }
 
 /// `→` as the client's first packet, `←` as the answer.
-pub(in crate::output) fn arrow(direction: Direction) -> &'static str {
+pub(crate) fn arrow(direction: Direction) -> &'static str {
     page().arrow(direction)
 }
 
 /// `flow 1 tcp 10.244.1.2:37500 (app/a1) -> 10.96.0.81:80 (default/web:http) => 10.244.1.3:8080 (app/b1)`.
-pub(in crate::output) fn flow(flow: &FlowReport) -> String {
+pub(crate) fn flow(flow: &FlowReport) -> String {
     let ends = joined(flow::ends(&page(), flow));
     format!("flow {} {} {ends}", flow.id, protocol_name(flow.protocol))
 }
 
 /// `DNAT 10.96.0.81:80 -> 10.244.1.3:8080`.
-pub(in crate::output) fn translation(protocol: u8, report: &TranslationReport) -> String {
+pub(crate) fn translation(protocol: u8, report: &TranslationReport) -> String {
     ladder::remarks::translation(protocol, report)
 }
 
 /// `by KUBE-SERVICES > KUBE-SVC-.. (service default/web:http, endpoint 1 of 2)`.
-pub(in crate::output) fn translating(rule: &RuleReport) -> String {
+pub(crate) fn translating(rule: &RuleReport) -> String {
     joined(rule::translation(&page(), rule))
 }
 
 /// `by filter FORWARD rule 3: -A FORWARD -p tcp --dport 81 -j DROP`.
-pub(in crate::output) fn dropping(rule: &RuleReport) -> String {
+pub(crate) fn dropping(rule: &RuleReport) -> String {
     joined(rule::drop(&page(), rule))
 }
 
 /// `✗ DROPPED at forward in node1: NETFILTER_DROP (nf_hook_slow+0xa6)`.
-pub(in crate::output) fn drop(drop: &DropReport) -> String {
+pub(crate) fn drop(drop: &DropReport) -> String {
     joined(ladder::remarks::drop(&page(), drop))
 }
 
 /// `?? hole: no postrouting event here`.
-pub(in crate::output) fn hole(hole: Hole) -> String {
+pub(crate) fn hole(hole: Hole) -> String {
     ladder::remarks::hole(hole).text
 }
 
 /// `VXLAN vni 1 192.168.77.11 -> 192.168.77.12`.
-pub(in crate::output) fn tunnel(tunnel: Encapsulation) -> String {
+pub(crate) fn tunnel(tunnel: Encapsulation) -> String {
     ladder::remarks::tunnel(Some(tunnel), None)
 }
 
 /// `delivered`.
-pub(in crate::output) const fn verdict(verdict: Verdict) -> &'static str {
+pub(crate) const fn verdict(verdict: Verdict) -> &'static str {
     ladder::verdict_words(verdict)
 }

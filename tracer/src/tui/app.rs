@@ -1,0 +1,614 @@
+//! What the user made of the screen, and what keys and clicks do to it (pure).
+
+pub mod editor;
+pub mod journey;
+pub mod keymap;
+pub mod list;
+pub mod playback;
+pub mod prompt;
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use ratatui::layout::Size;
+
+use self::{
+    editor::History,
+    journey::Journey,
+    keymap::{Action, Context},
+    list::{Column, Grouping, List, Selected},
+    playback::{Playback, Player},
+    prompt::{Kind, Prompt, Resolve},
+};
+use super::{
+    model::Model,
+    view::{self, layout::Layout},
+};
+use crate::{
+    journey::model::FlowId,
+    output::{Sink as _, json::JsonSink},
+    report::FlowReport,
+};
+
+/// A screen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Screen {
+    /// The table of flows.
+    #[default]
+    Flows,
+    /// What is being dropped.
+    Drops,
+    /// Pods, bridges, Services.
+    Map,
+    /// How it is attached, and what it costs.
+    Node,
+}
+
+impl Screen {
+    /// All of them, in order.
+    pub const ALL: [Self; 4] = [Self::Flows, Self::Drops, Self::Map, Self::Node];
+
+    /// Its name.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Flows => "Flows",
+            Self::Drops => "Drops",
+            Self::Map => "Map",
+            Self::Node => "Node",
+        }
+    }
+}
+
+/// What is to be done outside.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// End.
+    Quit,
+    /// Give a text to the terminal's clipboard.
+    Copy(String),
+    /// Write what was seen into a recording.
+    Save,
+    /// Write a flow and its packets into a page.
+    Export(FlowId),
+    /// Play on, or otherwise.
+    Play(Player),
+}
+
+/// A sentence at the bottom, until the next key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// The sentence.
+    pub text: String,
+    /// Whether something is wrong.
+    pub problem: bool,
+}
+
+/// How far one moves through what is longer than the screen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scrolled {
+    /// The selected line, or the first one that is shown.
+    pub line: usize,
+    /// The first line that is shown.
+    pub offset: usize,
+}
+
+/// The state of everything on the screen.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// Which screen is shown.
+    pub screen: Screen,
+    /// The journey that is open over the flows.
+    pub journey: Option<Journey>,
+    /// The first line of the help, when it is open.
+    pub help: Option<usize>,
+    /// What is being typed.
+    pub prompt: Option<Prompt>,
+    /// The table of flows.
+    pub list: List,
+    /// The list of drops.
+    pub drops: Scrolled,
+    /// The map.
+    pub map: Scrolled,
+    /// The node.
+    pub node: Scrolled,
+    /// A sentence at the bottom.
+    pub message: Option<Message>,
+    /// How the recording is played; `None` when live.
+    pub playback: Option<Playback>,
+    /// What is traced: the filter of the command line.
+    pub subject: String,
+    /// What is said while nothing was seen yet.
+    pub waiting: String,
+    filters: History,
+    searches: History,
+    resolve: Resolve,
+    /// The search before the prompt was opened.
+    search_before: String,
+}
+
+impl App {
+    /// The first screen; `resolve` looks up the names in filters that are typed.
+    #[must_use]
+    pub fn new(subject: &str, resolve: Resolve) -> Self {
+        Self {
+            screen: Screen::default(),
+            journey: None,
+            help: None,
+            prompt: None,
+            list: List::default(),
+            drops: Scrolled::default(),
+            map: Scrolled::default(),
+            node: Scrolled::default(),
+            message: None,
+            playback: None,
+            subject: subject.to_owned(),
+            waiting: String::new(),
+            filters: History::default(),
+            searches: History::default(),
+            resolve,
+            search_before: String::new(),
+        }
+    }
+
+    /// Says something at the bottom.
+    pub fn say(&mut self, text: impl Into<String>, problem: bool) {
+        self.message = Some(Message {
+            text: text.into(),
+            problem,
+        });
+    }
+
+    /// Where keys mean something now, the innermost first.
+    #[must_use]
+    pub fn contexts(&self) -> Vec<Context> {
+        let mut contexts = Vec::new();
+        match (&self.journey, self.screen) {
+            (Some(_), _) => contexts.push(Context::Journey),
+            (None, Screen::Flows) => contexts.push(Context::Flows),
+            (None, Screen::Drops) => contexts.push(Context::Drops),
+            (None, Screen::Map | Screen::Node) => {}
+        }
+        if self.playback.is_some() {
+            contexts.push(Context::Replay);
+        }
+        contexts.push(Context::Anywhere);
+        contexts
+    }
+
+    /// A key was pressed.
+    pub fn key(&mut self, key: KeyEvent, model: &Model, size: Size) -> Option<Effect> {
+        self.message = None;
+        let interrupt =
+            key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
+        if interrupt {
+            return Some(Effect::Quit);
+        }
+        if self.prompt.is_some() {
+            self.prompt_key(key, model);
+            return None;
+        }
+        let action = keymap::action(key, &self.contexts())?;
+        if self.help.is_some() && self.help_action(action) {
+            return None;
+        }
+        self.act(action, model, size)
+    }
+
+    /// A text was pasted.
+    pub fn paste(&mut self, text: &str) {
+        if let Some(prompt) = &mut self.prompt {
+            prompt.line.insert(text);
+            prompt.check();
+            self.typed();
+        }
+    }
+
+    /// The mouse was used.
+    pub fn mouse(&mut self, mouse: MouseEvent, model: &Model, size: Size) -> Option<Effect> {
+        let layout = Layout::of(self, size);
+        match mouse.kind {
+            MouseEventKind::ScrollUp => self.act(Action::Up, model, size),
+            MouseEventKind::ScrollDown => self.act(Action::Down, model, size),
+            MouseEventKind::Down(MouseButton::Left) => {
+                self.message = None;
+                if let Some(screen) = layout.tab_at(mouse.column, mouse.row) {
+                    self.show(screen);
+                    return None;
+                }
+                self.click(&layout, mouse, model, size)
+            }
+            _ => None,
+        }
+    }
+
+    /// A click on a line selects it, another one opens it; on a heading it sorts.
+    fn click(
+        &mut self,
+        layout: &Layout,
+        mouse: MouseEvent,
+        model: &Model,
+        size: Size,
+    ) -> Option<Effect> {
+        if let Some(journey) = &mut self.journey {
+            if let Some(line) = layout.packet_at(mouse.column, mouse.row) {
+                let index = journey.offset + line;
+                journey.select(|_, _| index);
+            }
+            return None;
+        }
+        match self.screen {
+            Screen::Flows => {
+                if let Some(column) = layout.heading_at(mouse.column, mouse.row) {
+                    self.sort_by(column);
+                } else if let Some(line) = layout.line_at(mouse.column, mouse.row) {
+                    let index = self.list.offset + line;
+                    let before = self.list.selected.clone();
+                    self.list.select(model, |_, _| index);
+                    if before == self.list.selected {
+                        return self.act(Action::Open, model, size);
+                    }
+                }
+            }
+            Screen::Drops => {
+                if let Some(line) = layout.line_at(mouse.column, mouse.row) {
+                    self.drops.line = self.drops.offset + line;
+                }
+            }
+            Screen::Map | Screen::Node => {}
+        }
+        None
+    }
+
+    fn sort_by(&mut self, column: Column) {
+        if self.list.column == column {
+            self.list.reversed = !self.list.reversed;
+        } else {
+            self.list.column = column;
+            self.list.reversed = false;
+        }
+    }
+
+    /// Takes what came meanwhile, and scrolls so that what is selected is on the screen.
+    pub fn fit(&mut self, model: &Model, size: Size) {
+        if let Some(journey) = &mut self.journey {
+            journey.refresh(model);
+        }
+        let layout = Layout::of(self, size);
+        let lines = usize::from(layout.lines());
+        if let Some(journey) = &mut self.journey {
+            let index = journey.index(&journey.packets());
+            let shown = usize::from(layout.packet_lines());
+            journey.offset = scrolled(journey.offset, index, shown);
+        }
+        if self.screen == Screen::Flows && self.journey.is_none() {
+            let all = self.list.lines(model);
+            let index = self.list.index(&all);
+            self.list.offset = scrolled(self.list.offset, index, lines);
+            self.list.offset = self.list.offset.min(all.len().saturating_sub(lines));
+        }
+        let kinds = model.drops.by_time().len();
+        self.drops.line = self.drops.line.min(kinds.saturating_sub(1));
+        self.drops.offset = scrolled(self.drops.offset, self.drops.line, lines);
+        let length = view::length(self.screen, model, size.width);
+        let furthest = length.saturating_sub(lines);
+        match self.screen {
+            Screen::Map => self.map.offset = self.map.offset.min(furthest),
+            Screen::Node => self.node.offset = self.node.offset.min(furthest),
+            Screen::Flows | Screen::Drops => {}
+        }
+    }
+
+    fn show(&mut self, screen: Screen) {
+        self.screen = screen;
+        self.journey = None;
+    }
+
+    fn help_action(&mut self, action: Action) -> bool {
+        let Some(line) = &mut self.help else {
+            return false;
+        };
+        match action {
+            Action::Up => *line = line.saturating_sub(1),
+            Action::Down => *line += 1,
+            Action::PageUp | Action::ScrollUp => *line = line.saturating_sub(10),
+            Action::PageDown | Action::ScrollDown => *line += 10,
+            Action::First => *line = 0,
+            Action::Quit | Action::Back | Action::Help | Action::Open => self.help = None,
+            _ => {
+                self.help = None;
+                return false;
+            }
+        }
+        true
+    }
+
+    fn act(&mut self, action: Action, model: &Model, size: Size) -> Option<Effect> {
+        let page = usize::from(Layout::of(self, size).lines()).max(2) - 1;
+        match action {
+            Action::Up => self.go(model, |at, _| at.saturating_sub(1)),
+            Action::Down => self.go(model, |at, _| at + 1),
+            Action::PageUp => self.go(model, |at, _| at.saturating_sub(page)),
+            Action::PageDown => self.go(model, |at, _| at + page),
+            Action::First => self.go(model, |_, _| 0),
+            Action::Last => self.go(model, |_, last| last),
+            Action::Open => self.open(model),
+            Action::Back => self.back(),
+            Action::Flows => self.show(Screen::Flows),
+            Action::Drops => self.show(Screen::Drops),
+            Action::Map => self.show(Screen::Map),
+            Action::Node => self.show(Screen::Node),
+            Action::NextScreen => {
+                let at = Screen::ALL.iter().position(|screen| *screen == self.screen);
+                let next = at.map_or(0, |at| (at + 1) % Screen::ALL.len());
+                self.show(Screen::ALL[next]);
+            }
+            Action::Help => self.help = Some(0),
+            Action::Quit => return Some(Effect::Quit),
+            Action::Save => return Some(Effect::Save),
+            Action::CopyFilter | Action::CopyJson | Action::Export => {
+                return self.of_flow(action, model);
+            }
+            _ => return self.act_on_lists(action, model),
+        }
+        None
+    }
+
+    fn act_on_lists(&mut self, action: Action, model: &Model) -> Option<Effect> {
+        match action {
+            Action::SortNext => self.sort_along(1),
+            Action::SortPrevious => self.sort_along(Column::ALL.len() - 1),
+            Action::Reverse => self.list.reversed = !self.list.reversed,
+            Action::Group => self.group(),
+            Action::Problems => self.list.problems = !self.list.problems,
+            Action::Freeze => self.list.freeze(model),
+            Action::Search => self.ask(Kind::Search),
+            Action::Filter => self.ask(Kind::Filter),
+            Action::Clear => self.list.clear(),
+            Action::Pin | Action::NextProblem | Action::ScrollUp | Action::ScrollDown => {
+                self.act_on_journey(action);
+            }
+            Action::Play => return Some(Effect::Play(Player::Toggle)),
+            Action::Step => return Some(Effect::Play(Player::Step)),
+            Action::Faster => return Some(Effect::Play(Player::Faster)),
+            Action::Slower => return Some(Effect::Play(Player::Slower)),
+            Action::Rewind => return Some(Effect::Play(Player::Rewind)),
+            Action::Forward => return Some(Effect::Play(Player::Forward)),
+            Action::Restart => return Some(Effect::Play(Player::Restart)),
+            Action::NextDrop => return Some(Effect::Play(Player::NextDrop)),
+            _ => {}
+        }
+        None
+    }
+
+    fn act_on_journey(&mut self, action: Action) {
+        let Some(journey) = &mut self.journey else {
+            return;
+        };
+        match action {
+            Action::Pin => {
+                journey.pin();
+                let pinned = journey.pinned.is_some();
+                if pinned {
+                    self.say(
+                        "marked; move to another packet to compare, c again ends it",
+                        false,
+                    );
+                }
+            }
+            Action::NextProblem => {
+                if !journey.next_problem() {
+                    self.say("no packet of this flow has a drop or a hole", false);
+                }
+            }
+            Action::ScrollUp => journey.scroll = journey.scroll.saturating_sub(5),
+            _ => journey.scroll += 5,
+        }
+    }
+
+    /// Moves through what is on the screen.
+    fn go(&mut self, model: &Model, to: impl FnOnce(usize, usize) -> usize) {
+        if let Some(journey) = &mut self.journey {
+            journey.select(to);
+            return;
+        }
+        match self.screen {
+            Screen::Flows => self.list.select(model, to),
+            Screen::Drops => {
+                let last = model.drops.by_time().len().saturating_sub(1);
+                self.drops.line = to(self.drops.line, last).min(last);
+            }
+            // How long they are is known when they are drawn.
+            Screen::Map => self.map.offset = to(self.map.offset, usize::MAX),
+            Screen::Node => self.node.offset = to(self.node.offset, usize::MAX),
+        }
+    }
+
+    fn open(&mut self, model: &Model) {
+        match self.screen {
+            Screen::Flows if self.journey.is_none() => {
+                let lines = self.list.lines(model);
+                match lines.get(self.list.index(&lines)) {
+                    Some(Selected::Flow(id)) => self.journey = Journey::of(model, *id),
+                    Some(Selected::Group(name)) => {
+                        self.list.within = self.list.grouping.map(|by| (by, name.clone()));
+                        self.list.grouping = None;
+                    }
+                    None => {}
+                }
+            }
+            Screen::Drops => {
+                let kinds = model.drops.by_time();
+                let victims = kinds.get(self.drops.line).map(|(_, tally)| &tally.victims);
+                let mut flows = victims.into_iter().flatten();
+                let journey = flows.find_map(|id| Journey::of(model, *id));
+                match journey {
+                    Some(mut journey) => {
+                        journey.next_problem();
+                        self.screen = Screen::Flows;
+                        self.journey = Some(journey);
+                    }
+                    None => self.say("the flows that were hit are not kept any more", true),
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn back(&mut self) {
+        if self.journey.take().is_some() {
+            return;
+        }
+        if let Some((grouping, name)) = self.list.within.take() {
+            self.list.grouping = Some(grouping);
+            self.list.selected = Some(Selected::Group(name));
+        } else if self.list.is_narrowed() {
+            self.list.clear();
+        } else {
+            self.screen = Screen::Flows;
+        }
+    }
+
+    fn sort_along(&mut self, by: usize) {
+        let at = Column::ALL
+            .iter()
+            .position(|column| *column == self.list.column);
+        let next = at.map_or(0, |at| (at + by) % Column::ALL.len());
+        self.list.column = Column::ALL[next];
+        self.list.reversed = false;
+    }
+
+    fn group(&mut self) {
+        self.list.within = None;
+        self.list.selected = None;
+        self.list.grouping = match self.list.grouping {
+            None => Some(Grouping::Service),
+            Some(Grouping::Service) => Some(Grouping::Pod),
+            Some(Grouping::Pod) => Some(Grouping::DropReason),
+            Some(Grouping::DropReason) => None,
+        };
+    }
+
+    fn of_flow(&mut self, action: Action, model: &Model) -> Option<Effect> {
+        let of_journey = self.journey.as_ref().map(|journey| journey.row.report.id);
+        let id = of_journey.or_else(|| self.list.flow(model));
+        let row = id.and_then(|id| model.row(id));
+        let Some(report) = row.map(|row| &row.report) else {
+            self.say("no flow is selected", true);
+            return None;
+        };
+        match action {
+            Action::CopyFilter => Some(Effect::Copy(filter_of(report))),
+            Action::CopyJson => Some(Effect::Copy(json_of(report))),
+            _ => Some(Effect::Export(report.id)),
+        }
+    }
+
+    fn ask(&mut self, kind: Kind) {
+        let text = match kind {
+            Kind::Search => self.list.search.clone(),
+            Kind::Filter => self
+                .list
+                .filter
+                .as_ref()
+                .map_or(String::new(), |it| it.0.clone()),
+        };
+        self.search_before.clone_from(&self.list.search);
+        self.prompt = Some(Prompt::new(kind, &text));
+    }
+
+    fn prompt_key(&mut self, key: KeyEvent, model: &Model) {
+        let Some(prompt) = &mut self.prompt else {
+            return;
+        };
+        let history = match prompt.kind {
+            Kind::Search => &mut self.searches,
+            Kind::Filter => &mut self.filters,
+        };
+        let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
+        match key.code {
+            KeyCode::Esc => {
+                self.list.search.clone_from(&self.search_before);
+                self.prompt = None;
+                return;
+            }
+            KeyCode::Enter => return self.enter(model),
+            KeyCode::Tab if prompt.kind == Kind::Filter => {
+                prompt.complete(&model.node);
+                return;
+            }
+            KeyCode::Up => history.older(&mut prompt.line),
+            KeyCode::Down => history.newer(&mut prompt.line),
+            KeyCode::Char('w') if ctrl => prompt.line.delete_word(),
+            KeyCode::Char('u') if ctrl => prompt.line.delete_before(),
+            KeyCode::Char('a') if ctrl => prompt.line.home(),
+            KeyCode::Char('e') if ctrl => prompt.line.end(),
+            KeyCode::Char(char) if !ctrl => prompt.line.insert(char.encode_utf8(&mut [0; 4])),
+            KeyCode::Backspace => drop(prompt.line.backspace()),
+            KeyCode::Delete => prompt.line.delete(),
+            KeyCode::Left => prompt.line.left(),
+            KeyCode::Right => drop(prompt.line.right()),
+            KeyCode::Home => prompt.line.home(),
+            KeyCode::End => prompt.line.end(),
+            _ => return,
+        }
+        prompt.check();
+        self.typed();
+    }
+
+    /// A search is taken as it is typed.
+    fn typed(&mut self) {
+        if let Some(prompt) = &self.prompt
+            && prompt.kind == Kind::Search
+        {
+            self.list.search = prompt.line.text().to_lowercase();
+        }
+    }
+
+    fn enter(&mut self, model: &Model) {
+        let Some(mut prompt) = self.prompt.take() else {
+            return;
+        };
+        let text = prompt.line.text().trim().to_owned();
+        match prompt.kind {
+            Kind::Search => self.searches.entered(&text),
+            Kind::Filter => {
+                let Some(filter) = prompt.entered(&model.node, self.resolve) else {
+                    self.prompt = Some(prompt);
+                    return;
+                };
+                self.filters.entered(&text);
+                self.list.filter = (!text.is_empty()).then_some((text, filter));
+            }
+        }
+    }
+}
+
+/// The first line that is to be shown so that one line is among them.
+fn scrolled(offset: usize, line: usize, shown: usize) -> usize {
+    let shown = shown.max(1);
+    offset.min(line).max((line + 1).saturating_sub(shown))
+}
+
+/// A filter that the flow matches, and hardly another one.
+fn filter_of(report: &FlowReport) -> String {
+    let protocol = crate::report::protocol_name(report.protocol);
+    let protocol = if protocol.starts_with(|first: char| first.is_ascii_digit()) {
+        format!("proto {protocol}")
+    } else {
+        protocol.into_owned()
+    };
+    let mut text = protocol;
+    for end in [report.client.endpoint, report.destination] {
+        text.push_str(&format!(" and host {}", end.ip()));
+        if matches!(report.protocol, 6 | 17 | 132) && end.port != 0 {
+            text.push_str(&format!(" and port {}", end.port));
+        }
+    }
+    text
+}
+
+fn json_of(report: &FlowReport) -> String {
+    let mut json = Vec::new();
+    // Writing to memory cannot fail.
+    let _ = JsonSink::new(&mut json).flow(report);
+    String::from_utf8_lossy(&json).trim_end().to_owned()
+}

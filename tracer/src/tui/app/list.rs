@@ -1,0 +1,388 @@
+//! The table of flows: which are shown, in what order, which one is selected.
+
+use std::cmp::{Ordering, Reverse};
+
+use super::super::model::{Model, Row};
+use crate::{
+    filter::{FlowView, ResolvedFilter},
+    journey::model::FlowId,
+    report::Party,
+};
+
+/// What the table can be sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Column {
+    /// Who began.
+    Client,
+    /// The Service, or whom the client called.
+    Service,
+    /// Who got the packets.
+    Backend,
+    /// The protocol.
+    Protocol,
+    /// What its packets say of it.
+    State,
+    /// Packets of both directions.
+    Packets,
+    /// Bytes of both directions.
+    Bytes,
+    /// Bytes in the last second.
+    Rate,
+    /// Half of the round trips took no longer.
+    RoundTrip,
+    /// 99 of a hundred round trips took no longer.
+    RoundTripTail,
+    /// Half of the packets took no longer.
+    Path,
+    /// 99 of a hundred packets took no longer.
+    PathTail,
+    /// Packets dropped.
+    Drops,
+    /// Places where an event should be and is not.
+    Holes,
+    /// Since when it is there: the newest first.
+    #[default]
+    Age,
+}
+
+impl Column {
+    /// All of them, from left to right.
+    pub const ALL: [Self; 15] = [
+        Self::Client,
+        Self::Service,
+        Self::Backend,
+        Self::Protocol,
+        Self::State,
+        Self::Packets,
+        Self::Bytes,
+        Self::Rate,
+        Self::RoundTrip,
+        Self::RoundTripTail,
+        Self::Path,
+        Self::PathTail,
+        Self::Drops,
+        Self::Holes,
+        Self::Age,
+    ];
+
+    /// Its heading.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Client => "CLIENT",
+            Self::Service => "SERVICE",
+            Self::Backend => "BACKEND",
+            Self::Protocol => "PROT",
+            Self::State => "STATE",
+            Self::Packets => "PKTS",
+            Self::Bytes => "BYTES",
+            Self::Rate => "RATE",
+            Self::RoundTrip => "RTT",
+            Self::RoundTripTail => "RTT99",
+            Self::Path => "PATH",
+            Self::PathTail => "PATH99",
+            Self::Drops => "DROP",
+            Self::Holes => "HOLE",
+            Self::Age => "AGE",
+        }
+    }
+
+    fn compare(self, a: &Row, b: &Row, now: u64) -> Ordering {
+        let (x, y) = (&*a.report, &*b.report);
+        let name = |party: &Party| party.called().unwrap_or("~").to_owned();
+        let sum = |pair: [u64; 2]| pair[0] + pair[1];
+        // What is most comes first, for numbers; names go by the alphabet.
+        match self {
+            Self::Client => name(&x.client).cmp(&name(&y.client)),
+            Self::Service => {
+                let service = |row: &Row| row.report.service.as_ref().map(ToString::to_string);
+                (service(a).is_none(), service(a)).cmp(&(service(b).is_none(), service(b)))
+            }
+            Self::Backend => {
+                let backend = |row: &Row| row.report.backend.as_ref().map(name);
+                (backend(a).is_none(), backend(a)).cmp(&(backend(b).is_none(), backend(b)))
+            }
+            Self::Protocol => x.protocol.cmp(&y.protocol),
+            Self::State => x.state.cmp(&y.state),
+            Self::Packets => sum(y.packets).cmp(&sum(x.packets)),
+            Self::Bytes => sum(y.bytes).cmp(&sum(x.bytes)),
+            Self::Rate => b.bytes.rate(now).cmp(&a.bytes.rate(now)),
+            Self::RoundTrip => percentile(b, |row| &row.round_trips, 50).cmp(&percentile(
+                a,
+                |row| &row.round_trips,
+                50,
+            )),
+            Self::RoundTripTail => percentile(b, |row| &row.round_trips, 99).cmp(&percentile(
+                a,
+                |row| &row.round_trips,
+                99,
+            )),
+            Self::Path => percentile(b, |row| &row.path_times, 50).cmp(&percentile(
+                a,
+                |row| &row.path_times,
+                50,
+            )),
+            Self::PathTail => percentile(b, |row| &row.path_times, 99).cmp(&percentile(
+                a,
+                |row| &row.path_times,
+                99,
+            )),
+            Self::Drops => y.drops.cmp(&x.drops),
+            Self::Holes => y.holes.cmp(&x.holes),
+            Self::Age => y.first.cmp(&x.first),
+        }
+    }
+}
+
+fn percentile(
+    row: &Row,
+    times: impl Fn(&Row) -> &super::super::model::times::Times,
+    percent: u32,
+) -> Option<u64> {
+    times(row).percentile(percent)
+}
+
+/// What flows are put together by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grouping {
+    /// The Service that was called.
+    Service,
+    /// The pods at both ends.
+    Pod,
+    /// Why packets were dropped.
+    DropReason,
+}
+
+impl Grouping {
+    /// Its heading.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Service => "SERVICE",
+            Self::Pod => "POD",
+            Self::DropReason => "DROP REASON",
+        }
+    }
+
+    /// The groups that a flow is in.
+    fn of(self, row: &Row) -> Vec<String> {
+        let report = &row.report;
+        match self {
+            Self::Service => {
+                let called = || format!("{} (no Service)", report.destination);
+                let service = report.service.as_ref();
+                vec![service.map_or_else(called, ToString::to_string)]
+            }
+            Self::Pod => {
+                let ends = [Some(&report.client), report.backend.as_ref()];
+                let mut pods: Vec<String> = ends
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|party| party.called().map(str::to_owned))
+                    .collect();
+                pods.dedup();
+                if pods.is_empty() {
+                    pods.push("elsewhere".to_owned());
+                }
+                pods
+            }
+            Self::DropReason if row.reasons.is_empty() => vec!["nothing dropped".to_owned()],
+            Self::DropReason => row.reasons.iter().cloned().collect(),
+        }
+    }
+}
+
+/// Flows together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    /// Its name.
+    pub name: String,
+    /// How many flows.
+    pub flows: u64,
+    /// Of these, how many have a problem.
+    pub problems: u64,
+    /// Packets of both directions.
+    pub packets: u64,
+    /// Bytes of both directions.
+    pub bytes: u64,
+    /// Bytes in the last second.
+    pub rate: u64,
+    /// Packets dropped.
+    pub drops: u64,
+}
+
+/// What is selected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selected {
+    /// A flow.
+    Flow(FlowId),
+    /// A group.
+    Group(String),
+}
+
+/// The table's state.
+#[derive(Clone, Debug, Default)]
+pub struct List {
+    /// What it is sorted by.
+    pub column: Column,
+    /// The other way round.
+    pub reversed: bool,
+    /// What flows are put together by.
+    pub grouping: Option<Grouping>,
+    /// Only flows of that group.
+    pub within: Option<(Grouping, String)>,
+    /// Only flows with a problem.
+    pub problems: bool,
+    /// Only flows with these words, in small letters.
+    pub search: String,
+    /// Only flows that match, and the filter's text.
+    pub filter: Option<(String, ResolvedFilter)>,
+    /// What is selected; `None`: the first.
+    pub selected: Option<Selected>,
+    /// The first line that is shown.
+    pub offset: usize,
+    /// The flows as they stood when the table was frozen.
+    pub frozen: Option<Vec<Row>>,
+}
+
+/// Whether something is wrong with the flow, or something of it was not seen.
+#[must_use]
+pub fn is_problem(row: &Row) -> bool {
+    let report = &row.report;
+    report.diagnosis.is_some() || report.drops > 0 || report.holes > 0 || report.affected_by_loss
+}
+
+impl List {
+    /// The flows that are shown, in order.
+    #[must_use]
+    pub fn rows<'a>(&'a self, model: &'a Model) -> Vec<&'a Row> {
+        let mut rows: Vec<&Row> = match &self.frozen {
+            Some(rows) => rows.iter().filter(|row| self.shows(row)).collect(),
+            None => model.rows().filter(|row| self.shows(row)).collect(),
+        };
+        let now = model.now();
+        rows.sort_unstable_by(|a, b| {
+            let order = self.column.compare(a, b, now);
+            let order = if self.reversed {
+                order.reverse()
+            } else {
+                order
+            };
+            order.then_with(|| b.report.id.cmp(&a.report.id))
+        });
+        rows
+    }
+
+    fn shows(&self, row: &Row) -> bool {
+        let found = || self.search.split(' ').all(|word| row.text.contains(word));
+        let within = |(grouping, name): &(Grouping, String)| grouping.of(row).contains(name);
+        (!self.problems || is_problem(row))
+            && (self.search.is_empty() || found())
+            && self.within.as_ref().is_none_or(within)
+            && self
+                .filter
+                .as_ref()
+                .is_none_or(|(_, filter)| matches(filter, row))
+    }
+
+    /// The groups that are shown, the largest first; in what the filters let through.
+    #[must_use]
+    pub fn groups(&self, model: &Model) -> Vec<Group> {
+        let Some(grouping) = self.grouping else {
+            return Vec::new();
+        };
+        let mut groups = std::collections::HashMap::<String, Group>::new();
+        for row in self.rows(model) {
+            for name in grouping.of(row) {
+                let group = groups.entry(name).or_default();
+                group.flows += 1;
+                group.problems += u64::from(is_problem(row));
+                group.packets += row.report.packets.iter().sum::<u64>();
+                group.bytes += row.report.bytes.iter().sum::<u64>();
+                group.rate += row.bytes.rate(model.now());
+                group.drops += row.report.drops;
+            }
+        }
+        let named = groups
+            .into_iter()
+            .map(|(name, group)| Group { name, ..group });
+        let mut groups: Vec<Group> = named.collect();
+        groups.sort_by(|a, b| (Reverse(a.flows), &a.name).cmp(&(Reverse(b.flows), &b.name)));
+        groups
+    }
+
+    /// What the lines stand for, in order.
+    #[must_use]
+    pub fn lines(&self, model: &Model) -> Vec<Selected> {
+        if self.grouping.is_some() {
+            let groups = self.groups(model).into_iter();
+            groups.map(|group| Selected::Group(group.name)).collect()
+        } else {
+            let rows = self.rows(model).into_iter();
+            rows.map(|row| Selected::Flow(row.report.id)).collect()
+        }
+    }
+
+    /// The index of the selected line.
+    #[must_use]
+    pub fn index(&self, lines: &[Selected]) -> usize {
+        let selected = self.selected.as_ref();
+        let found = selected.and_then(|wanted| lines.iter().position(|line| line == wanted));
+        found.unwrap_or(0)
+    }
+
+    /// Moves the selection.
+    pub fn select(&mut self, model: &Model, to: impl FnOnce(usize, usize) -> usize) {
+        let lines = self.lines(model);
+        let last = lines.len().saturating_sub(1);
+        let index = to(self.index(&lines), last).min(last);
+        self.selected = lines.into_iter().nth(index);
+    }
+
+    /// The selected flow.
+    #[must_use]
+    pub fn flow(&self, model: &Model) -> Option<FlowId> {
+        let lines = self.lines(model);
+        match lines.get(self.index(&lines)) {
+            Some(Selected::Flow(id)) => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// Holds the table still, or lets it go on.
+    pub fn freeze(&mut self, model: &Model) {
+        self.frozen = match self.frozen.take() {
+            Some(_) => None,
+            None => Some(model.rows().cloned().collect()),
+        };
+    }
+
+    /// Whether something keeps flows out of the table.
+    #[must_use]
+    pub fn is_narrowed(&self) -> bool {
+        self.problems || !self.search.is_empty() || self.within.is_some() || self.filter.is_some()
+    }
+
+    /// Shows all flows again.
+    pub fn clear(&mut self) {
+        self.problems = false;
+        self.search.clear();
+        self.within = None;
+        self.filter = None;
+    }
+}
+
+/// Whether a filter lets a flow through.
+fn matches(filter: &ResolvedFilter, row: &Row) -> bool {
+    let report = &row.report;
+    filter.matches(&FlowView {
+        hops: &row.sightings,
+        client_pod: report.client.pod.as_deref(),
+        backend_pod: report
+            .backend
+            .as_ref()
+            .and_then(|party| party.pod.as_deref()),
+        service: report.service.as_ref(),
+        dropped: report.drops > 0,
+    })
+}
