@@ -55,6 +55,15 @@ impl OutputArgs {
         !self.no_names
     }
 
+    pub(super) fn color(&self) -> Color {
+        self.color
+    }
+
+    /// Whether it is said what is to be printed.
+    pub(super) fn is_chosen(&self) -> bool {
+        self.json || self.summary || self.packets || self.quiet
+    }
+
     /// The sink on standard output, and whether its reader went away.
     pub(super) fn sink(&self) -> (Output, Closed) {
         let stdout = io::stdout();

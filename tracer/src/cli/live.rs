@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-pub(super) use kept::Kept;
+pub(super) use self::{kept::Kept, tracing::lines};
 
 /// Watch the node's flows on a terminal
 #[derive(Clone, Debug, clap::Args)]

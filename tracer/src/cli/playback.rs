@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{BufReader, Read, Seek},
+    mem,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -20,11 +21,11 @@ use super::{
 use crate::{
     filter::{Filter, ResolvedFilter},
     journey::{Journeys, Limits, Patience, Reasons},
-    node::snapshot::Snapshot,
+    node::{reasons::DropReasons, snapshot::Snapshot},
     output::{Sink, sanitize},
     pipeline::{Pipeline, When, Window},
     report::Knowledge,
-    trace::{self, About, Reader, Timeline},
+    trace::{self, About, Reader, Step, Timeline},
 };
 
 /// How long before the asked-for time reading begins, in nanoseconds: what began then and is still
@@ -53,6 +54,11 @@ impl SubjectArgs {
             [self.file.as_path()].into_iter().chain(files).collect(),
             filter,
         )
+    }
+
+    /// The filter's text.
+    pub(super) fn filter(&self) -> String {
+        self.split().1.join(" ")
     }
 
     /// The recordings' files.
@@ -108,7 +114,7 @@ impl End {
 }
 
 impl Playback {
-    /// Opens recordings, and says on stderr what they are.
+    /// Opens recordings.
     ///
     /// # Errors
     /// A wrong filter, a file that is no recording, or recordings that do not belong together.
@@ -122,7 +128,6 @@ impl Playback {
             .collect::<Result<Vec<_>, _>>()?;
         let first = readers.remove(0);
         let timeline = Timeline::new(first, readers).map_err(|error| Usage(error.into()))?;
-        introduce(&timeline);
         let nodes = files.iter().filter_map(|file| reader(file).ok());
         let nodes = nodes.flat_map(|(_, reader)| reader.into_nodes());
         Ok(Self {
@@ -131,6 +136,18 @@ impl Playback {
             window: Window::ALWAYS,
             names,
         })
+    }
+
+    /// The first and the last event, nanoseconds of the recording's clock.
+    pub(super) fn times(&self) -> (u64, u64) {
+        let times = || {
+            self.timeline
+                .readers()
+                .filter_map(|(_, reader)| reader.times())
+        };
+        let first = times().map(|(first, _)| first).min().unwrap_or(0);
+        let last = times().map(|(_, last)| last).max().unwrap_or(0);
+        (first, last)
     }
 
     /// What the recording is.
@@ -151,56 +168,174 @@ impl Playback {
         Ok(self)
     }
 
-    /// Plays it to its end, or until `enough` says so, which is told how many bytes of how many
-    /// were read.
+    /// Says on stderr what it is, and plays it to its end, or until `enough` says so, which is told
+    /// how many bytes of how many were read.
     ///
     /// # Errors
     /// When the file cannot be read, and the sink's.
     pub(super) fn play<K: Sink>(
-        mut self,
+        self,
         sink: K,
         mut enough: impl FnMut((u64, u64)) -> bool,
     ) -> anyhow::Result<End> {
+        introduce(&self.timeline);
+        let when = if self.about().at_the_end {
+            When::AtTheEnd
+        } else {
+            When::AsTheyEnd
+        };
+        let mut playing = self.begin(when, sink);
+        loop {
+            let went_on = playing.step()?;
+            for problem in playing.take_problems() {
+                eprintln!("tracer: {problem}");
+            }
+            if went_on && enough(playing.timeline.progress()) {
+                playing.finish()?;
+            } else if went_on {
+                continue;
+            }
+            for problem in playing.take_problems() {
+                eprintln!("tracer: {problem}");
+            }
+            return Ok(End {
+                damaged: playing.damaged,
+            });
+        }
+    }
+
+    /// Begins to play it.
+    pub(super) fn begin<K: Sink>(self, when: When, sink: K) -> Playing<K> {
         let reasons = self.about().reasons.clone();
         let journeys = Journeys::new(
             Limits::default(),
             Patience::default(),
             Reasons::by_name(|name| reasons.number(name)),
         );
-        let when = if self.about().at_the_end {
-            When::AtTheEnd
-        } else {
-            When::AsTheyEnd
-        };
-        let timeline = &mut self.timeline;
-        let mut pipeline = Pipeline::new(journeys, self.filter, when, sink).within(self.window);
-        let mut damaged = false;
-        loop {
-            let step = timeline.next_step()?;
-            damaged |= say_damages(timeline);
-            let node = Arc::clone(timeline.node());
-            let function_at = |address| timeline.function_at(address).map(str::to_owned);
-            let known = Knowledge {
-                node: &node,
-                names: self.names,
-                reasons: &reasons,
-                function_at: &function_at,
-            };
-            let now = step.as_ref().and_then(|step| step.now);
-            let over =
-                now.is_some_and(|now| self.window.is_over(now)) || enough(timeline.progress());
-            let Some(step) = step.filter(|_| !over) else {
-                pipeline.finish(&known)?;
-                say_problems(&mut pipeline);
-                return Ok(End { damaged });
-            };
-            pipeline.batch(&step.batch, &known)?;
-            if let Some(now) = now {
-                pipeline.advance(now, &known)?;
-            }
-            pipeline.take_unknown();
-            say_problems(&mut pipeline);
+        Playing {
+            pipeline: Pipeline::new(journeys, self.filter, when, sink).within(self.window),
+            node: Arc::clone(self.timeline.node()),
+            timeline: self.timeline,
+            window: self.window,
+            names: self.names,
+            reasons,
+            ahead: None,
+            problems: Vec::new(),
+            damaged: false,
+            finished: false,
         }
+    }
+}
+
+/// Recordings that are being played.
+pub(super) struct Playing<K> {
+    timeline: Timeline<BufReader<File>>,
+    pipeline: Pipeline<K>,
+    window: Window,
+    names: bool,
+    reasons: DropReasons,
+    /// What the node knew at the step that was shown last.
+    node: Arc<Snapshot>,
+    /// The next step, if it was looked at already, with what the node knew then.
+    ahead: Option<(Option<Step>, Arc<Snapshot>)>,
+    problems: Vec<String>,
+    /// Whether something could not be read.
+    damaged: bool,
+    finished: bool,
+}
+
+impl<K: Sink> Playing<K> {
+    /// Shows the next step; at the end, what was held for it. Says whether there was one.
+    ///
+    /// # Errors
+    /// When the file cannot be read, and the sink's.
+    pub(super) fn step(&mut self) -> anyhow::Result<bool> {
+        if self.finished {
+            return Ok(false);
+        }
+        let (step, node) = match self.ahead.take() {
+            Some(ahead) => ahead,
+            None => self.read()?,
+        };
+        self.node = node;
+        let now = step.as_ref().and_then(|step| step.now);
+        let over = now.is_some_and(|now| self.window.is_over(now));
+        let Some(step) = step.filter(|_| !over) else {
+            self.finish()?;
+            return Ok(false);
+        };
+        let timeline = &self.timeline;
+        let function_at = |address| timeline.function_at(address).map(str::to_owned);
+        let known = Knowledge {
+            node: &self.node,
+            names: self.names,
+            reasons: &self.reasons,
+            function_at: &function_at,
+        };
+        self.pipeline.batch(&step.batch, &known)?;
+        if let Some(now) = now {
+            self.pipeline.advance(now, &known)?;
+        }
+        self.pipeline.flush()?;
+        self.pipeline.take_unknown();
+        self.problems.extend(self.pipeline.take_problems());
+        Ok(true)
+    }
+
+    /// Shows what was held for the end.
+    fn finish(&mut self) -> anyhow::Result<()> {
+        self.finished = true;
+        let timeline = &self.timeline;
+        let function_at = |address| timeline.function_at(address).map(str::to_owned);
+        let known = Knowledge {
+            node: &self.node,
+            names: self.names,
+            reasons: &self.reasons,
+            function_at: &function_at,
+        };
+        self.pipeline.finish(&known)?;
+        self.problems.extend(self.pipeline.take_problems());
+        Ok(())
+    }
+
+    fn read(&mut self) -> anyhow::Result<(Option<Step>, Arc<Snapshot>)> {
+        let step = self.timeline.next_step()?;
+        let damages = damages(&mut self.timeline);
+        self.damaged |= !damages.is_empty();
+        self.problems.extend(damages);
+        Ok((step, Arc::clone(self.timeline.node())))
+    }
+
+    /// When the next step is, if the recording says so; nanoseconds of its clock.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub(super) fn next_time(&mut self) -> anyhow::Result<Option<u64>> {
+        let ahead = match self.ahead.take() {
+            Some(ahead) => ahead,
+            None if self.finished => return Ok(None),
+            None => self.read()?,
+        };
+        let time = ahead.0.as_ref().and_then(|step| step.now);
+        self.ahead = Some(ahead);
+        Ok(time)
+    }
+
+    /// Up to then everything was shown.
+    pub(super) fn now(&self) -> u64 {
+        self.pipeline.now()
+    }
+
+    /// What the node knew then.
+    pub(super) fn node(&self) -> &Arc<Snapshot> {
+        &self.node
+    }
+
+    /// What a person should know.
+    pub(super) fn take_problems(&mut self) -> Vec<String> {
+        let problems = mem::take(&mut self.problems).into_iter();
+        let plain = problems.map(|problem| sanitize::plain(&problem).into_owned());
+        plain.collect()
     }
 }
 
@@ -283,22 +418,16 @@ fn resolve(
     result
 }
 
-fn say_damages(timeline: &mut Timeline<BufReader<File>>) -> bool {
+/// What could not be read, with the recording's name where there are several.
+fn damages(timeline: &mut Timeline<BufReader<File>>) -> Vec<String> {
     let damages = timeline.take_damages();
     let several = timeline.count() > 1;
-    for (name, damage) in &damages {
-        let place = if several {
-            format!("{name}: ")
+    let said = damages.into_iter().map(|(name, damage)| {
+        if several {
+            format!("{name}: {damage}")
         } else {
-            String::new()
-        };
-        eprintln!("tracer: {place}{}", sanitize::plain(&damage.to_string()));
-    }
-    !damages.is_empty()
-}
-
-fn say_problems<K: Sink>(pipeline: &mut Pipeline<K>) {
-    for problem in pipeline.take_problems() {
-        eprintln!("tracer: {}", sanitize::plain(&problem));
-    }
+            damage.to_string()
+        }
+    });
+    said.collect()
 }

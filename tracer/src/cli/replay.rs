@@ -1,12 +1,17 @@
 //! `tracer replay`: a recording through the code that live tracing uses.
 
+mod player;
+
 use std::process::ExitCode;
 
+use self::player::Replaying;
 use super::{
-    arguments::OutputArgs,
+    arguments::{self, OutputArgs},
     moment::{self, Moment},
     playback::{Playback, Span, SubjectArgs},
+    screen,
 };
+use crate::tui::{app::App, feed::Shared};
 
 /// Show a recording as if it happened now
 #[derive(Clone, Debug, clap::Args)]
@@ -23,6 +28,9 @@ pub(super) struct ReplayArgs {
     /// Show what was under way at this time
     #[arg(long, value_name = "TIME", value_parser = moment::parse, conflicts_with_all = ["from", "to"])]
     at: Option<Moment>,
+    /// Print text also on a terminal, where the live view is the default
+    #[arg(long, conflicts_with = "json")]
+    text: bool,
     #[command(flatten)]
     subject: SubjectArgs,
 }
@@ -32,13 +40,29 @@ pub(super) struct ReplayArgs {
 /// # Errors
 /// A wrong filter, a file that is no recording, or that output cannot be written.
 pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let playback = Playback::open(&args.subject, args.output.names())?;
+    if !args.text && !args.output.is_chosen() && screen::check().is_ok() {
+        return show(args);
+    }
+    let (sink, closed) = args.output.sink();
+    let end = open(args)?.play(sink, |_| closed.get())?;
+    Ok(end.exit_code())
+}
+
+/// In the live view.
+fn show(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+    let shared = Shared::default();
+    let replaying = Replaying::start(args, &shared)?;
+    let mut app = App::new(&args.subject.filter(), arguments::names_of_filter);
+    "reading ...".clone_into(&mut app.waiting);
+    screen::run(app, &shared, replaying, args.output.color())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn open(args: &ReplayArgs) -> anyhow::Result<Playback> {
     let span = Span {
         from: args.from.as_ref(),
         to: args.to.as_ref(),
         at: args.at.as_ref(),
     };
-    let (sink, closed) = args.output.sink();
-    let end = playback.within(span)?.play(sink, |_| closed.get())?;
-    Ok(end.exit_code())
+    Playback::open(&args.subject, args.output.names())?.within(span)
 }

@@ -542,6 +542,7 @@ impl App {
             KeyCode::Char('a') if ctrl => prompt.line.home(),
             KeyCode::Char('e') if ctrl => prompt.line.end(),
             KeyCode::Char(char) if !ctrl => prompt.line.insert(char.encode_utf8(&mut [0; 4])),
+            KeyCode::Char('h') if ctrl => drop(prompt.line.backspace()),
             KeyCode::Backspace => drop(prompt.line.backspace()),
             KeyCode::Delete => prompt.line.delete(),
             KeyCode::Left => prompt.line.left(),

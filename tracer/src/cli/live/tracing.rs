@@ -193,7 +193,7 @@ fn save(session: &Session<Feed>, path: PathBuf) -> Told {
 }
 
 /// How it is attached, for the screen.
-fn lines(plan: &Plan) -> Vec<[String; 3]> {
+pub(in crate::cli) fn lines(plan: &Plan) -> Vec<[String; 3]> {
     let families = plan.families.iter();
     let line = |family: &crate::kernel::plan::Family| {
         let choice = family.choice.clone();

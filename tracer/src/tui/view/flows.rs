@@ -1,6 +1,7 @@
 //! The table of flows, or of groups of them, and below it more on the selected one.
 
 use ratatui::{style::Modifier, text::Line};
+use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     Canvas,
@@ -119,7 +120,7 @@ fn row(theme: Theme, row: &Row, now: u64, columns: &[Placed]) -> Line<'static> {
         let width = usize::from(placed.width);
         let (text, tone) = cell(row, now, placed.column, width);
         let text = if is_named(placed.column) {
-            theme.cell(&text, width)
+            theme.name(&text, width)
         } else {
             theme.right(&text, width)
         };
@@ -139,7 +140,7 @@ fn cell(row: &Row, now: u64, column: Column, width: usize) -> (String, Tone) {
         number => (count(number).into_owned(), tone),
     };
     match column {
-        Column::Client => plain(client(report)),
+        Column::Client => plain(client(report, width)),
         Column::Service => service(report),
         Column::Backend => backend(report),
         Column::Protocol => plain(protocol_name(report.protocol).into_owned()),
@@ -163,18 +164,16 @@ fn cell(row: &Row, now: u64, column: Column, width: usize) -> (String, Tone) {
     }
 }
 
-/// The pod or namespace, else the process, else the address.
-fn client(report: &FlowReport) -> String {
+/// The pod or namespace, else the address; and the process where there is room.
+fn client(report: &FlowReport, width: usize) -> String {
     let Party { endpoint, .. } = &report.client;
-    match (report.client.called(), &report.client.process) {
-        (Some(name), Some(process)) => format!("{name} {}", process.comm),
-        (Some(name), None) => name.to_owned(),
-        (None, Some(process)) => format!(
-            "{} {}",
-            words::endpoint(report.protocol, *endpoint),
-            process.comm
-        ),
-        (None, None) => words::endpoint(report.protocol, *endpoint),
+    let address = || words::endpoint(report.protocol, *endpoint);
+    let name = report.client.called().map_or_else(address, str::to_owned);
+    match &report.client.process {
+        Some(process) if name.width() + 1 + process.comm.width() <= width => {
+            format!("{name} {}", process.comm)
+        }
+        _ => name,
     }
 }
 

@@ -40,27 +40,25 @@ fn header(canvas: &mut Canvas<'_>, app: &App, model: &Model, layout: &Layout) {
         canvas.buffer.set_string(x, layout.header.y, &name, style);
         end = usize::from(x) + name.len();
     }
-    let room = usize::from(layout.header.width).saturating_sub(end + 2);
-    let mut text = String::new();
-    for (fact, _) in facts(app, model) {
-        let gap = if text.is_empty() { "" } else { "  " };
-        if text.width() + gap.len() + fact.width() > room {
-            break;
-        }
-        text.push_str(gap);
-        text.push_str(&fact);
-    }
-    let x = layout.header.width - u16::try_from(text.width()).unwrap_or(0);
-    // Drawn fact by fact, each with its tone.
-    let mut x = x;
+    // As many facts as there is room for, at the right.
+    let room = usize::from(layout.header.width).saturating_sub(end + 1);
+    let mut shown = Vec::new();
+    let mut taken = 0;
     for (fact, tone) in facts(app, model) {
-        let width = u16::try_from(fact.width()).unwrap_or(0);
-        if x + width > layout.header.width {
+        let fact = theme.text(&fact);
+        if taken + 2 + fact.width() > room {
             break;
         }
+        taken += 2 + fact.width();
+        shown.push((fact, tone));
+    }
+    let mut x = layout.header.width - u16::try_from(taken).unwrap_or(0);
+    for (fact, tone) in shown {
+        let width = u16::try_from(fact.width()).unwrap_or(0);
+        let style = theme.style(tone);
         canvas
             .buffer
-            .set_string(x, layout.header.y, theme.text(&fact), theme.style(tone));
+            .set_string(x + 2, layout.header.y, fact, style);
         x += width + 2;
     }
 }
@@ -86,7 +84,8 @@ fn facts(app: &App, model: &Model) -> Vec<(String, Tone)> {
     facts.push((flows, Tone::Plain));
     let drops = model.drops.total();
     if drops > 0 {
-        facts.push((format!("{} drops", count(drops)), Tone::Problem));
+        let word = if drops == 1 { "drop" } else { "drops" };
+        facts.push((format!("{} {word}", count(drops)), Tone::Problem));
     }
     let rate = model.packets.rate(model.now());
     facts.push((format!("{} packets/s", count(rate)), Tone::Plain));

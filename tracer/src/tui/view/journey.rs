@@ -191,6 +191,7 @@ fn packet_line(
     let took = words::duration(packet.duration());
     let (after_width, took_width) = if width >= 34 { (9, 8) } else { (0, 8) };
     let label = words::label(packet);
+    let label = label.strip_suffix(" bytes").unwrap_or(&label);
     let label_width = width.saturating_sub(4 + after_width + took_width);
     let after = if after_width > 0 {
         theme.right(&format!("+{after}"), after_width)
@@ -201,7 +202,7 @@ fn packet_line(
         (Tone::Strong, mark),
         (tone, arrow),
         (Tone::Plain, " "),
-        (tone, &theme.cell(&label, label_width)),
+        (tone, &theme.cell(label, label_width)),
         (Tone::Dim, &after),
         (Tone::Plain, " "),
         (Tone::Plain, &theme.right(&took, took_width)),

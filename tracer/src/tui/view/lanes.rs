@@ -27,17 +27,22 @@ const MOST_LANE: usize = 34;
 /// Columns of time and its bar.
 const TIME: usize = 9;
 const BAR: usize = 6;
+/// What stands before the lanes.
+const MARGIN: usize = TIME + 1 + BAR + 1;
 
 /// The picture.
 pub(super) fn lines(theme: Theme, packet: &PacketReport, width: usize) -> Vec<Line<'static>> {
     let picture = Picture::new(theme, packet, width);
     let mut lines = vec![picture.title()];
     lines.extend(picture.headings());
-    let mut place = None;
+    let (mut place, mut tunnel) = (None, None);
     for rung in words::rungs(packet) {
         lines.extend(picture.above(&rung, &mut place));
         lines.push(picture.station(&rung));
-        lines.extend(picture.below(rung.hop));
+        // A tunnel is named where it begins.
+        let named = tunnel == rung.hop.encapsulation;
+        tunnel = rung.hop.encapsulation;
+        lines.extend(picture.below(rung.hop, named));
     }
     lines.extend(picture.end());
     lines
@@ -68,7 +73,7 @@ impl<'a> Picture<'a> {
                 lanes.push(place(hop));
             }
         }
-        let room = width.saturating_sub(TIME + BAR + 1) / lanes.len().max(1);
+        let room = width.saturating_sub(MARGIN) / lanes.len().max(1);
         let longest = packet.hops.iter().map(|hop| hop.since_previous).max();
         Self {
             theme,
@@ -112,7 +117,7 @@ impl<'a> Picture<'a> {
 
     fn headings(&self) -> Option<Line<'static>> {
         let lane = self.lane?;
-        let mut text = " ".repeat(TIME + BAR + 1);
+        let mut text = " ".repeat(MARGIN);
         for name in &self.lanes {
             text.push_str(&self.theme.cell(name, lane - 1));
             text.push(' ');
@@ -160,6 +165,7 @@ impl<'a> Picture<'a> {
             theme.span(Tone::Dim, time),
             theme.span(Tone::Plain, " "),
             theme.span(if slow { Tone::Warning } else { Tone::Dim }, bar),
+            theme.span(Tone::Plain, " "),
         ];
         match self.lane {
             Some(lane) => {
@@ -169,7 +175,7 @@ impl<'a> Picture<'a> {
                 spans.extend(self.rails(index + 1..self.lanes.len()));
             }
             None => {
-                let room = self.width.saturating_sub(TIME + BAR + 1);
+                let room = self.width.saturating_sub(MARGIN);
                 spans.push(theme.span(tone, theme.short(text.trim_end(), room)));
             }
         }
@@ -191,7 +197,7 @@ impl<'a> Picture<'a> {
     }
 
     /// What a station did: translations with their rules, and tunnels.
-    fn below(&self, hop: &HopReport) -> Vec<Line<'static>> {
+    fn below(&self, hop: &HopReport, tunnel_named: bool) -> Vec<Line<'static>> {
         let mut lines = Vec::new();
         for translation in &hop.translations {
             let text = words::translation(self.packet.protocol, translation);
@@ -201,7 +207,7 @@ impl<'a> Picture<'a> {
                 lines.extend(self.aside(hop, &rule, Tone::Translation));
             }
         }
-        if let Some(tunnel) = hop.encapsulation {
+        if let Some(tunnel) = hop.encapsulation.filter(|_| !tunnel_named) {
             lines.extend(self.aside(hop, &words::tunnel(tunnel), Tone::Tunnel));
         }
         lines
@@ -209,7 +215,7 @@ impl<'a> Picture<'a> {
 
     /// A remark beside a hop's lane, folded.
     fn aside(&self, hop: &HopReport, text: &str, tone: Tone) -> Vec<Line<'static>> {
-        let indent = TIME + BAR + 1;
+        let indent = MARGIN;
         let index = self.index(hop);
         let before = match self.lane {
             Some(lane) => indent + lane * index,

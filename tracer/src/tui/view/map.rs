@@ -1,6 +1,6 @@
 //! This node's pods, bridges, tunnels and Services as they hang together, with what flows through.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ratatui::{layout::Rect, text::Line};
 
@@ -23,6 +23,8 @@ use crate::{
 
 /// From so many columns on, Services stand beside the topology.
 const WIDE: u16 = 120;
+/// Columns of rates.
+const RATES: usize = 15;
 /// Lines of each part.
 const LONGEST: usize = 2_000;
 
@@ -89,9 +91,24 @@ fn topology(theme: Theme, model: &Model, width: usize) -> Vec<Line<'static>> {
         .iter()
         .filter(|netns| netns.pod.is_none() && netns.links.len() > 1)
         .collect();
-    hosts.sort_by_key(|netns| (!netns.initial, netns.display_name().into_owned()));
+    // Who hangs on another's bridge is found there.
+    let has_bridge = |netns: &Namespace| {
+        netns
+            .links
+            .values()
+            .any(|link| link.kind == LinkKind::Bridge)
+    };
+    hosts.sort_by_key(|netns| {
+        (
+            !has_bridge(netns),
+            !netns.initial,
+            netns.display_name().into_owned(),
+        )
+    });
     for host in hosts {
-        lines.extend(topology.host(host, &mut placed));
+        if !placed.contains(&host.inode) {
+            lines.extend(topology.host(host, &mut placed));
+        }
     }
     let others = node.namespaces().iter();
     let others = others.filter(|netns| netns.pod.is_some() && !placed.contains(&netns.inode));
@@ -157,16 +174,14 @@ impl Topology<'_> {
     fn device(&self, host: &Namespace, link: &Link, indent: &str) -> Line<'static> {
         let key = (host.display_name().into_owned(), link.name.clone());
         let flux = self.model.traffic.devices.get(&key);
-        let mut more = link.kind.to_string();
-        if let Some(tunnel) = link.tunnel {
-            more.push_str(&format!(" vni {}", tunnel.vni));
-        }
-        for address in link.addresses.iter().take(2) {
-            more.push_str(&format!(" {address}"));
-        }
+        let mut words: Vec<String> = Vec::new();
         if !link.up {
-            more.push_str(" DOWN");
+            words.push("DOWN".to_owned());
         }
+        words.push(link.kind.to_string());
+        words.extend(link.tunnel.map(|tunnel| format!("vni {}", tunnel.vni)));
+        words.extend(link.addresses.iter().take(2).map(ToString::to_string));
+        let more = words.join(" ");
         self.line((indent, Tone::Plain), &link.name, &more, flux)
     }
 
@@ -200,8 +215,8 @@ impl Topology<'_> {
         flux: Option<&Flux>,
     ) -> Line<'static> {
         let rates = flux.map_or(String::new(), |flux| rates(flux, self.model.now()));
-        let room = self.width.saturating_sub(indent.len() + 24);
-        let name_width = room.min(30).min(room * 2 / 3);
+        let room = self.width.saturating_sub(indent.len() + RATES);
+        let name_width = room.min(30).min(room / 2 + 2);
         let drops = flux.map_or(0, |flux| flux.drops);
         let drops = match drops {
             0 => String::new(),
@@ -240,44 +255,65 @@ const fn rank(kind: &LinkKind) -> u8 {
 
 fn services(theme: Theme, model: &Model, width: usize) -> Vec<Line<'static>> {
     let mut lines = vec![theme.line(&[(Tone::Heading, "Services")])];
-    let mut seen = BTreeSet::new();
-    for service in of_node(&model.node) {
-        let name = match &service.name {
-            Some(name) => name.to_string(),
-            None => service.frontends.first().map_or(String::new(), frontend),
-        };
-        if !seen.insert((name.clone(), service.frontends.first().copied())) || lines.len() > LONGEST
-        {
-            continue;
+    for (name, ports) in by_name(&model.node) {
+        if lines.len() > LONGEST {
+            break;
         }
         let flux = model.traffic.services.get(&name);
-        let fronts: Vec<String> = service.frontends.iter().map(frontend).collect();
+        let fronts = ports.iter().flat_map(|service| &service.frontends);
+        let fronts: Vec<String> = fronts.map(frontend).collect();
         let rates = flux.map_or(String::new(), |flux| rates(flux, model.now()));
-        let endpoints = service.endpoints.len();
+        let endpoints: usize = ports.iter().map(|service| service.endpoints.len()).sum();
         let (tone, endpoints) = match endpoints {
             0 => (Tone::Problem, "no endpoints".to_owned()),
             1 => (Tone::Plain, "1 endpoint".to_owned()),
             more => (Tone::Plain, format!("{more} endpoints")),
         };
-        let room = width.saturating_sub(13 + 16);
+        let room = width.saturating_sub(13 + RATES);
         let name_width = room / 2;
         lines.push(theme.line(&[
-            (Tone::Translation, &theme.cell(&name, name_width)),
+            (Tone::Translation, &theme.name(&name, name_width)),
             (
                 Tone::Dim,
-                &theme.cell(&format!(" {}", fronts.join(" ")), room - name_width),
+                &theme.head(&format!(" {}", fronts.join(" ")), room - name_width),
             ),
             (tone, &theme.right(&endpoints, 13)),
-            (Tone::Plain, &theme.right(&rates, 16)),
+            (Tone::Plain, &theme.right(&rates, RATES)),
         ]));
         if flux.is_some() {
-            lines.extend(ends(theme, model, service, width));
+            for service in ports {
+                lines.extend(ends(theme, model, service, width));
+            }
         }
     }
     if lines.len() == 1 {
         lines.push(theme.line(&[(Tone::Dim, "no rules of kube-proxy are known")]));
     }
     lines
+}
+
+/// The Services of all namespaces, each port once, with what it is in IPv4 and in IPv6.
+fn by_name(node: &Snapshot) -> BTreeMap<String, Vec<&Service>> {
+    let versions = node
+        .namespaces()
+        .iter()
+        .filter_map(|netns| netns.rules.last());
+    let own = |ip| !node.with_address(ip).is_empty();
+    let services = versions.flat_map(|version| version.services(own).all());
+    let mut by_name = BTreeMap::<String, Vec<&Service>>::new();
+    for service in services {
+        let first = || service.frontends.first().map_or(String::new(), frontend);
+        let name = service
+            .name
+            .as_ref()
+            .map_or_else(first, ToString::to_string);
+        let ports = by_name.entry(name).or_default();
+        // Each node of a lab, and each namespace of a node with rules, has the same ones.
+        if !ports.iter().any(|port| port.frontends == service.frontends) {
+            ports.push(service);
+        }
+    }
+    by_name
 }
 
 /// The endpoints of a Service that is used, with their pods.
@@ -294,15 +330,6 @@ fn ends(theme: Theme, model: &Model, service: &Service, width: usize) -> Vec<Lin
         theme.line(&[(Tone::Dim, &theme.short(&text, width))])
     };
     service.endpoints.iter().take(20).map(line).collect()
-}
-
-fn of_node(node: &Snapshot) -> impl Iterator<Item = &Service> {
-    let versions = node
-        .namespaces()
-        .iter()
-        .filter_map(|netns| netns.rules.last());
-    let own = |ip| !node.with_address(ip).is_empty();
-    versions.flat_map(move |version| version.services(own).all())
 }
 
 fn frontend(frontend: &Frontend) -> String {

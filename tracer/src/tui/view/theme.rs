@@ -106,6 +106,30 @@ impl Theme {
         text
     }
 
+    /// The same, with its end left out instead.
+    #[must_use]
+    pub fn head(self, text: &str, columns: usize) -> String {
+        let mut shown = String::new();
+        for character in self.text(text).chars() {
+            shown.push(character);
+            if shown.width() > columns {
+                shown.pop();
+                break;
+            }
+        }
+        shown.push_str(&" ".repeat(columns.saturating_sub(shown.width())));
+        shown
+    }
+
+    /// The same of a name in a namespace, which is left out first.
+    #[must_use]
+    pub fn name(self, name: &str, columns: usize) -> String {
+        match name.split_once('/') {
+            Some((_, rest)) if self.text(name).width() > columns => self.cell(rest, columns),
+            _ => self.cell(name, columns),
+        }
+    }
+
     /// The same, at the right.
     #[must_use]
     pub fn right(self, text: &str, columns: usize) -> String {
@@ -285,6 +309,8 @@ mod tests {
                 // A wide character at the cut may leave a column empty, which is filled.
                 prop_assert_eq!(cell.width(), columns, "{:?}", cell);
                 prop_assert_eq!(theme.right(&text, columns).width(), columns);
+                prop_assert_eq!(theme.head(&text, columns).width(), columns);
+                prop_assert_eq!(theme.name(&text, columns).width(), columns);
             }
             prop_assert!(PLAIN.text(&text).is_ascii());
         }
