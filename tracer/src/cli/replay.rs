@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use self::player::Replaying;
 use super::{
-    arguments::{self, OutputArgs},
+    arguments::OutputArgs,
     moment::{self, Moment},
     playback::{Playback, Span, SubjectArgs},
-    screen,
+    resolution, screen,
 };
 use crate::tui::{app::App, feed::Shared};
 
@@ -52,7 +52,7 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
 fn show(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
     let shared = Shared::default();
     let replaying = Replaying::start(args, &shared)?;
-    let mut app = App::new(&args.subject.filter(), arguments::names_of_filter);
+    let mut app = App::new(&args.subject.filter(), resolution::names_of_filter);
     "reading ...".clone_into(&mut app.waiting);
     screen::run(app, &shared, replaying, args.output.color())?;
     Ok(ExitCode::SUCCESS)

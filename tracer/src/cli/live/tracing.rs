@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::{Kept, ViewArgs};
 use crate::{
     cli::{
-        arguments,
+        resolution,
         screen::News,
         session::{Session, Step, Subject, Target},
     },
@@ -133,12 +133,13 @@ impl Work {
     async fn trace(mut self) -> anyhow::Result<()> {
         let args = &self.args;
         let node = Node::watch(args.live.host_root()?)?;
-        let filter = arguments::resolve(&self.filter, &node.watched().snapshot())?;
+        let filter = resolution::resolve_live(&self.filter, node.watched())?;
         let compiled = filter.compile();
         let text = args.filter.join(" ");
         let subject = Subject {
             text: &text,
             program: &compiled.program,
+            by_filter: true,
             filter,
         };
         let shared = self.shared.clone();

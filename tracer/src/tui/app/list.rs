@@ -4,9 +4,9 @@ use std::cmp::{Ordering, Reverse};
 
 use super::super::model::{Model, Row};
 use crate::{
-    filter::{FlowView, ResolvedFilter},
+    filter::{CalledService, FlowView, ResolvedFilter},
     journey::model::FlowId,
-    report::Party,
+    report::{FlowReport, Party},
 };
 
 /// What the table can be sorted by.
@@ -382,7 +382,17 @@ fn matches(filter: &ResolvedFilter, row: &Row) -> bool {
             .backend
             .as_ref()
             .and_then(|party| party.pod.as_deref()),
-        service: report.service.as_ref(),
+        service: called(report).as_ref(),
         dropped: report.drops > 0,
+    })
+}
+
+/// The Service's port that a flow's client called.
+fn called(report: &FlowReport) -> Option<CalledService> {
+    let service = report.service.as_ref()?;
+    Some(CalledService {
+        name: format!("{}/{}", service.namespace, service.name),
+        port: service.port.clone(),
+        numbers: vec![report.destination.port],
     })
 }

@@ -214,7 +214,9 @@ fn hints(canvas: &Canvas<'_>, app: &App) -> ratatui::text::Line<'static> {
 
 fn prompt(canvas: &mut Canvas<'_>, app: &App, layout: &Layout) {
     let (theme, area) = (canvas.theme, layout.footer);
-    let Some(prompt) = &app.prompt else { return };
+    let Some(prompt) = app.prompt.as_ref().filter(|_| area.height > 0) else {
+        return;
+    };
     let name = match prompt.kind {
         Kind::Search => "search: ",
         Kind::Filter => "filter: ",
