@@ -50,6 +50,7 @@ pub const OF_TESTS: &[Requirement] = &[
     requirement("setcap", "libcap2-bin", "gives capabilities to a program"),
     requirement("tshark", "tshark", "reads exported captures"),
     requirement("capinfos", "wireshark-common", "reads exported captures"),
+    requirement("ipset", "ipset", "makes sets that rules ask for"),
     requirement("ethtool", "ethtool", "lets devices merge and cut packets"),
 ];
 

@@ -13,6 +13,8 @@ mod counted;
 mod following;
 #[path = "rules/own.rs"]
 mod own;
+#[path = "rules/sets.rs"]
+mod sets;
 
 use anyhow::{Context as _, ensure};
 use tracer_tests::lab::{Config, Fabric, Lab, Plugin, Proxy};

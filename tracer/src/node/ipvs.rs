@@ -107,6 +107,12 @@ pub enum Forwarding {
 }
 
 impl Table {
+    /// The table of `/proc/net/ip_vs`'s text. Lines that are not understood are passed over.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        parse::table(text)
+    }
+
     /// What the calling thread's namespace has; nothing where IPVS is not in the kernel.
     ///
     /// # Errors
@@ -118,7 +124,7 @@ impl Table {
         };
         let mut text = Vec::new();
         file.take(MOST).read_to_end(&mut text)?;
-        Ok(parse::table(&String::from_utf8_lossy(&text)))
+        Ok(Self::parse(&String::from_utf8_lossy(&text)))
     }
 
     /// The virtual servers, in order.

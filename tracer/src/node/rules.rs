@@ -12,6 +12,8 @@
 //! - [`evaluate`]: all base chains of a hook, of all forms, in order. A form takes part by its
 //!   [`evaluate::RuleSet`].
 //!
+//! Rules may ask for sets that stand beside them: [`ipset`].
+//!
 //! [`held::Rules`] are all forms of one namespace at one moment, [`history::History`] how they changed.
 
 pub mod bits;
@@ -19,6 +21,7 @@ pub mod decision;
 pub mod evaluate;
 pub mod held;
 pub mod history;
+pub mod ipset;
 pub mod iptables;
 pub mod live;
 pub mod nftables;

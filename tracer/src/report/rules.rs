@@ -20,12 +20,15 @@ use crate::{
         Direction, Dropped, Flow, FlowTranslation, Hop, NetnsId, Packet, Stage, Tracking,
         TranslationKind, Transport,
     },
-    node::rules::{
-        evaluate::explain,
-        history::Version,
-        outcome::{Explanation, Observed},
-        path::{Certainty, RulePath, ServiceChoice, Step},
-        subject::{Bits, Hook, States, Subject},
+    node::{
+        rules::{
+            evaluate::explain,
+            history::Version,
+            outcome::{Explanation, Observed},
+            path::{Certainty, RulePath, ServiceChoice, Step},
+            subject::{Bits, Hook, States, Subject},
+        },
+        snapshot::Namespace,
     },
 };
 
@@ -114,9 +117,10 @@ struct Question {
     came: Option<Box<Question>>,
 }
 
-fn explained_by(version: &Version, around: &Around<'_>, question: &Question) -> Explanation {
+fn explained_by(version: &Version, namespace: &Namespace, question: &Question) -> Explanation {
     let sets = version.rules.sets();
-    explain(&sets, &question.subject, around, question.observed)
+    let around = Around::with_rules(namespace, version);
+    explain(&sets, &question.subject, &around, question.observed)
 }
 
 impl Knowledge<'_> {
@@ -311,18 +315,17 @@ impl Knowledge<'_> {
     /// What the rules of the packet's time say; `None` where they explain nothing.
     fn ask(&self, question: &Question) -> Option<Explanation> {
         let namespace = self.at(question.netns, question.time)?;
-        let around = Around(namespace);
         let versions: Vec<_> = namespace.rules.around(question.time).collect();
         let several = versions.len() > 1;
         let possible = versions.into_iter().filter(|version| {
             let came = question.came.as_deref().filter(|_| several);
             came.is_none_or(|came| {
-                let after = explained_by(version, &around, came).after;
+                let after = explained_by(version, namespace, came).after;
                 let destination = question.subject.destination;
                 after.iter().any(|after| after.destination == destination)
             })
         });
-        let explanations = possible.map(|version| explained_by(version, &around, question));
+        let explanations = possible.map(|version| explained_by(version, namespace, question));
         let mut explanations = explanations.filter(|explanation| !explanation.paths.is_empty());
         let first = explanations.next()?;
         Some(match explanations.next() {

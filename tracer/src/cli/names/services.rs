@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::push_line;
 use crate::node::{
-    rules::{history::Version, nftables::model::Object, path::Source, subject::Family},
+    rules::{history::Version, ipset::Set, nftables::model::Object, path::Source, subject::Family},
     services::{Frontend, Refusal, Service, TrafficPolicy},
     snapshot::{Namespace, Snapshot},
 };
@@ -22,6 +22,10 @@ pub(super) fn text(snapshot: &Snapshot) -> Vec<String> {
             netns.display_name(),
             sets.join(", ")
         ));
+        let ipsets = ipsets(version);
+        lines.extend(ipsets.iter().map(|IpsetObject { name, elements, .. }| {
+            format!("      ipset {name}: {elements} elements")
+        }));
         let notes = version.rules.notes.iter();
         lines.extend(notes.map(|note| format!("      not all: {note}")));
     }
@@ -55,6 +59,25 @@ struct SetObject {
     program: Option<&'static str>,
     tables: usize,
     rules: usize,
+}
+
+/// An ipset that rules ask for.
+#[derive(Debug, Serialize)]
+struct IpsetObject<'a> {
+    name: &'a str,
+    /// As `hash:ip,port`.
+    r#type: &'a str,
+    elements: usize,
+}
+
+fn ipsets(version: &Version) -> Vec<IpsetObject<'_>> {
+    let sets = version.rules.ipsets.all().iter();
+    let object = |set| IpsetObject {
+        name: Set::name(set),
+        r#type: Set::kind(set),
+        elements: Set::elements(set),
+    };
+    sets.map(object).collect()
 }
 
 fn sets(version: &Version) -> Vec<SetObject> {
@@ -191,6 +214,7 @@ struct RulesLine<'a> {
     /// When they were read, in nanoseconds of `CLOCK_MONOTONIC`.
     read_ns: u64,
     sets: Vec<SetObject>,
+    ipsets: Vec<IpsetObject<'a>>,
     notes: &'a [String],
 }
 
@@ -230,6 +254,7 @@ pub(super) fn json(snapshot: &Snapshot, lines: &mut String) -> serde_json::Resul
             netns: netns_object(netns),
             read_ns: version.time,
             sets: sets(version),
+            ipsets: ipsets(version),
             notes: &version.rules.notes,
         };
         push_line(lines, "rules", line)?;

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{evaluate::RuleSet, iptables, nftables};
+use super::{evaluate::RuleSet, ipset, iptables, nftables};
 use crate::node::{ipvs, services::Services};
 
 /// All rules of a namespace at one moment. Its parts are shared by the versions in which they are
@@ -17,6 +17,9 @@ pub struct Rules {
     /// nftables' own tables.
     #[serde(default)]
     pub nftables: Arc<nftables::RuleSet>,
+    /// The ipsets that iptables' rules refer to.
+    #[serde(default)]
+    pub ipsets: Arc<ipset::Sets>,
     /// IPVS.
     #[serde(default)]
     pub ipvs: Arc<ipvs::Table>,
@@ -51,7 +54,10 @@ impl Rules {
     #[must_use]
     pub fn size(&self) -> usize {
         let iptables = self.iptables.iter().map(|rules| rules.tables().rules());
-        iptables.sum::<usize>() + self.nftables.listing().objects.len() + self.ipvs.servers().len()
+        iptables.sum::<usize>()
+            + self.nftables.listing().objects.len()
+            + self.ipvs.servers().len()
+            + self.ipsets.elements()
     }
 
     /// Whether there is nothing to say of them.

@@ -137,6 +137,17 @@ impl Tables {
         let chains = self.tables.iter().flat_map(|table| &table.chains);
         chains.map(|chain| chain.rules.len()).sum()
     }
+
+    /// The names of the ipsets that rules ask for, each as often.
+    pub fn sets(&self) -> impl Iterator<Item = &str> {
+        let chains = self.tables.iter().flat_map(|table| &table.chains);
+        let rules = chains.flat_map(|chain| &chain.rules);
+        let conditions = rules.flat_map(|rule| &rule.conditions);
+        conditions.filter_map(|condition| match &condition.test {
+            Test::Set(name, _) => Some(&**name),
+            _ => None,
+        })
+    }
 }
 
 impl TryFrom<String> for Tables {

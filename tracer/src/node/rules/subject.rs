@@ -305,11 +305,10 @@ pub trait Surroundings {
         None
     }
 
-    /// Whether the named ipset has the packet, by the given dimensions (`src`, `dst`); `None` where
-    /// that is not known.
-    fn in_set(&self, set: &str, dimensions: &[&str], subject: &Subject) -> Option<bool> {
-        let _ = (set, dimensions, subject);
-        None
+    /// Whether the named ipset has the packet, by the given dimensions (`src`, `dst`).
+    fn in_set(&self, set: &str, dimensions: &[&str], subject: &Subject) -> Decision {
+        let _ = (dimensions, subject);
+        super::ipset::unknown(set)
     }
 }
 

@@ -88,7 +88,7 @@ fn refused_by(
     time: u64,
 ) -> Option<(Option<ServiceName>, Refusal)> {
     let namespace = case.known.at(netns, time)?;
-    let around = Around(namespace);
+    let around = Around::new(namespace);
     let own = |ip| around.address_kind(ip) == Some(AddressKind::Local);
     let destination = case.flow.destination;
     let called = SocketAddr::new(destination.ip(), destination.port);

@@ -3,14 +3,47 @@
 use std::net::IpAddr;
 
 use crate::node::{
-    rules::subject::{AddressKind, Surroundings},
+    rules::{
+        decision::Decision,
+        history::Version,
+        ipset,
+        subject::{AddressKind, Subject, Surroundings},
+    },
     snapshot::Namespace,
 };
 
 /// A namespace's own answers.
-pub(in crate::report) struct Around<'a>(pub(in crate::report) &'a Namespace);
+pub(in crate::report) struct Around<'a> {
+    namespace: &'a Namespace,
+    sets: Option<&'a ipset::Sets>,
+}
+
+impl<'a> Around<'a> {
+    /// Those of its addresses.
+    pub(in crate::report) fn new(namespace: &'a Namespace) -> Self {
+        Self {
+            namespace,
+            sets: None,
+        }
+    }
+
+    /// Those with the sets of a version of its rules.
+    pub(super) fn with_rules(namespace: &'a Namespace, version: &'a Version) -> Self {
+        Self {
+            namespace,
+            sets: Some(&version.rules.ipsets),
+        }
+    }
+}
 
 impl Surroundings for Around<'_> {
+    fn in_set(&self, set: &str, dimensions: &[&str], subject: &Subject) -> Decision {
+        match self.sets {
+            Some(sets) => sets.has(set, dimensions, subject),
+            None => ipset::Sets::default().has(set, dimensions, subject),
+        }
+    }
+
     fn address_kind(&self, address: IpAddr) -> Option<AddressKind> {
         if address.is_unspecified() {
             return Some(AddressKind::Unspecified);
@@ -18,14 +51,18 @@ impl Surroundings for Around<'_> {
         if address.is_multicast() {
             return Some(AddressKind::Multicast);
         }
-        if self.0.links.is_empty() {
+        if self.namespace.links.is_empty() {
             // It could not be read.
             return None;
         }
         if address.is_loopback() {
             return Some(AddressKind::Local);
         }
-        let prefixes = self.0.links.values().flat_map(|link| &link.addresses);
+        let prefixes = self
+            .namespace
+            .links
+            .values()
+            .flat_map(|link| &link.addresses);
         let mut kind = AddressKind::Unicast;
         for prefix in prefixes {
             if prefix.address == address {

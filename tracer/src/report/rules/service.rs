@@ -72,7 +72,7 @@ impl Knowledge<'_> {
     fn services_called(&self, flow: &Flow) -> impl Iterator<Item = impl Iterator<Item = &Service>> {
         let (protocol, called, time) = (flow.protocol, socket(flow.destination), flow.first);
         self.namespaces_of(flow).map(move |namespace| {
-            let own = Around(namespace).address_kind(called.ip()) == Some(AddressKind::Local);
+            let own = Around::new(namespace).address_kind(called.ip()) == Some(AddressKind::Local);
             let versions = namespace.rules.around(time);
             versions.filter_map(move |version| {
                 services(version, namespace).called_at(protocol, called, own)
@@ -120,6 +120,6 @@ pub fn services_of(namespace: &Namespace) -> Option<&[Service]> {
 
 /// The Services of a namespace's rules.
 fn services<'v>(version: &'v Version, namespace: &Namespace) -> &'v Services {
-    let around = Around(namespace);
+    let around = Around::new(namespace);
     version.services(|ip: IpAddr| around.address_kind(ip) == Some(AddressKind::Local))
 }

@@ -119,12 +119,7 @@ impl Test {
             Self::DestinationType(types) => address_type(around, subject.destination, *types),
             Self::Set(name, dimensions) => {
                 let dimensions: Vec<&str> = dimensions.split(',').collect();
-                match around.in_set(name, &dimensions, subject) {
-                    Some(is) => is.into(),
-                    None => Decision::Unknown(Undecided(
-                        format!("what the set {name} has is not known").into(),
-                    )),
-                }
+                around.in_set(name, &dimensions, subject)
             }
             Self::Probability(share) => match share {
                 0 => Decision::No,

@@ -77,7 +77,7 @@ impl Parser {
             return Ok(rest);
         }
         let (line, rest) = text.split_once('\n').unwrap_or((text, ""));
-        let line = line.strip_suffix('\r').unwrap_or(line);
+        let line = line.trim_end_matches('\r');
         if line.trim().is_empty() {
         } else if line.starts_with('#') {
             self.comments.push(line.into());

@@ -220,6 +220,14 @@ fn wrong_lines_are_refused_with_their_number() {
 }
 
 #[test]
+fn returns_before_a_lines_end_are_no_part_of_it() {
+    // Found by fuzzing: of several only one was taken away.
+    let tables = Tables::parse("# a\r\r\r\n# b").unwrap();
+    assert_eq!(tables.to_string(), "# a\n# b\n");
+    assert_eq!(Tables::parse(&tables.to_string()).unwrap(), tables);
+}
+
+#[test]
 fn a_comment_may_go_over_lines() {
     let text = "*a\n:X - [0:0]\n-A X -m comment --comment \"a\nCOMMIT\nb\" -j DROP\nwrong\n";
     assert_eq!(refusal(text), (6, Refusal::Line("wrong".to_owned())));
