@@ -79,7 +79,7 @@ pub fn replay(path: &Path, arguments: &[&str]) -> anyhow::Result<Ended> {
     fs::set_permissions(path, Permissions::from_mode(0o644))?;
     // Everybody may run the copy: a home's files are often their owner's only.
     let copy = path.with_extension("tracer");
-    fs::copy(process::executable()?, &copy)?;
+    process::copy_program(process::executable()?, &copy)?;
     fs::set_permissions(&copy, Permissions::from_mode(0o755))?;
     let mut command = Command::new("unshare");
     command.args(["--net", "setpriv", "--clear-groups", "--no-new-privs"]);

@@ -163,7 +163,7 @@ impl From<Sets> for String {
 impl fmt::Display for Sets {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for set in &self.sets {
-            write!(f, "create {} {}", Word(&set.name), set.kind)?;
+            write!(f, "create {} {}", Word(&set.name), Word(&set.kind))?;
             words(&set.options, false, f)?;
             for element in &set.elements {
                 write!(f, "add {} {}", Word(&set.name), Word(&element.text))?;

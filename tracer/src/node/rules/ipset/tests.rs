@@ -89,6 +89,13 @@ fn what_is_parsed_is_printed_as_it_was() {
 }
 
 #[test]
+fn words_with_blanks_come_back() {
+    // Found by fuzzing: a type that needs its quotes.
+    let text = "create \"a b\" \"hash:ip \" \"\"\nadd \"a b\" \"10.0.0.1 \" comment \"\"\n";
+    assert_eq!(Sets::parse(text).unwrap().to_string(), text);
+}
+
+#[test]
 fn addresses_and_networks() {
     let pod = packet("10.244.0.2", "10.244.7.8");
     decides("addresses", "src", &pod, Some(true));
