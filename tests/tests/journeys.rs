@@ -56,6 +56,8 @@ mod hundred;
 mod killed;
 #[path = "journeys/lacking.rs"]
 mod lacking;
+#[path = "journeys/live.rs"]
+mod live;
 #[path = "journeys/lookups.rs"]
 mod lookups;
 #[path = "journeys/noise.rs"]

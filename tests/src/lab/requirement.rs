@@ -51,6 +51,8 @@ pub const OF_TESTS: &[Requirement] = &[
     requirement("tshark", "tshark", "reads exported captures"),
     requirement("capinfos", "wireshark-common", "reads exported captures"),
     requirement("ipset", "ipset", "makes sets that rules ask for"),
+    requirement("tmux", "tmux", "is the terminal of the live view"),
+    requirement("script", "bsdutils", "is a terminal that remembers"),
     requirement("ethtool", "ethtool", "lets devices merge and cut packets"),
 ];
 

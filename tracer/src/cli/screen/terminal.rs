@@ -119,3 +119,48 @@ fn give_back() {
     let _ = terminal::disable_raw_mode();
     let _ = io::stdout().flush();
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Set where the test is its own child.
+    const CHILD: &str = "TRACER_TEST_PANICS";
+
+    /// Run by the test below on a terminal of its own; elsewhere it does nothing.
+    #[test]
+    fn child_that_panics() {
+        if std::env::var_os(CHILD).is_none() {
+            return;
+        }
+        let guard = Guard::enter().unwrap();
+        let other = std::thread::spawn(|| panic!("as a test"));
+        assert!(other.join().is_err());
+        assert!(panicked());
+        drop(guard);
+    }
+
+    #[test]
+    fn a_panic_is_read_on_the_terminal_as_it_was() {
+        let test = std::env::current_exe().unwrap();
+        let child = "cli::screen::terminal::tests::child_that_panics";
+        let command = format!("{} --exact {child} --nocapture", test.display());
+        let mut script = Command::new("script");
+        script.args(["-qec", &command, "/dev/null"]);
+        let Ok(output) = script.env(CHILD, "1").env("TERM", "xterm").output() else {
+            eprintln!("skipped: there is no `script` (bsdutils)");
+            return;
+        };
+        let text = String::from_utf8_lossy(&output.stdout);
+        let at = |words: &str| {
+            text.find(words)
+                .unwrap_or_else(|| panic!("{words:?} not in {text:?}"))
+        };
+        let (entered, left) = (at("\x1b[?1049h"), at("\x1b[?1049l"));
+        assert!(entered < left && left < at("as a test"), "{text:?}");
+        assert!(at("\x1b[?25h") < at("as a test"), "{text:?}");
+        assert!(output.status.success(), "{text:?}");
+    }
+}

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     output::text::words,
     tui::{
-        app::{App, keymap, playback::Playback, prompt::Kind},
+        app::{App, Screen, keymap, playback::Playback, prompt::Kind},
         model::Model,
     },
 };
@@ -178,7 +178,7 @@ fn hints(canvas: &Canvas<'_>, app: &App) -> ratatui::text::Line<'static> {
         app.contexts()
     };
     let mut narrowed = Vec::new();
-    if app.help.is_none() && app.journey.is_none() {
+    if app.help.is_none() && app.journey.is_none() && app.screen == Screen::Flows {
         let list = &app.list;
         if let Some((text, _)) = &list.filter {
             narrowed.push(format!("filter {text}"));

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Columns of a lane that can be read.
-const LEAST_LANE: usize = 21;
+const LEAST_LANE: usize = 24;
 /// Columns of a lane that need not be wider.
 const MOST_LANE: usize = 34;
 /// Columns of time and its bar.
@@ -155,7 +155,16 @@ impl<'a> Picture<'a> {
         let spent = spent.map_or(String::new(), |spent| {
             format!(" {}", words::duration(spent))
         });
-        let text = format!("● {} {device}{spent}", short(rung.stage()));
+        let text = format!("● {} {device}", short(rung.stage()));
+        let room = self
+            .lane
+            .map_or(self.width.saturating_sub(MARGIN), |lane| lane - 1);
+        let spent = if text.width() + spent.width() <= room {
+            spent
+        } else {
+            String::new()
+        };
+        let text = format!("{text}{spent}");
         let tone = if hop.translations.is_empty() {
             Tone::Plain
         } else {

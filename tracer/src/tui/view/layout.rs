@@ -104,7 +104,8 @@ impl Layout {
         let list = match width {
             0..=39 => 0,
             40..=99 => 22,
-            100..=159 => 34,
+            100..=139 => 26,
+            140..=159 => 34,
             _ => 44,
         };
         self.packets = Rect::new(0, y + summary, list, rest);

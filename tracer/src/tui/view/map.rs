@@ -227,10 +227,13 @@ impl Topology<'_> {
             (tone, &self.theme.cell(name, name_width)),
             (
                 Tone::Dim,
-                &self.theme.cell(&format!(" {more}"), room - name_width),
+                &self.theme.head(&format!(" {more}"), room - name_width),
             ),
-            (Tone::Plain, &self.theme.right(&rates, 16)),
             (Tone::Problem, &drops),
+            (
+                Tone::Plain,
+                &self.theme.right(&rates, RATES.saturating_sub(drops.len())),
+            ),
         ])
     }
 }
@@ -263,7 +266,9 @@ fn services(theme: Theme, model: &Model, width: usize) -> Vec<Line<'static>> {
         let fronts = ports.iter().flat_map(|service| &service.frontends);
         let fronts: Vec<String> = fronts.map(frontend).collect();
         let rates = flux.map_or(String::new(), |flux| rates(flux, model.now()));
-        let endpoints: usize = ports.iter().map(|service| service.endpoints.len()).sum();
+        // Of the family that has most: one pod has an address of each.
+        let endpoints = ports.iter().map(|service| service.endpoints.len());
+        let endpoints = endpoints.max().unwrap_or(0);
         let (tone, endpoints) = match endpoints {
             0 => (Tone::Problem, "no endpoints".to_owned()),
             1 => (Tone::Plain, "1 endpoint".to_owned()),
