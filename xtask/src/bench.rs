@@ -5,6 +5,7 @@
 //! others than measured ones.
 
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     process::Stdio,
@@ -29,6 +30,34 @@ pub(crate) enum Subject {
         #[arg(long, default_value = "target/bench")]
         directory: PathBuf,
     },
+    /// The live view under 50,000 new connections a minute: processor time, memory, keys
+    Live {
+        /// How long
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+}
+
+impl Subject {
+    /// The benchmark's name, and that of its figures.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Recording { .. } => "recording",
+            Self::Live { .. } => "live",
+        }
+    }
+
+    /// What the benchmark is told.
+    fn arguments(&self, root: &Path) -> anyhow::Result<Vec<OsString>> {
+        Ok(match self {
+            Self::Recording { events, directory } => {
+                let directory = root.join(directory);
+                fs::create_dir_all(&directory)?;
+                vec![events.to_string().into(), directory.into()]
+            }
+            Self::Live { seconds } => vec![seconds.to_string().into()],
+        })
+    }
 }
 
 /// Measures, and writes the figures down.
@@ -36,14 +65,11 @@ pub(crate) enum Subject {
 /// # Errors
 /// When it cannot be built or run, or the page has no place for the figures.
 pub(crate) fn run(subject: &Subject) -> anyhow::Result<()> {
-    let Subject::Recording { events, directory } = subject;
     let root = process::root();
-    let directory = root.join(directory);
-    fs::create_dir_all(&directory)?;
+    let name = subject.name();
     let output = process::cargo()
-        .args(["bench", "-q", "-p", "tracer", "--bench", "recording", "--"])
-        .arg(events.to_string())
-        .arg(&directory)
+        .args(["bench", "-q", "-p", "tracer", "--bench", name, "--"])
+        .args(subject.arguments(&root)?)
         .stderr(Stdio::inherit())
         .output()
         .context("cannot run cargo")?;
@@ -52,7 +78,7 @@ pub(crate) fn run(subject: &Subject) -> anyhow::Result<()> {
     }
     let table = String::from_utf8(output.stdout).context("the benchmark's table")?;
     print!("{table}");
-    write_down(&root.join(PAGE), "recording", &table)
+    write_down(&root.join(PAGE), name, &table)
 }
 
 fn write_down(page: &Path, subject: &str, table: &str) -> anyhow::Result<()> {

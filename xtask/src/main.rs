@@ -1,4 +1,5 @@
-//! The project's own commands: `cargo xtask lab`, `demo`, `test`, `ebpf`, `bench`, `vm`.
+//! The project's own commands: `cargo xtask lab`, `demo`, `test`, `ebpf`, `bench`,
+//! `screenshots`, `vm`.
 //!
 //! One file for each; this one only parses and dispatches.
 
@@ -9,6 +10,7 @@ mod interrupt;
 mod lab;
 mod packages;
 mod process;
+mod screenshots;
 mod test;
 mod vm;
 
@@ -38,6 +40,8 @@ enum Command {
     /// Measure, and write the figures into docs/performance.md.
     #[command(subcommand)]
     Bench(bench::Subject),
+    /// Make the pictures of the live view in docs/images anew, from a real run.
+    Screenshots,
     /// Boot kernels in virtual machines, trace the same paths on each, compare.
     Vm(vm::Arguments),
 }
@@ -49,6 +53,7 @@ fn main() -> ExitCode {
         Command::Ebpf => ebpf::build().map(|()| ExitCode::SUCCESS),
         Command::Lab(command) => lab::run(command).map(|()| ExitCode::SUCCESS),
         Command::Bench(subject) => bench::run(&subject).map(|()| ExitCode::SUCCESS),
+        Command::Screenshots => screenshots::run().map(|()| ExitCode::SUCCESS),
         Command::Vm(arguments) => vm::run(&arguments),
     };
     result.unwrap_or_else(|error| {

@@ -25,10 +25,17 @@ impl Screen {
     /// # Errors
     /// When there is no tracer or no tmux.
     pub fn run(arguments: &[&str]) -> anyhow::Result<Self> {
+        Self::of(&process::executable()?, arguments)
+    }
+
+    /// The same of the tracer that is there.
+    ///
+    /// # Errors
+    /// When there is no tmux.
+    pub fn of(tracer: &Path, arguments: &[&str]) -> anyhow::Result<Self> {
         let screen = Self {
             directory: tempfile::tempdir()?,
         };
-        let tracer = process::executable()?;
         let words: Vec<String> = arguments.iter().map(|word| format!("'{word}'")).collect();
         let script = format!(
             "{} {}; echo {ENDED} $?; stty -a | tr ' ' '\\n' | grep -x -e icanon -e echo -e isig; sleep 600",
@@ -103,6 +110,14 @@ impl Screen {
     /// tmux's.
     pub fn text(&self) -> anyhow::Result<String> {
         self.tmux(&["capture-pane", "-p", "-t", "t"])
+    }
+
+    /// The same with the escape sequences of its colours.
+    ///
+    /// # Errors
+    /// tmux's.
+    pub fn styled(&self) -> anyhow::Result<String> {
+        self.tmux(&["capture-pane", "-e", "-p", "-t", "t"])
     }
 
     /// Waits until all of the words are on the screen.
