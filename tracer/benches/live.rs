@@ -42,6 +42,8 @@ use tracer::{
 const SECONDS: u64 = 60;
 /// Events of a minute's connections: some 25 for each of ten packets.
 const EVENTS_A_SECOND: u64 = 50_000 * 250 / 60;
+/// Events that are taken at once.
+const BATCH: u64 = 4_096;
 /// Between two looks at the ring.
 const TICK: Duration = Duration::from_millis(10);
 const FRAME: Duration = Duration::from_millis(50);
@@ -137,11 +139,11 @@ fn look(shared: &Shared, duration: Duration) -> Seen {
         };
         let pressed = Instant::now();
         let mut buffer = Buffer::empty(Rect::new(0, 0, SCREEN.width, SCREEN.height));
-        {
-            let model = shared.lock();
-            app.key(KeyEvent::new(code, KeyModifiers::NONE), &model, SCREEN);
-            app.fit(&model, SCREEN);
-        }
+        app.key(
+            KeyEvent::new(code, KeyModifiers::NONE),
+            &shared.lock(),
+            SCREEN,
+        );
         {
             let model = shared.lock();
             app.fit(&model, SCREEN);
@@ -175,7 +177,8 @@ fn trace(shared: &Shared, over: &AtomicBool) -> Result<u64> {
     let (begin, mut given) = (Instant::now(), 0);
     while !over.load(Ordering::Relaxed) {
         let passed = u64::try_from(begin.elapsed().as_micros())?;
-        let due = passed * EVENTS_A_SECOND / 1_000_000 - given;
+        // A look at the ring takes no more.
+        let due = (passed * EVENTS_A_SECOND / 1_000_000 - given).min(BATCH);
         let records: Vec<_> = traffic.by_ref().take(usize::try_from(due)?).collect();
         given += due;
         let now = records.last().map(tracer::event::Record::time);
@@ -189,7 +192,9 @@ fn trace(shared: &Shared, over: &AtomicBool) -> Result<u64> {
             shared.tick(now, &node);
         }
         pipeline.flush()?;
-        thread::sleep(TICK);
+        if due < BATCH {
+            thread::sleep(TICK);
+        }
     }
     let model = shared.lock();
     Ok(model.len() as u64 + model.let_go().flows)

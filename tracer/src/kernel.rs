@@ -8,6 +8,7 @@ pub mod attach;
 pub mod btf;
 pub mod checkup;
 pub mod clock;
+pub mod cost;
 pub mod coverage;
 pub mod facts;
 mod limits;

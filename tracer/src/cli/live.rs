@@ -31,6 +31,10 @@ pub(super) struct ViewArgs {
     /// Show namespaces by number, and ask the node for no names
     #[arg(long)]
     no_names: bool,
+    /// Have the kernel measure what each hook costs, for the screen of the node; while it does, every
+    /// run of any BPF program of this machine costs some 20 ns more
+    #[arg(long)]
+    cost: bool,
     #[command(flatten)]
     live: LiveArgs,
     #[command(flatten)]

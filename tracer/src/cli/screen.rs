@@ -178,12 +178,7 @@ fn happened(
     (guard, event): (&mut Guard, Event),
 ) -> anyhow::Result<bool> {
     let size = guard.size()?;
-    let effect = {
-        let model = shared.lock();
-        let effect = acted(app, &model, size, event);
-        app.fit(&model, size);
-        effect
-    };
+    let effect = acted(app, &shared.lock(), size, event);
     let Some(effect) = effect else {
         return Ok(false);
     };

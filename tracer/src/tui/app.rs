@@ -184,6 +184,7 @@ impl App {
         }
         if self.prompt.is_some() {
             self.prompt_key(key, model);
+            self.list.changed();
             return None;
         }
         let action = keymap::action(key, &self.contexts())?;
@@ -259,6 +260,7 @@ impl App {
     }
 
     fn sort_by(&mut self, column: Column) {
+        self.list.changed();
         if self.list.column == column {
             self.list.reversed = !self.list.reversed;
         } else {
@@ -280,10 +282,11 @@ impl App {
             journey.offset = scrolled(journey.offset, index, shown);
         }
         if self.screen == Screen::Flows && self.journey.is_none() {
-            let all = self.list.lines(model);
-            let index = self.list.index(&all);
+            self.list.order(model);
+            let index = self.list.index();
             self.list.offset = scrolled(self.list.offset, index, lines);
-            self.list.offset = self.list.offset.min(all.len().saturating_sub(lines));
+            let furthest = self.list.shown.len().saturating_sub(lines);
+            self.list.offset = self.list.offset.min(furthest);
         }
         let kinds = model.drops.by_time().len();
         self.drops.line = self.drops.line.min(kinds.saturating_sub(1));
@@ -353,6 +356,7 @@ impl App {
     }
 
     fn act_on_lists(&mut self, action: Action, model: &Model) -> Option<Effect> {
+        self.list.changed();
         match action {
             Action::SortNext => self.sort_along(1),
             Action::SortPrevious => self.sort_along(Column::ALL.len() - 1),
@@ -424,17 +428,15 @@ impl App {
 
     fn open(&mut self, model: &Model) {
         match self.screen {
-            Screen::Flows if self.journey.is_none() => {
-                let lines = self.list.lines(model);
-                match lines.get(self.list.index(&lines)) {
-                    Some(Selected::Flow(id)) => self.journey = Journey::of(model, *id),
-                    Some(Selected::Group(name)) => {
-                        self.list.within = self.list.grouping.map(|by| (by, name.clone()));
-                        self.list.grouping = None;
-                    }
-                    None => {}
+            Screen::Flows if self.journey.is_none() => match self.list.current(model).cloned() {
+                Some(Selected::Flow(id)) => self.journey = Journey::of(model, id),
+                Some(Selected::Group(name)) => {
+                    self.list.within = self.list.grouping.map(|by| (by, name));
+                    self.list.grouping = None;
+                    self.list.changed();
                 }
-            }
+                None => {}
+            },
             Screen::Drops => {
                 let kinds = model.drops.by_time();
                 let victims = kinds.get(self.drops.line).map(|(_, tally)| &tally.victims);
@@ -454,6 +456,7 @@ impl App {
     }
 
     fn back(&mut self) {
+        self.list.changed();
         if self.journey.take().is_some() {
             return;
         }
@@ -489,7 +492,10 @@ impl App {
 
     fn of_flow(&mut self, action: Action, model: &Model) -> Option<Effect> {
         let of_journey = self.journey.as_ref().map(|journey| journey.row.report.id);
-        let id = of_journey.or_else(|| self.list.flow(model));
+        let id = of_journey.or_else(|| match self.list.current(model) {
+            Some(Selected::Flow(id)) => Some(*id),
+            _ => None,
+        });
         let row = id.and_then(|id| model.row(id));
         let Some(report) = row.map(|row| &row.report) else {
             self.say("no flow is selected", true);

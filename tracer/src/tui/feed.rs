@@ -3,10 +3,9 @@
 //! What comes is collected and handed over whenever the pipeline flushes, so that the model is
 //! locked seldom, and for a millisecond or two at most: who draws waits no longer.
 
-use std::{
-    io, mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{io, mem, sync::Arc};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::model::Model;
 use crate::{
@@ -18,7 +17,7 @@ use crate::{
 };
 
 /// How many items are handed over under one lock.
-const AT_ONCE: usize = 256;
+const AT_ONCE: usize = 64;
 
 /// A model that two threads share: one fills it, one draws it.
 #[derive(Clone, Debug, Default)]
@@ -33,8 +32,7 @@ impl Shared {
 
     /// The model, for as long as it takes to look at it.
     pub fn lock(&self) -> MutexGuard<'_, Model> {
-        // What was drawn wrongly once is drawn anew; nothing else depends on it.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Up to that time everything was seen, and the node is like that.
@@ -100,6 +98,8 @@ impl Sink for Feed {
                     Item::Stats(stats) => model.count(&stats),
                 }
             }
+            // Who draws has waited long enough.
+            MutexGuard::unlock_fair(model);
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use std::{
     collections::{HashMap, VecDeque},
     mem,
     sync::Arc,
+    time::Duration,
 };
 
 pub use row::Row;
@@ -62,6 +63,19 @@ pub struct Own {
     pub processor: f64,
     /// Resident memory in bytes.
     pub memory: u64,
+}
+
+/// What one of the attached programs took in a while.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProgramCost {
+    /// Its name.
+    pub program: String,
+    /// How often it ran.
+    pub runs: u64,
+    /// How long in all.
+    pub time: Duration,
+    /// In what time.
+    pub within: Duration,
 }
 
 /// The hooks' counters.
@@ -126,6 +140,8 @@ pub struct Model {
     pub node: Arc<Snapshot>,
     /// What the tracer takes.
     pub own: Own,
+    /// What the attached programs take; empty where that is not measured.
+    pub costs: Vec<ProgramCost>,
     /// What a person should know, the newest last.
     pub problems: VecDeque<String>,
     /// How it is attached, a line each: family, choice, what is missing.
@@ -264,6 +280,12 @@ impl Model {
             between: self.now.saturating_sub(self.counters.taken),
             taken: self.now,
         };
+    }
+
+    /// The attached programs took that.
+    pub fn cost(&mut self, costs: Vec<ProgramCost>) {
+        self.version += 1;
+        self.costs = costs;
     }
 
     /// Something a person should know.

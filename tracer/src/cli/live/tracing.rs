@@ -4,6 +4,7 @@ use std::{
     path::PathBuf,
     sync::mpsc::{Receiver, Sender, TryRecvError, channel},
     thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -16,13 +17,18 @@ use crate::{
         session::{Session, Step, Subject, Target},
     },
     filter::Filter,
-    kernel::{coverage::Node, plan::Plan},
+    kernel::{
+        cost::{Cost, Metering},
+        coverage::Node,
+        plan::Plan,
+    },
     output::{pipe::Closed, sanitize},
     pipeline::When,
     privilege::Role,
     tui::{
         app::App,
         feed::{Feed, Shared},
+        model::ProgramCost,
     },
 };
 
@@ -153,6 +159,7 @@ impl Work {
             say: Box::new(move |text| shared.lock().problem(&sanitize::plain(text))),
         };
         let mut session = Session::start(node, subject, &args.live, target)?;
+        let mut meter = args.cost.then(|| Meter::begin(&self.shared)).flatten();
         session.give_up_privileges(Role::Live);
         self.shared.lock().plan = lines(session.plan());
         // Who does not listen any more is about to end this thread.
@@ -169,6 +176,9 @@ impl Work {
                 step = session.step() => {
                     let over = step? == Step::Over;
                     self.shared.tick(session.pipeline().now(), &session.node());
+                    if let Some(meter) = &mut meter {
+                        meter.show(&self.shared);
+                    }
                     if over {
                         break;
                     }
@@ -179,6 +189,54 @@ impl Work {
             session.finish().await?;
         }
         Ok(())
+    }
+}
+
+/// What the attached programs cost, on the screen.
+struct Meter {
+    metering: Metering,
+    before: Vec<Cost>,
+    at: Instant,
+}
+
+impl Meter {
+    const PERIOD: Duration = Duration::from_secs(1);
+
+    fn begin(shared: &Shared) -> Option<Self> {
+        match Metering::begin() {
+            Ok(metering) => Some(Self {
+                before: metering.read(),
+                metering,
+                at: Instant::now(),
+            }),
+            Err(error) => {
+                shared.lock().problem(&format!("--cost: {error}"));
+                None
+            }
+        }
+    }
+
+    /// Shows what the last second took.
+    fn show(&mut self, shared: &Shared) {
+        let passed = self.at.elapsed();
+        if passed < Self::PERIOD {
+            return;
+        }
+        let now = self.metering.read();
+        let costs = now.iter().map(|cost| {
+            let mut before = self.before.iter();
+            let before = before.find(|before| before.program == cost.program);
+            let (runs, time) = before.map_or((0, Duration::ZERO), |it| (it.runs, it.time));
+            ProgramCost {
+                program: cost.program.clone(),
+                runs: cost.runs.saturating_sub(runs),
+                time: cost.time.saturating_sub(time),
+                within: passed,
+            }
+        });
+        shared.lock().cost(costs.collect());
+        self.before = now;
+        self.at = Instant::now();
     }
 }
 

@@ -1,6 +1,9 @@
 //! The table of flows: which are shown, in what order, which one is selected.
 
-use std::cmp::{Ordering, Reverse};
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::HashMap,
+};
 
 use super::super::model::{Model, Row};
 use crate::{
@@ -89,19 +92,18 @@ impl Column {
 
     fn compare(self, a: &Row, b: &Row, now: u64) -> Ordering {
         let (x, y) = (&*a.report, &*b.report);
-        let name = |party: &Party| party.called().unwrap_or("~").to_owned();
         let sum = |pair: [u64; 2]| pair[0] + pair[1];
-        // What is most comes first, for numbers; names go by the alphabet.
+        // What is most comes first, for numbers; names go by the alphabet, and what has none is last.
         match self {
-            Self::Client => name(&x.client).cmp(&name(&y.client)),
-            Self::Service => {
-                let service = |row: &Row| row.report.service.as_ref().map(ToString::to_string);
-                (service(a).is_none(), service(a)).cmp(&(service(b).is_none(), service(b)))
-            }
-            Self::Backend => {
-                let backend = |row: &Row| row.report.backend.as_ref().map(name);
-                (backend(a).is_none(), backend(a)).cmp(&(backend(b).is_none(), backend(b)))
-            }
+            Self::Client => by_name(Some(x.client.called()), Some(y.client.called())),
+            Self::Service => match (&x.service, &y.service) {
+                (Some(one), Some(other)) => one.cmp(other),
+                (one, other) => one.is_none().cmp(&other.is_none()),
+            },
+            Self::Backend => by_name(
+                x.backend.as_ref().map(Party::called),
+                y.backend.as_ref().map(Party::called),
+            ),
             Self::Protocol => x.protocol.cmp(&y.protocol),
             Self::State => x.state.cmp(&y.state),
             Self::Packets => sum(y.packets).cmp(&sum(x.packets)),
@@ -132,6 +134,15 @@ impl Column {
             Self::Age => y.first.cmp(&x.first),
         }
     }
+}
+
+fn by_name(a: Option<Option<&str>>, b: Option<Option<&str>>) -> Ordering {
+    let key = |name: Option<Option<&'_ str>>| match name {
+        Some(Some(_)) => 0,
+        Some(None) => 1,
+        None => 2,
+    };
+    key(a).cmp(&key(b)).then_with(|| a.cmp(&b))
 }
 
 fn percentile(
@@ -242,7 +253,13 @@ pub struct List {
     /// The first line that is shown.
     pub offset: usize,
     /// The flows as they stood when the table was frozen.
-    pub frozen: Option<Vec<Row>>,
+    pub frozen: Option<HashMap<FlowId, Row>>,
+    /// What the lines stand for, in order: as of the last time that they were put in order.
+    pub shown: Vec<Selected>,
+    /// The groups, where flows are put together.
+    pub groups: Vec<Group>,
+    /// What is shown changed since.
+    stale: bool,
 }
 
 /// Whether something is wrong with the flow, or something of it was not seen.
@@ -253,11 +270,38 @@ pub fn is_problem(row: &Row) -> bool {
 }
 
 impl List {
-    /// The flows that are shown, in order.
+    /// Puts the lines in order.
+    pub fn order(&mut self, model: &Model) {
+        self.stale = false;
+        if let Some(grouping) = self.grouping {
+            self.groups = self.grouped(grouping, model);
+            let names = self.groups.iter().map(|group| group.name.clone());
+            self.shown = names.map(Selected::Group).collect();
+        } else {
+            let rows = self.rows(model).into_iter();
+            self.shown = rows.map(|row| Selected::Flow(row.report.id)).collect();
+        }
+    }
+
+    /// What is shown has changed: the lines are put in order before they are used.
+    pub fn changed(&mut self) {
+        self.stale = true;
+    }
+
+    /// A flow that is shown.
+    #[must_use]
+    pub fn row<'a>(&'a self, model: &'a Model, id: FlowId) -> Option<&'a Row> {
+        match &self.frozen {
+            Some(rows) => rows.get(&id),
+            None => model.row(id),
+        }
+    }
+
+    /// The flows that are let through, in order.
     #[must_use]
     pub fn rows<'a>(&'a self, model: &'a Model) -> Vec<&'a Row> {
         let mut rows: Vec<&Row> = match &self.frozen {
-            Some(rows) => rows.iter().filter(|row| self.shows(row)).collect(),
+            Some(rows) => rows.values().filter(|row| self.shows(row)).collect(),
             None => model.rows().filter(|row| self.shows(row)).collect(),
         };
         let now = model.now();
@@ -285,13 +329,9 @@ impl List {
                 .is_none_or(|(_, filter)| matches(filter, row))
     }
 
-    /// The groups that are shown, the largest first; in what the filters let through.
-    #[must_use]
-    pub fn groups(&self, model: &Model) -> Vec<Group> {
-        let Some(grouping) = self.grouping else {
-            return Vec::new();
-        };
-        let mut groups = std::collections::HashMap::<String, Group>::new();
+    /// The largest group first; of what is let through.
+    fn grouped(&self, grouping: Grouping, model: &Model) -> Vec<Group> {
+        let mut groups = HashMap::<String, Group>::new();
         for row in self.rows(model) {
             for name in grouping.of(row) {
                 let group = groups.entry(name).or_default();
@@ -311,49 +351,40 @@ impl List {
         groups
     }
 
-    /// What the lines stand for, in order.
-    #[must_use]
-    pub fn lines(&self, model: &Model) -> Vec<Selected> {
-        if self.grouping.is_some() {
-            let groups = self.groups(model).into_iter();
-            groups.map(|group| Selected::Group(group.name)).collect()
-        } else {
-            let rows = self.rows(model).into_iter();
-            rows.map(|row| Selected::Flow(row.report.id)).collect()
-        }
-    }
-
     /// The index of the selected line.
     #[must_use]
-    pub fn index(&self, lines: &[Selected]) -> usize {
+    pub fn index(&self) -> usize {
         let selected = self.selected.as_ref();
-        let found = selected.and_then(|wanted| lines.iter().position(|line| line == wanted));
+        let found = selected.and_then(|wanted| self.shown.iter().position(|line| line == wanted));
         found.unwrap_or(0)
+    }
+
+    /// The selected line.
+    pub fn current(&mut self, model: &Model) -> Option<&Selected> {
+        if self.stale {
+            self.order(model);
+        }
+        self.shown.get(self.index())
     }
 
     /// Moves the selection.
     pub fn select(&mut self, model: &Model, to: impl FnOnce(usize, usize) -> usize) {
-        let lines = self.lines(model);
-        let last = lines.len().saturating_sub(1);
-        let index = to(self.index(&lines), last).min(last);
-        self.selected = lines.into_iter().nth(index);
-    }
-
-    /// The selected flow.
-    #[must_use]
-    pub fn flow(&self, model: &Model) -> Option<FlowId> {
-        let lines = self.lines(model);
-        match lines.get(self.index(&lines)) {
-            Some(Selected::Flow(id)) => Some(*id),
-            _ => None,
+        if self.stale {
+            self.order(model);
         }
+        let last = self.shown.len().saturating_sub(1);
+        let index = to(self.index(), last).min(last);
+        self.selected = self.shown.get(index).cloned();
     }
 
     /// Holds the table still, or lets it go on.
     pub fn freeze(&mut self, model: &Model) {
         self.frozen = match self.frozen.take() {
             Some(_) => None,
-            None => Some(model.rows().cloned().collect()),
+            None => {
+                let rows = model.rows().cloned();
+                Some(rows.map(|row| (row.report.id, row)).collect())
+            }
         };
     }
 

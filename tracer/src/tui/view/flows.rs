@@ -23,29 +23,30 @@ use crate::{
 
 pub(super) fn draw(canvas: &mut Canvas<'_>, app: &App, model: &Model, layout: &Layout) {
     if app.list.grouping.is_some() {
-        groups(canvas, app, model, layout);
+        groups(canvas, app, layout);
         return;
     }
     heading(canvas, app, layout);
-    let rows = app.list.rows(model);
-    let selected = match &app.list.selected {
-        Some(Selected::Flow(id)) => rows.iter().position(|row| row.report.id == *id),
+    let list = &app.list;
+    let selected = list.index();
+    let top = u16::from(layout.body.height >= 2);
+    let flow = |index: usize| match list.shown.get(index) {
+        Some(Selected::Flow(id)) => list.row(model, *id),
         _ => None,
     };
-    let selected = selected.unwrap_or(0);
-    let top = u16::from(layout.body.height >= 2);
-    let shown = rows.iter().enumerate().skip(app.list.offset);
-    for ((index, row), y) in shown.zip(top..layout.body.height) {
-        let line = self::row(canvas.theme, row, model.now(), &layout.columns);
-        canvas.line(layout.body, y, &line);
+    for (index, y) in (list.offset..list.shown.len()).zip(top..layout.body.height) {
+        if let Some(row) = flow(index) {
+            let line = self::row(canvas.theme, row, model.now(), &layout.columns);
+            canvas.line(layout.body, y, &line);
+        }
         if index == selected {
             mark(canvas, layout, y);
         }
     }
-    if rows.is_empty() {
+    if list.shown.is_empty() {
         canvas.line(layout.body, top + 1, &nothing(canvas.theme, app, model));
     }
-    if let Some(row) = rows.get(selected) {
+    if let Some(row) = flow(selected) {
         detail(canvas, &row.report, layout);
     }
 }
@@ -253,10 +254,10 @@ fn detail(canvas: &mut Canvas<'_>, report: &FlowReport, layout: &Layout) {
     }
 }
 
-fn groups(canvas: &mut Canvas<'_>, app: &App, model: &Model, layout: &Layout) {
+fn groups(canvas: &mut Canvas<'_>, app: &App, layout: &Layout) {
     let theme = canvas.theme;
     let area = layout.body;
-    let groups = app.list.groups(model);
+    let groups = &app.list.groups;
     let name_width = usize::from(area.width).saturating_sub(47).max(10);
     let title = app.list.grouping.map_or("", |grouping| grouping.title());
     if area.height >= 2 {

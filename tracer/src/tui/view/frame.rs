@@ -67,7 +67,7 @@ fn header(canvas: &mut Canvas<'_>, app: &App, model: &Model, layout: &Layout) {
 fn facts(app: &App, model: &Model) -> Vec<(String, Tone)> {
     let lost = model.counters.last.total.lost;
     let let_go = model.let_go();
-    let shown = app.list.is_narrowed();
+    let shown = app.list.is_narrowed() && app.list.grouping.is_none();
     let total = model.len();
     let mut facts = Vec::new();
     if app.list.frozen.is_some() {
@@ -77,7 +77,7 @@ fn facts(app: &App, model: &Model) -> Vec<(String, Tone)> {
         facts.push((format!("{} events lost", count(lost)), Tone::Problem));
     }
     let flows = if shown {
-        format!("{} of {total} flows", app.list.rows(model).len())
+        format!("{} of {total} flows", app.list.shown.len())
     } else {
         format!("{total} flows")
     };

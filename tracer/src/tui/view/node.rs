@@ -29,6 +29,7 @@ fn lines(theme: Theme, model: &Model, width: u16) -> Vec<Line<'static>> {
     let mut lines = own(theme, model);
     lines.push(Line::default());
     lines.extend(hooks(theme, model));
+    lines.extend(costs(theme, model));
     lines.push(Line::default());
     lines.push(theme.line(&[(Tone::Heading, "Attached")]));
     for [kind, choice, degraded] in &model.plan {
@@ -100,6 +101,38 @@ fn own(theme: Theme, model: &Model) -> Vec<Line<'static>> {
             ),
         ]),
     ]
+}
+
+/// What the kernel says that each program takes.
+fn costs(theme: Theme, model: &Model) -> Vec<Line<'static>> {
+    if model.costs.is_empty() {
+        return Vec::new();
+    }
+    let heading = format!(
+        "{:<17}{:>8}{:>9}{:>12}",
+        "PROGRAM", "RUNS/S", "NS/RUN", "% OF A CPU"
+    );
+    let mut lines = vec![Line::default(), theme.line(&[(Tone::Strong, &heading)])];
+    for cost in &model.costs {
+        let seconds = cost.within.as_secs_f64().max(0.001);
+        let nanoseconds = cost.time.as_nanos() / u128::from(cost.runs.max(1));
+        let part = cost.time.as_secs_f64() / seconds * 100.0;
+        let within = cost.within.as_nanos().max(1);
+        let per_second = u128::from(cost.runs) * 1_000_000_000 / within;
+        let per_second = u64::try_from(per_second).unwrap_or(u64::MAX);
+        let taken = if cost.runs == 0 {
+            String::new()
+        } else {
+            nanoseconds.to_string()
+        };
+        lines.push(theme.line(&[
+            (Tone::Plain, &theme.cell(&cost.program, 17)),
+            (Tone::Plain, &format!("{:>8}", count(per_second))),
+            (Tone::Plain, &format!("{taken:>9}")),
+            (Tone::Plain, &format!("{part:>12.2}")),
+        ]));
+    }
+    lines
 }
 
 fn hooks(theme: Theme, model: &Model) -> Vec<Line<'static>> {
