@@ -36,6 +36,12 @@ pub(crate) enum Subject {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+    /// Rules: reading those of many Services, evaluating them; needs root
+    Rules {
+        /// How many Services
+        #[arg(long, default_value_t = 5_000)]
+        services: u32,
+    },
 }
 
 impl Subject {
@@ -44,6 +50,7 @@ impl Subject {
         match self {
             Self::Recording { .. } => "recording",
             Self::Live { .. } => "live",
+            Self::Rules { .. } => "rules",
         }
     }
 
@@ -56,6 +63,7 @@ impl Subject {
                 vec![events.to_string().into(), directory.into()]
             }
             Self::Live { seconds } => vec![seconds.to_string().into()],
+            Self::Rules { services } => vec![services.to_string().into()],
         })
     }
 }

@@ -13,6 +13,8 @@ mod counted;
 mod following;
 #[path = "rules/own.rs"]
 mod own;
+#[path = "rules/promptly.rs"]
+mod promptly;
 #[path = "rules/sets.rs"]
 mod sets;
 
