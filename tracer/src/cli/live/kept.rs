@@ -13,6 +13,8 @@ use crate::{
 
 /// Records that are kept: some 60 MB.
 const RECORDS: usize = 250_000;
+/// Snapshots of the node that are kept: one can take megabytes where there are many rules.
+const SNAPSHOTS: usize = 32;
 /// Notices that are kept of what went out.
 const NOTICES: usize = 20_000;
 
@@ -29,6 +31,8 @@ struct Step {
 pub(in crate::cli) struct Kept {
     steps: VecDeque<Step>,
     records: usize,
+    /// How many different snapshots they have.
+    snapshots: usize,
     /// Of steps that went out: what holds on. Losses and counters of before do not.
     before: VecDeque<Notice>,
 }
@@ -36,12 +40,10 @@ pub(in crate::cli) struct Kept {
 impl Kept {
     /// Keeps a step.
     pub(in crate::cli) fn take(&mut self, batch: Batch, node: &Arc<Snapshot>, now: u64) {
-        let nothing_new = batch.is_empty()
-            && self
-                .steps
-                .back()
-                .is_some_and(|last| Arc::ptr_eq(&last.node, node));
-        if nothing_new {
+        let last = self.steps.back();
+        let same_node = last.is_some_and(|last| Arc::ptr_eq(&last.node, node));
+        self.snapshots += usize::from(!same_node);
+        if batch.is_empty() && same_node {
             // The clock goes on.
             if let Some(last) = self.steps.back_mut().filter(|last| last.batch.is_empty()) {
                 last.now = now;
@@ -54,10 +56,13 @@ impl Kept {
             node: Arc::clone(node),
             now,
         });
-        while self.records > RECORDS
+        while (self.records > RECORDS || self.snapshots > SNAPSHOTS)
             && let Some(step) = self.steps.pop_front()
         {
             self.records -= step.batch.records.len();
+            let next = self.steps.front();
+            let last_with_it = next.is_none_or(|next| !Arc::ptr_eq(&next.node, &step.node));
+            self.snapshots -= usize::from(last_with_it);
             let holds_on =
                 |notice: &Notice| !matches!(notice, Notice::Loss(_) | Notice::Statistics(_));
             self.before
@@ -109,5 +114,34 @@ impl Kept {
         }
         recorder.finish(&last.node)?;
         Ok(self.records)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notice() -> Batch {
+        Batch {
+            notices: vec![Notice::Problem("x".to_owned())],
+            records: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut kept = Kept::default();
+        for now in 0..100 {
+            kept.take(notice(), &Arc::new(Snapshot::default()), now);
+        }
+        assert_eq!((kept.steps.len(), kept.snapshots), (SNAPSHOTS, SNAPSHOTS));
+        assert_eq!(kept.before.len(), 100 - SNAPSHOTS);
+        // A clock that goes on takes no room.
+        let node = Arc::new(Snapshot::default());
+        for now in 100..1_000_100 {
+            kept.take(Batch::default(), &node, now);
+        }
+        assert!(kept.steps.len() <= SNAPSHOTS + 1, "{}", kept.steps.len());
+        assert_eq!(kept.steps.back().map(|step| step.now), Some(1_000_099));
     }
 }

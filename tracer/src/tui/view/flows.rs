@@ -1,5 +1,7 @@
 //! The table of flows, or of groups of them, and below it more on the selected one.
 
+use std::borrow::Cow;
+
 use ratatui::{style::Modifier, text::Line};
 use unicode_width::UnicodeWidthStr as _;
 
@@ -149,7 +151,9 @@ fn cell(row: &Row, now: u64, column: Column, width: usize) -> (String, Tone) {
             state(report.state, width).to_owned(),
             state_tone(report.state),
         ),
+        Column::Packets if width >= 11 => both(report.packets, count),
         Column::Packets => plain(count(sum(report.packets)).into_owned()),
+        Column::Bytes if width >= 12 => both(report.bytes, size),
         Column::Bytes => plain(size(sum(report.bytes)).into_owned()),
         Column::Rate => match row.bytes.rate(now) {
             0 => (String::new(), Tone::Dim),
@@ -163,6 +167,12 @@ fn cell(row: &Row, now: u64, column: Column, width: usize) -> (String, Tone) {
         Column::Holes => problem(report.holes, Tone::Warning),
         Column::Age => plain(age(now.saturating_sub(report.first))),
     }
+}
+
+/// `6/5`: of the original direction and of the replies.
+fn both(pair: [u64; 2], shown: fn(u64) -> Cow<'static, str>) -> (String, Tone) {
+    let [original, reply] = pair.map(shown);
+    (format!("{original}/{reply}"), Tone::Plain)
 }
 
 /// The pod or namespace, else the address; and the process where there is room.

@@ -93,6 +93,11 @@ fn facts(app: &App, model: &Model) -> Vec<(String, Tone)> {
         let text = format!("{} flows let go", count(let_go.flows));
         facts.push((text, Tone::Warning));
     }
+    match model.problems.len() {
+        0 => {}
+        1 => facts.push(("1 note: 4".to_owned(), Tone::Warning)),
+        more => facts.push((format!("{more} notes: 4"), Tone::Warning)),
+    }
     if !app.subject.is_empty() {
         facts.push((
             words::shortened(&format!("[{}]", app.subject), 40),

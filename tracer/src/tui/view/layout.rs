@@ -197,8 +197,10 @@ fn columns(width: u16) -> Vec<Placed> {
     let mut numbers = Vec::new();
     numbers.extend(from(110, &[(C::Protocol, 5)]));
     numbers.extend(from(40, &[(C::State, if width >= 110 { 12 } else { 9 })]));
-    numbers.extend(from(64, &[(C::Packets, 6)]));
-    numbers.extend(from(110, &[(C::Bytes, 6), (C::Rate, 8)]));
+    // Both ways where there is room, else the sum.
+    let (packets, bytes) = if width >= 140 { (11, 12) } else { (6, 6) };
+    numbers.extend(from(64, &[(C::Packets, packets)]));
+    numbers.extend(from(110, &[(C::Bytes, bytes), (C::Rate, 8)]));
     numbers.extend(from(130, &[(C::RoundTrip, 8)]));
     numbers.extend(from(160, &[(C::RoundTripTail, 8)]));
     numbers.extend(from(130, &[(C::Path, 8)]));
