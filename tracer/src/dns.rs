@@ -21,15 +21,46 @@ const A: u16 = 1;
 const AAAA: u16 = 28;
 const UDP: u8 = 17;
 
+/// What a message's first eight bytes say: of a plain query with one question, or of its response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The number that a query and its response have.
+    pub id: u16,
+    /// Whether it is the response.
+    pub response: bool,
+    /// The response was too long to be whole.
+    pub truncated: bool,
+    /// The response code.
+    pub code: u8,
+}
+
+/// Reads a message's first eight bytes, as a number in network order.
+#[must_use]
+pub fn header(begin: u64) -> Option<Header> {
+    let [id @ .., a, b, questions_high, questions_low, _, _] = begin.to_be_bytes();
+    let flags = u16::from_be_bytes([a, b]);
+    let plain = flags & 0x7800 == 0 && [questions_high, questions_low] == [0, 1];
+    plain.then_some(Header {
+        id: u16::from_be_bytes(id),
+        response: flags & 0x8000 != 0,
+        truncated: flags & 0x8200 == 0x8200,
+        code: (flags & 15) as u8,
+    })
+}
+
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
+    /// The question's number.
+    pub id: u16,
     /// The name that was asked for, without a dot at its end; `.` for the root.
     pub name: String,
     /// The type that was asked for.
     pub kind: u16,
     /// The response code.
     pub code: u8,
+    /// It was too long to be whole: the client is to ask over TCP.
+    pub truncated: bool,
     /// The addresses, in the order in which they came.
     pub addresses: Vec<IpAddr>,
 }
@@ -58,17 +89,29 @@ impl Answer {
     /// The response code's name: `NOERROR`, `NXDOMAIN`.
     #[must_use]
     pub fn code_name(&self) -> String {
-        let name = match self.code {
-            0 => "NOERROR",
-            1 => "FORMERR",
-            2 => "SERVFAIL",
-            3 => "NXDOMAIN",
-            4 => "NOTIMP",
-            5 => "REFUSED",
-            other => return format!("RCODE{other}"),
-        };
-        name.to_owned()
+        code_name(self.code)
     }
+
+    /// Whether addresses were asked for.
+    #[must_use]
+    pub fn is_of_addresses(&self) -> bool {
+        matches!(self.kind, A | AAAA)
+    }
+}
+
+/// A response code's name.
+#[must_use]
+pub fn code_name(code: u8) -> String {
+    let name = match code {
+        0 => "NOERROR",
+        1 => "FORMERR",
+        2 => "SERVFAIL",
+        3 => "NXDOMAIN",
+        4 => "NOTIMP",
+        5 => "REFUSED",
+        other => return format!("RCODE{other}"),
+    };
+    name.to_owned()
 }
 
 /// A UDP datagram.
@@ -139,6 +182,8 @@ pub fn answer(message: &[u8]) -> Option<Answer> {
         at = next;
     }
     Some(Answer {
+        id: word(message, 0)?,
+        truncated: flags & 0x0200 != 0,
         name,
         kind,
         code: (flags & 15) as u8,
@@ -260,6 +305,23 @@ mod tests {
             (read.kind_name(), read.code_name()),
             ("A".to_owned(), "NOERROR".to_owned())
         );
+    }
+
+    #[test]
+    fn a_header_says_whose_answer_it_is() {
+        let begin = |flags| {
+            let bytes = message(flags, &[]);
+            header(u64::from_be_bytes(*bytes.first_chunk().unwrap()))
+        };
+        let question = begin(0x0100).unwrap();
+        assert_eq!((question.id, question.response), (7, false));
+        let answer = begin(0x8383).unwrap();
+        assert_eq!(
+            (answer.id, answer.response, answer.truncated, answer.code),
+            (7, true, true, 3)
+        );
+        assert_eq!(begin(0xa800), None, "an update");
+        assert_eq!(header(0), None);
     }
 
     #[test]

@@ -54,6 +54,12 @@ pub trait Sink {
         Ok(())
     }
 
+    /// Whether it can show a flow that is not over yet and will perhaps be shown again. Most formats
+    /// have a place for each flow once.
+    fn takes_ongoing(&self) -> bool {
+        false
+    }
+
     /// Lets the reader have what was shown up to now.
     ///
     /// # Errors
@@ -91,6 +97,10 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
 
     fn flow_now(&mut self, flow: &Flow, report: &FlowReport) -> io::Result<()> {
         (**self).flow_now(flow, report)
+    }
+
+    fn takes_ongoing(&self) -> bool {
+        (**self).takes_ongoing()
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -4,12 +4,17 @@
 //! The same for live, recording and scenario. What the node knows is a value given with each call,
 //! so that names are those of the moment; nothing here reads a clock or the system.
 
+mod silence;
+mod window;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     io, mem,
 };
 
+use silence::Silence;
 use tracer_common::hook;
+pub use window::Window;
 
 use crate::{
     filter::{FlowView, ResolvedFilter},
@@ -51,35 +56,6 @@ const CHANGES: u64 = 100_000_000;
 /// is missing is a symptom only after a while.
 const SILENCES: [u64; 3] = [1_100_000_000, 3_000_000_000, 10_000_000_000];
 
-/// The time that is of interest, nanoseconds of the records' clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// From this time on.
-    pub from: u64,
-    /// Up to this time.
-    pub to: u64,
-}
-
-impl Window {
-    /// All times.
-    pub const ALWAYS: Self = Self {
-        from: 0,
-        to: u64::MAX,
-    };
-    /// How long what began in it is waited for, in nanoseconds.
-    const PATIENCE: u64 = 5_000_000_000;
-
-    fn meets(&self, first: u64, last: u64) -> bool {
-        first <= self.to && last >= self.from
-    }
-
-    /// Whether nothing that comes at that time is of interest any more.
-    #[must_use]
-    pub fn is_over(&self, now: u64) -> bool {
-        now > self.to.saturating_add(Self::PATIENCE)
-    }
-}
-
 /// A packet that waits for rules.
 #[derive(Debug)]
 struct Waiting {
@@ -114,6 +90,7 @@ pub struct Pipeline<K> {
     statistics: Option<Statistics>,
     lookups: Lookups,
     listening: Listening,
+    silence: Silence,
     /// Namespaces that the node's snapshot did not know.
     unknown: BTreeSet<u32>,
     problems: Vec<String>,
@@ -140,6 +117,7 @@ impl<K: Sink> Pipeline<K> {
             statistics: None,
             lookups: Lookups::default(),
             listening: Listening::default(),
+            silence: Silence::default(),
             unknown: BTreeSet::new(),
             problems: Vec::new(),
         }
@@ -247,6 +225,10 @@ impl<K: Sink> Pipeline<K> {
         if self.when == When::AsTheyChange && now >= self.changes_shown.saturating_add(CHANGES) {
             self.changes_shown = now;
             self.show_changes(known)?;
+        }
+        let early = self.when == When::AsTheyEnd && self.sink.takes_ongoing();
+        if early && self.silence.is_due(now) {
+            self.show_silent(known)?;
         }
         Ok(())
     }
@@ -409,6 +391,7 @@ impl<K: Sink> Pipeline<K> {
             self.note_unknown(&packet, known);
             self.listening
                 .packet(&packet, known.reasons, known.function_at);
+            self.lookups.packet(&packet);
             if let Some(flow) = self.journeys.flow(packet.flow) {
                 let evidence = self.evidence.entry(flow.id).or_default();
                 evidence.packet(&packet, flow.state);
@@ -469,10 +452,15 @@ impl<K: Sink> Pipeline<K> {
             evidence: self.evidence.get(&flow.id).unwrap_or(&none),
             until: self.now,
             listening: &self.listening,
+            lookups: &self.lookups,
         };
+        let lookups = self.lookups.of(flow);
+        let open = lookups.iter();
+        let unanswered = open.filter(|lookup| lookup.is_unanswered(self.now)).count();
         FlowReport {
-            asked: self.lookups.asked(flow).map(str::to_owned),
-            answers: self.lookups.answered(flow),
+            asked: self.lookups.asked(flow),
+            unanswered,
+            lookups,
             ..known.flow_seen(flow, seen)
         }
     }
@@ -515,7 +503,8 @@ impl<K: Sink> Pipeline<K> {
     fn flow_over(&mut self, flow: Flow, known: &Knowledge<'_>) -> io::Result<()> {
         self.show_waiting(known, |waiting| waiting.packet.flow == flow.id)?;
         let was_shown = self.shown.remove(&flow.id).is_some();
-        if !self.wanted(&flow, known) && !was_shown {
+        let news = self.silence.is_news(&flow);
+        if !news || !self.wanted(&flow, known) && !was_shown {
             self.held.remove(&flow.id);
             self.evidence.remove(&flow.id);
             return Ok(());

@@ -22,10 +22,10 @@ use std::borrow::Cow;
 
 pub use diagnosis::{Diagnosis, Evidence, Layer, Seen};
 pub use join::Knowledge;
+pub use lookups::{Asked, Lookup};
 pub use rules::{Awaited, Candidate, RuleReport, services_of};
 
 use crate::{
-    dns::Answer,
     event::{Endpoint, Tuple},
     journey::model::{
         Direction, Encapsulation, FlowId, Hole, PacketId, Stage, State, Transport, Verdict,
@@ -48,9 +48,13 @@ pub struct FlowReport {
     pub service: Option<ServiceName>,
     /// The name that the client looked up and that had the destination's address, by the DNS answers
     /// that it got before: concluded.
-    pub asked: Option<String>,
-    /// What a name server answered in this flow: hostile text that is plain.
-    pub answers: Vec<Answer>,
+    pub asked: Option<Asked>,
+    /// What was asked of a name server in this flow, and what it answered: hostile text that is plain.
+    pub lookups: Vec<Lookup>,
+    /// Of these, those that have no answer.
+    pub unanswered: usize,
+    /// It was not over when it was shown, and will be shown again if anything more comes.
+    pub ongoing: bool,
     /// Who got the packets; `None` while nobody is known to.
     pub backend: Option<Party>,
     /// How the original direction is rewritten, in order.

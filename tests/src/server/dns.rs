@@ -1,16 +1,30 @@
 //! DNS over UDP: every A question is answered with [`ANSWER`], or with the address that the name's first
-//! label is (`10-96-0-81`, as of a pod in Kubernetes), every AAAA question with [`ANSWER6`], every other
-//! with an empty answer. There is no name whose first label is [`NOWHERE`].
+//! label is (`10-96-0-81`, as of a pod in Kubernetes) and which then has no other, every AAAA question with
+//! [`ANSWER6`], every other with an empty answer. A label of some names says what is wrong with them: see
+//! [`NOWHERE`] and below.
 
 use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::thread;
+use std::time::Duration;
 
 /// The address every name has.
 pub const ANSWER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 53);
 /// The IPv6 address every name has.
 pub const ANSWER6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x53);
 
-/// What no name begins with.
+/// No name has that label.
 pub const NOWHERE: &str = "nowhere";
+/// Names with that label are there only where it is the last, as what is not to be looked for in a
+/// search path.
+pub const BARE: &str = "bare";
+/// Names with that label are answered with SERVFAIL.
+pub const BROKEN: &str = "broken";
+/// AAAA questions about names with that label are not answered.
+pub const MUTE: &str = "mute";
+/// Questions about names with that label are answered [`DELAY`] late.
+pub const LATE: &str = "late";
+/// How late that is.
+pub const DELAY: Duration = Duration::from_millis(1600);
 
 const HEADER: usize = 12;
 const TYPE_A: u16 = 1;
@@ -25,7 +39,11 @@ pub fn serve(socket: &UdpSocket) {
         let Ok((length, peer)) = socket.recv_from(&mut buffer) else {
             continue;
         };
-        if let Some(answer) = answer(&buffer[..length]) {
+        let query = &buffer[..length];
+        if let Some(answer) = answer(query) {
+            if labels(query).iter().any(|label| label == LATE) {
+                thread::sleep(DELAY);
+            }
             let _ = socket.send_to(&answer, peer);
         }
     }
@@ -42,21 +60,28 @@ pub fn answer(query: &[u8]) -> Option<Vec<u8>> {
     }
     let name_end = skip_name(query)?;
     let (kind, class) = (word(name_end)?, word(name_end + 2)?);
-    let label = first_label(query);
-    let nowhere = label.as_deref() == Some(NOWHERE);
+    let labels = labels(query);
+    let has = |wanted: &str| labels.iter().any(|label| label == wanted);
+    let code = match labels.last() {
+        _ if has(NOWHERE) => 3,
+        _ if has(BROKEN) => 2,
+        Some(last) if has(BARE) && last != BARE => 3,
+        _ => 0,
+    };
+    if kind == TYPE_AAAA && has(MUTE) {
+        return None;
+    }
+    let own = labels.first();
+    let own: Option<Ipv4Addr> = own.and_then(|label| label.replace('-', ".").parse().ok());
     let address = match (kind, class) {
-        _ if nowhere => Vec::new(),
-        (TYPE_A, CLASS_IN) => {
-            let own = label.and_then(|label| label.replace('-', ".").parse().ok());
-            own.unwrap_or(ANSWER).octets().to_vec()
-        }
-        (TYPE_AAAA, CLASS_IN) => ANSWER6.octets().to_vec(),
+        _ if code != 0 => Vec::new(),
+        (TYPE_A, CLASS_IN) => own.unwrap_or(ANSWER).octets().to_vec(),
+        (TYPE_AAAA, CLASS_IN) if own.is_none() => ANSWER6.octets().to_vec(),
         _ => Vec::new(),
     };
     let mut answer = Vec::with_capacity(query.len() + 28);
     answer.extend_from_slice(&query[..2]);
     // A response, authoritative, recursion as asked and available.
-    let code = if nowhere { 3 } else { 0 };
     answer.extend_from_slice(&(0x8480 | flags & 0x0100 | code).to_be_bytes());
     let answers = u16::from(!address.is_empty());
     for count in [1, answers, 0, 0] {
@@ -75,10 +100,20 @@ pub fn answer(query: &[u8]) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-fn first_label(query: &[u8]) -> Option<String> {
-    let length = usize::from(*query.get(HEADER)?);
-    let label = query.get(HEADER + 1..HEADER + 1 + length)?;
-    std::str::from_utf8(label).ok().map(str::to_ascii_lowercase)
+/// The question's labels, as far as they are text.
+fn labels(query: &[u8]) -> Vec<String> {
+    let (mut labels, mut at) = (Vec::new(), HEADER);
+    while let Some(&length) = query.get(at)
+        && (1..=63).contains(&length)
+    {
+        let end = at + 1 + usize::from(length);
+        let label = query
+            .get(at + 1..end)
+            .and_then(|label| std::str::from_utf8(label).ok());
+        labels.extend(label.map(str::to_ascii_lowercase));
+        at = end;
+    }
+    labels
 }
 
 /// Where the question's name ends: labels up to the empty one, no pointers.
@@ -128,6 +163,10 @@ mod tests {
         assert!(named(b"\x0a10-96-0-81\x03pod").ends_with(&[10, 96, 0, 81]));
         let none = named(b"\x07nowhere\x03pod");
         assert_eq!((none[3] & 15, none[7]), (3, 0));
+        let failed = named(b"\x06broken\x03pod");
+        assert_eq!((failed[3] & 15, failed[7]), (2, 0));
+        assert_eq!(named(b"\x01a\x04bare\x03pod")[3] & 15, 3);
+        assert_eq!(named(b"\x01a\x04bare")[3] & 15, 0);
     }
 
     #[test]

@@ -12,7 +12,8 @@ use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Deserializer};
 
 pub use flow::{
-    Answer, Backend, BothWays, Client, Destination, DiagnosisInfo, Flow, FlowTranslation, Process,
+    Answer, Backend, BothWays, Client, Destination, DiagnosisInfo, Flow, FlowTranslation, Lookup,
+    Process,
 };
 pub use packet::{Dropped, Encapsulation, Hole, Hop, Icmp, Packet, Quoted, Tcp, Translation};
 pub use rule::{Candidate, EndpointOf, RuleInfo, Step};
@@ -24,16 +25,18 @@ const SCHEMA: u32 = 1;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Object {
-    Flow(Flow),
-    Packet(Packet),
+    Flow(Box<Flow>),
+    Packet(Box<Packet>),
     Stats(Stats),
 }
 
 /// Everything that one tracer printed.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
-    /// The flows.
+    /// The flows, each as it was written last.
     pub flows: Vec<Flow>,
+    /// Flows as they were written before they were over.
+    pub ongoing: Vec<Flow>,
     /// The packets, in order of their end.
     pub packets: Vec<Packet>,
     /// The counts, the last at the end.
@@ -50,12 +53,26 @@ impl Trace {
         for line in lines {
             let object = object(line).with_context(|| format!("in the line {line}"))?;
             match object {
-                Object::Flow(flow) => trace.flows.push(flow),
-                Object::Packet(packet) => trace.packets.push(packet),
+                Object::Flow(flow) => trace.flow_written(*flow),
+                Object::Packet(packet) => trace.packets.push(*packet),
                 Object::Stats(stats) => trace.stats.push(stats),
             }
         }
         Ok(trace)
+    }
+
+    /// A flow that is written again takes the place of what was written while it went on.
+    fn flow_written(&mut self, flow: Flow) {
+        let before = self.flows.iter_mut();
+        let before = before.filter(|known| known.ongoing && !flow.ongoing);
+        let mut before = before.filter(|known| known.id == flow.id);
+        if flow.ongoing {
+            self.ongoing.push(flow.clone());
+        }
+        match before.next() {
+            Some(known) => *known = flow,
+            None => self.flows.push(flow),
+        }
     }
 
     /// The one flow that this client opened with that protocol.

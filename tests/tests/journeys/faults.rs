@@ -4,6 +4,10 @@
 //! Each fault is made with the tools that an operator would make it with by mistake, in a node's own
 //! namespace.
 
+#[path = "faults/conntrack.rs"]
+mod conntrack;
+#[path = "faults/dns.rs"]
+mod dns;
 #[path = "faults/filter.rs"]
 mod filter;
 #[path = "faults/healthy.rs"]
@@ -14,6 +18,8 @@ mod routing;
 mod server;
 #[path = "faults/service.rs"]
 mod service;
+#[path = "faults/silence.rs"]
+mod silence;
 
 use anyhow::{Context as _, ensure};
 use tracer_tests::lab::Lab;

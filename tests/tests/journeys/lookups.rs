@@ -47,6 +47,9 @@ fn a_call_has_the_name_that_was_looked_up_before() -> anyhow::Result<()> {
     );
     ensure!(call.answers.is_empty(), "{call:#?}");
     let answer = |name: &str, code: &str, addresses: &[IpAddr]| Answer {
+        truncated: false,
+        took_ns: None,
+        sent: 1,
         name: name.to_owned(),
         r#type: "A".to_owned(),
         code: code.to_owned(),
@@ -59,6 +62,10 @@ fn a_call_has_the_name_that_was_looked_up_before() -> anyhow::Result<()> {
     let questions = trace.flows.iter().filter(|flow| flow.proto == "udp");
     let answers: Vec<Answer> = questions
         .flat_map(|flow| flow.answers.iter().cloned())
+        .map(|answer| Answer {
+            took_ns: answer.took_ns.filter(|&took| took == 0),
+            ..answer
+        })
         .collect();
     ensure!(answers == expected, "{answers:#?}");
     // People see both.

@@ -237,6 +237,13 @@ impl Sink for Output {
         self.sink().flow(flow)
     }
 
+    fn takes_ongoing(&self) -> bool {
+        match self {
+            Self::Json(sink) => sink.takes_ongoing(),
+            Self::Text(sink) => sink.takes_ongoing(),
+        }
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.sink().flush()
     }

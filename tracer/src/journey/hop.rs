@@ -24,7 +24,9 @@ pub(super) fn transport_of(event: &Event) -> Transport {
             sequence: r.sequence,
             acknowledgement: r.acknowledgement,
         },
-        17 => Transport::Udp,
+        17 => Transport::Udp {
+            begin: u64::from(r.sequence) << 32 | u64::from(r.acknowledgement),
+        },
         1 | 58 => {
             let [.., kind, code] = r.acknowledgement.to_be_bytes();
             let [.., high, low] = r.sequence.to_be_bytes();

@@ -319,7 +319,10 @@ pub enum Transport {
         acknowledgement: u32,
     },
     /// UDP.
-    Udp,
+    Udp {
+        /// The first eight bytes of the payload, in network order; 0 where there are fewer.
+        begin: u64,
+    },
     /// ICMP or ICMPv6.
     Icmp {
         /// The message's type.

@@ -54,6 +54,10 @@ impl<W: Write> Sink for JsonSink<W> {
         self.line(&FlowObject::new(flow))
     }
 
+    fn takes_ongoing(&self) -> bool {
+        true
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }

@@ -136,6 +136,10 @@ impl<W: Write> Sink for TextSink<W> {
         self.write(Block::Flow, &lines)
     }
 
+    fn takes_ongoing(&self) -> bool {
+        true
+    }
+
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }

@@ -11,6 +11,7 @@
 
 mod answer;
 mod conntrack;
+mod dns;
 mod drops;
 mod evidence;
 mod filter;
@@ -18,14 +19,15 @@ mod refusal;
 mod routing;
 mod service;
 mod silence;
+mod stall;
 mod symptom;
 #[cfg(test)]
 mod tests;
 mod words;
 
-pub use evidence::{Evidence, Loss, Row};
+pub use evidence::{Evidence, Loss, Resent, Row};
 
-use super::{FlowReport, Knowledge, listening::Listening};
+use super::{FlowReport, Knowledge, listening::Listening, lookups::Lookups};
 use crate::journey::model::Flow;
 use symptom::Symptom;
 
@@ -160,6 +162,8 @@ pub struct Seen<'a> {
     pub until: u64,
     /// Who listens at ports that refused somebody.
     pub listening: &'a Listening,
+    /// What was looked up.
+    pub lookups: &'a Lookups,
 }
 
 /// What a rule of the diagnosis is asked about.
@@ -182,12 +186,21 @@ const RULES: &[Rule] = &[
     conntrack::refused,
     routing::default_only,
     drops::dropped,
+    stall::too_large,
+    stall::not_acknowledged,
     refusal::nothing_listens,
     refusal::refused_by_error,
     refusal::refused_elsewhere,
     answer::lost,
+    dns::unanswered,
+    dns::slow,
     silence::not_answered,
+    dns::failed,
+    dns::not_found,
 ];
+
+/// Of a name server that answered, and in time: whatever was dropped.
+const OF_ANSWERS: &[Rule] = &[dns::failed, dns::not_found];
 
 impl Knowledge<'_> {
     /// The flow with names, and what is wrong with it.
@@ -223,7 +236,11 @@ impl Knowledge<'_> {
             seen,
             symptom,
         };
-        RULES.iter().find_map(|rule| rule(&case))
+        let rules = match symptom {
+            Symptom::LookupFailed => OF_ANSWERS,
+            _ => RULES,
+        };
+        rules.iter().find_map(|rule| rule(&case))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What was looked up: names of addresses, and the answers of a flow to a name server.
+//! What was looked up: names of addresses, and what a flow to a name server asked and was answered.
 //!
 //! Answers are those that were seen being delivered to a socket. A name belongs to an address for
 //! whoever looked it up: the key is the network namespace (a pod's, as a rule) and the address. A flow's
@@ -6,39 +6,61 @@
 //! may keep an address longer than it may. That is concluded, not seen: two names with one address,
 //! looked up one after the other in one namespace, are not told apart.
 //!
+//! Of questions the bytes are not taken. A datagram's first eight bytes, which every event has, hold a
+//! message's number and kind, so that it is known when a question was sent, how often, and whether it has
+//! an answer; its name is known from that. UDP only.
+//!
 //! What was used least recently is forgotten first.
+
+mod exchange;
+mod search;
 
 use std::{
     collections::VecDeque,
     net::{IpAddr, SocketAddr},
 };
 
+pub use self::{exchange::Lookup, search::Search};
+use self::{
+    exchange::{Exchange, MOMENT},
+    search::Searches,
+};
 use super::recent::Recent;
 use crate::{
     dns::{self, Answer},
-    journey::model::Flow,
+    journey::model::{Direction, Flow, Packet, Transport, Verdict},
     source::PacketBytes,
 };
 
 /// Names of one address, the last.
 const NAMES: usize = 4;
-/// Answers of one flow, the first.
-const ANSWERS: usize = 16;
-/// How much later than the event of their packet bytes may be, in nanoseconds.
-const MOMENT: u64 = 1_000_000;
-/// After so long a silence the same ports are another exchange's, in nanoseconds.
-const ANOTHER: u64 = 120_000_000_000;
 
 /// An address as a namespace's processes looked it up.
 type Place = (u32, IpAddr);
 /// A name server's client and the server, in the client's namespace.
-type Exchange = (u32, SocketAddr, SocketAddr);
+type Ends = (u32, SocketAddr, SocketAddr);
+/// When a name was found, and by which server.
+type Found = (u64, String, SocketAddr);
 
 /// What was looked up.
 #[derive(Debug, Default)]
 pub struct Lookups {
-    names: Recent<Place, VecDeque<(u64, String)>>,
-    answers: Recent<Exchange, Vec<(u64, Answer)>>,
+    names: Recent<Place, VecDeque<Found>>,
+    exchanges: Recent<Ends, Exchange>,
+    searches: Searches,
+}
+
+/// How a flow's client came to its destination's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The name that it looked up.
+    pub name: String,
+    /// The name server that knew it.
+    pub server: SocketAddr,
+    /// Names that the same search had tried before, which had no address.
+    pub tried: Vec<String>,
+    /// From the first question to that answer, in nanoseconds; `None` where a question was not seen.
+    pub took: Option<u64>,
 }
 
 impl Lookups {
@@ -53,54 +75,166 @@ impl Lookups {
         let Some(answer) = dns::answer(datagram.payload) else {
             return;
         };
+        let ends = (bytes.netns, datagram.destination, datagram.source);
+        self.answered(ends, bytes.time, &answer);
+    }
+
+    /// An answer came.
+    fn answered(&mut self, (netns, client, server): Ends, time: u64, answer: &Answer) {
+        let exchange = self.exchanges.entry((netns, client, server));
+        if !exchange.answer(time, answer) {
+            return;
+        }
+        self.searches.take(netns, time, (client, server), answer);
         for address in &answer.addresses {
-            let names = self.names.entry((bytes.netns, *address));
+            let names = self.names.entry((netns, *address));
             if names.len() >= NAMES {
                 names.pop_front();
             }
-            names.push_back((bytes.time, answer.name.clone()));
+            names.push_back((time, answer.name.clone(), server));
         }
-        let exchange = (bytes.netns, datagram.destination, datagram.source);
-        let answers = self.answers.entry(exchange);
-        // A client may use the same port again later.
-        let last = answers.last().map(|(time, _)| *time);
-        if last.is_some_and(|last| bytes.time.saturating_sub(last) > ANOTHER) {
-            answers.clear();
+    }
+
+    /// A question that was asked so often from that time on, and what came of it.
+    #[cfg(test)]
+    pub(crate) fn told(
+        &mut self,
+        flow: &Flow,
+        (asked, sent): (u64, u64),
+        taken: Option<u64>,
+        answer: Option<(u64, &Answer)>,
+    ) {
+        let netns = flow.client_netns.unwrap().0;
+        let ends = (netns, flow.client.into(), flow.destination.into());
+        let id = answer.map_or(0xffff, |(_, answer)| answer.id);
+        let exchange = self.exchanges.entry(ends);
+        for nth in 0..sent {
+            exchange.question(id, asked + nth, taken);
         }
-        // Delivered to several sockets at once, it is one.
-        let again = |(time, last): &(u64, Answer)| {
-            bytes.time.saturating_sub(*time) < MOMENT && *last == answer
+        if let Some((time, answer)) = answer {
+            let header = dns::Header {
+                id,
+                response: true,
+                truncated: false,
+                code: answer.code,
+            };
+            exchange.response(header, time - 1_000, time);
+            self.answered(ends, time, answer);
+        }
+    }
+
+    /// Takes note of a packet that is over, if it is a DNS question or an answer.
+    pub fn packet(&mut self, packet: &Packet) {
+        let Transport::Udp { begin } = packet.transport else {
+            return;
         };
-        if answers.len() < ANSWERS && !answers.last().is_some_and(again) {
-            answers.push((bytes.time, answer));
+        let (Some(first), Some(last)) = (packet.hops.first(), packet.hops.last()) else {
+            return;
+        };
+        let (hop, client, server) = match packet.direction {
+            Direction::Original => (first, first.tuple.source, first.tuple.destination),
+            Direction::Reply => (last, last.tuple.destination, last.tuple.source),
+        };
+        if server.port != dns::PORT {
+            return;
+        }
+        let Some(header) = dns::header(begin) else {
+            return;
+        };
+        let ends = (hop.netns.0, client.into(), server.into());
+        match packet.direction {
+            Direction::Original if !header.response => {
+                let taken = (packet.verdict == Verdict::Delivered).then_some(last.time);
+                let exchange = self.exchanges.entry(ends);
+                exchange.question(header.id, first.time, taken);
+            }
+            // What is not known to be dropped may have come.
+            Direction::Reply if header.response && packet.dropped.is_none() => {
+                let exchange = self.exchanges.entry(ends);
+                exchange.response(header, first.time, last.time);
+            }
+            _ => {}
         }
     }
 
-    /// The name that the flow's client looked up, if its destination is an address of that.
+    /// How the flow's client looked its destination up, if that is an address of a name.
     #[must_use]
-    pub fn asked(&self, flow: &Flow) -> Option<&str> {
-        let place = (flow.client_netns?.0, flow.destination.ip());
-        let names = self.names.get(&place)?;
-        let before = |(time, _): &&(u64, String)| *time <= flow.first;
-        names.iter().rfind(before).map(|(_, name)| name.as_str())
+    pub fn asked(&self, flow: &Flow) -> Option<Asked> {
+        let netns = flow.client_netns?.0;
+        let names = self.names.get(&(netns, flow.destination.ip()))?;
+        let before = |(time, ..): &&Found| *time <= flow.first;
+        let (time, name, server) = names.iter().rfind(before)?;
+        let mut tried: Vec<String> = Vec::new();
+        let mut began = self.began(netns, name, *time);
+        for told in self.searches.tried(netns, name, *time) {
+            if !tried.contains(&told.name) {
+                tried.push(told.name.clone());
+            }
+            let (client, server) = told.by;
+            let asked = self.asked_at((netns, client, server), &told.name, told.time);
+            began = began.zip(asked).map(|(a, b)| a.min(b));
+        }
+        Some(Asked {
+            name: name.clone(),
+            server: *server,
+            tried,
+            took: began.map(|began| time.saturating_sub(began)),
+        })
     }
 
-    /// What a name server answered in that flow.
+    /// When the question was sent first that the name's answer of that time is to.
+    fn began(&self, netns: u32, name: &str, time: u64) -> Option<u64> {
+        let (client, server) = self.searches.by(netns, name, time)?;
+        self.asked_at((netns, client, server), name, time)
+    }
+
+    fn asked_at(&self, ends: Ends, name: &str, time: u64) -> Option<u64> {
+        let mut lookups = self.exchanges.get(&ends)?.lookups().iter();
+        let lookup = lookups.rfind(|lookup| {
+            let answer = lookup.answer.as_ref();
+            answer.is_some_and(|answer| answer.name == name) && lookup.time() <= time
+        })?;
+        lookup.asked
+    }
+
+    /// What the flow asked a name server, in the order of the questions.
     #[must_use]
-    pub fn answered(&self, flow: &Flow) -> Vec<Answer> {
-        let answers = || {
-            let exchange = (
-                flow.client_netns?.0,
-                flow.client.into(),
-                flow.destination.into(),
-            );
-            self.answers.get(&exchange)
+    pub fn of(&self, flow: &Flow) -> Vec<Lookup> {
+        let exchange = || {
+            let netns = flow.client_netns?.0;
+            let ends = (netns, flow.client.into(), flow.destination.into());
+            self.exchanges.get(&ends)
         };
         // The bytes are taken a moment after the delivery that may end the flow.
         let during = flow.first..=flow.last.saturating_add(MOMENT);
-        let answers = answers().into_iter().flatten();
-        let answers = answers.filter(|(time, _)| during.contains(time));
-        answers.map(|(_, answer)| answer.clone()).collect()
+        let lookups = exchange().into_iter().flat_map(Exchange::lookups);
+        let mut lookups: Vec<Lookup> = lookups
+            .filter(|lookup| during.contains(&lookup.time()))
+            .cloned()
+            .collect();
+        lookups.sort_by_key(Lookup::time);
+        lookups
+    }
+
+    /// What came of the search to which the flow's lookup belongs; `None` where it has no answer about
+    /// addresses.
+    #[must_use]
+    pub fn search(&self, flow: &Flow, lookup: &Lookup) -> Option<Search> {
+        let answer = lookup.answer.as_ref().filter(|it| it.is_of_addresses())?;
+        let netns = flow.client_netns?.0;
+        Some(self.searches.of(netns, &answer.name, lookup.noted?))
+    }
+
+    /// Whether a name server gave a good answer about the lookup's name later.
+    #[must_use]
+    pub fn was_answered_later(&self, flow: &Flow, lookup: &Lookup) -> bool {
+        let known = || {
+            let name = &lookup.answer.as_ref()?.name;
+            let netns = flow.client_netns?.0;
+            let time = lookup.noted?;
+            Some(self.searches.was_answered_later(netns, name, time))
+        };
+        known().unwrap_or(false)
     }
 }
 
@@ -109,13 +243,14 @@ mod tests {
     use super::*;
     use crate::{
         journey::model::{NetnsId, State},
-        report::{recent::KEPT, scenarios},
+        report::{lookups::exchange::ANOTHER, recent::KEPT, scenarios},
     };
 
     const SERVER: &str = "10.96.0.10:53";
 
     /// The packet of an answer to `web.a`, with these addresses.
     fn answer(to: &str, time: u64, name: &[u8], addresses: &[[u8; 4]]) -> PacketBytes {
+        let code = if addresses.is_empty() { 3 } else { 0 };
         let to: SocketAddr = to.parse().unwrap();
         let IpAddr::V4(client) = to.ip() else {
             panic!("{to}")
@@ -124,7 +259,7 @@ mod tests {
         bytes.extend(client.octets());
         bytes.extend([0, 53]);
         bytes.extend(to.port().to_be_bytes());
-        bytes.extend([0, 0, 0, 0, 0, 7, 0x81, 0x80, 0, 1, 0]);
+        bytes.extend([0, 0, 0, 0, 0, 7, 0x81, 0x80 | code, 0, 1, 0]);
         bytes.push(u8::try_from(addresses.len()).unwrap());
         bytes.extend([0; 4]);
         bytes.extend(name);
@@ -167,7 +302,7 @@ mod tests {
         let asked = |destination, netns, first| {
             lookups
                 .asked(&flow(destination, netns, first))
-                .map(str::to_owned)
+                .map(|asked| asked.name)
         };
         assert_eq!(asked("10.96.0.81:80", 7, 300), Some("web.a".to_owned()));
         assert_eq!(asked("10.96.0.82:443", 7, 9000), Some("web.a".to_owned()));
@@ -185,15 +320,63 @@ mod tests {
         lookups.take(&answer(client, 210, b"\x03web\x01b", &[[10, 96, 0, 81]]));
         lookups.take(&answer("10.244.1.2:40001", 160, b"\x05other\x01b", &[]));
         let names = |first| -> Vec<String> {
-            let answers = lookups.answered(&flow(SERVER, 7, first));
-            answers.into_iter().map(|answer| answer.name).collect()
+            let answers = lookups.of(&flow(SERVER, 7, first)).into_iter();
+            answers.filter_map(|it| Some(it.answer?.name)).collect()
         };
         assert_eq!(names(120), ["web.a", "web.b"]);
         assert!(names(100_000_000_000).is_empty());
         // Long after, the same ports are another exchange.
         lookups.take(&answer(client, ANOTHER + 1000, b"\x03web\x01c", &[]));
-        let answers = lookups.answered(&flow(SERVER, 7, ANOTHER + 950));
+        let answers = lookups.of(&flow(SERVER, 7, ANOTHER + 950));
         assert_eq!(answers.len(), 1);
+    }
+
+    /// A packet between the client and the name server, with that message's number and flags.
+    fn packet(direction: Direction, time: u64, header: u32) -> Packet {
+        let begin = u64::from(header) << 32 | 1 << 16;
+        scenarios::faults::datagram(direction, time, Transport::Udp { begin })
+    }
+
+    #[test]
+    fn a_question_that_is_not_answered_is_known() {
+        let mut lookups = Lookups::default();
+        lookups.packet(&packet(Direction::Original, 0, 0x0007_0100));
+        lookups.packet(&packet(Direction::Original, 50, 0x0008_0100));
+        lookups.packet(&packet(Direction::Original, 500, 0x0008_0100));
+        lookups.packet(&packet(Direction::Reply, 900, 0x0007_8180));
+        let flow = scenarios::faults::asks_for_names();
+        let found = lookups.of(&flow);
+        let told: Vec<_> = found
+            .iter()
+            .map(|it| (it.sent, it.took().is_some()))
+            .collect();
+        assert_eq!(told, [(1, true), (2, false)]);
+        assert!(found.iter().all(|lookup| lookup.taken.is_some()));
+    }
+
+    #[test]
+    fn a_search_takes_from_its_first_question_on() {
+        let mut lookups = Lookups::default();
+        lookups.take(&answer("10.244.1.2:40000", 100, b"\x03web\x01a\x01b", &[]));
+        lookups.take(&answer(
+            "10.244.1.2:40001",
+            300,
+            b"\x03web\x01b",
+            &[[10, 96, 0, 81]],
+        ));
+        let asked = lookups.asked(&flow("10.96.0.81:80", 7, 400)).unwrap();
+        assert_eq!((asked.name.as_str(), asked.took), ("web.b", None));
+        assert_eq!(asked.tried, ["web.a.b"]);
+        assert_eq!(asked.server, SERVER.parse().unwrap());
+        for (port, sent) in [(40000, 40), (40001, 200)] {
+            let client = SocketAddr::from(([10, 244, 1, 2], port));
+            let exchange = lookups
+                .exchanges
+                .entry((7, client, SERVER.parse().unwrap()));
+            exchange.question(7, sent, None);
+        }
+        let asked = lookups.asked(&flow("10.96.0.81:80", 7, 400)).unwrap();
+        assert_eq!(asked.took, Some(260));
     }
 
     #[test]
@@ -202,7 +385,7 @@ mod tests {
         for number in 0..20_000_u32 {
             let [_, a, b, c] = number.to_be_bytes();
             let client = format!("10.244.1.2:{}", number % 65_536);
-            let time = u64::from(number);
+            let time = u64::from(number) * 2 * MOMENT;
             lookups.take(&answer(&client, time, b"\x03web\x01a", &[[10, a, b, c]]));
             lookups.take(&answer(
                 "10.244.1.2:1",
@@ -212,24 +395,10 @@ mod tests {
             ));
         }
         assert_eq!(lookups.names.len(), KEPT);
-        assert_eq!(lookups.answers.len(), KEPT);
+        assert_eq!(lookups.exchanges.len(), KEPT);
         assert!(
             lookups.asked(&flow("10.0.0.0:80", 7, u64::MAX)).is_some(),
             "used all the time"
         );
-        let most = lookups.answers.values().map(Vec::len).max();
-        // The same answer within a moment is one; the rest is cut.
-        assert!(most.is_some_and(|most| most <= ANSWERS));
-        let mut many = Lookups::default();
-        for number in 0..100 {
-            many.take(&answer(
-                "10.244.1.2:1",
-                number * 2 * MOMENT,
-                b"\x03web\x01a",
-                &[],
-            ));
-        }
-        let most = many.answers.values().map(Vec::len).max();
-        assert_eq!(most, Some(ANSWERS));
     }
 }

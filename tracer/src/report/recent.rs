@@ -52,9 +52,4 @@ impl<K: Copy + Eq + Hash, V: Default> Recent<K, V> {
         assert_eq!(self.values.len(), self.order.len());
         self.values.len()
     }
-
-    #[cfg(test)]
-    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
-        self.values.values().map(|(_, value)| value)
-    }
 }

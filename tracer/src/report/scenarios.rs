@@ -6,7 +6,7 @@
 
 mod cast;
 pub(crate) mod faults;
-pub(super) mod flows;
+pub(crate) mod flows;
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -16,7 +16,9 @@ pub(crate) use cast::{
     cluster_ip, echo, forward_drop, hole, hostile, ipv6, masquerade, refused, udp, vxlan,
 };
 
-use super::{Evidence, FlowReport, Knowledge, PacketReport, Seen, listening::Listening};
+use super::{
+    Evidence, FlowReport, Knowledge, PacketReport, Seen, listening::Listening, lookups::Lookups,
+};
 use crate::{
     event::{Endpoint, Tuple},
     journey::model::{
@@ -141,7 +143,8 @@ impl Scenario {
 
     /// With everything seen up to a time.
     fn seen(node: &Snapshot, packets: &[Packet], flow: &Flow, until: u64) -> Self {
-        Self::seen_by(node, packets, flow, until, &Listening::default())
+        let known = (&Listening::default(), &Lookups::default());
+        Self::seen_by(node, packets, flow, until, known)
     }
 
     fn seen_by(
@@ -149,7 +152,7 @@ impl Scenario {
         packets: &[Packet],
         flow: &Flow,
         until: u64,
-        listening: &Listening,
+        (listening, lookups): (&Listening, &Lookups),
     ) -> Self {
         let reasons = BTreeMap::from([
             (3, "NO_SOCKET".to_owned()),
@@ -183,6 +186,7 @@ impl Scenario {
             evidence: &evidence,
             until,
             listening,
+            lookups,
         };
         Self {
             packets: packets.iter().map(|p| knowledge.packet(p)).collect(),

@@ -35,6 +35,8 @@ pub struct Flow {
     pub answers: Vec<Answer>,
     #[serde(deserialize_with = "present")]
     pub diagnosis_info: Option<DiagnosisInfo>,
+    pub unanswered: u64,
+    pub ongoing: bool,
 }
 
 /// What is wrong with it, in parts.
@@ -80,6 +82,18 @@ pub struct Destination {
     pub service: Option<String>,
     #[serde(deserialize_with = "present")]
     pub asked: Option<String>,
+    #[serde(deserialize_with = "present")]
+    pub lookup: Option<Lookup>,
+}
+
+/// How a name was found.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[expect(missing_docs, reason = "the members of the contract")]
+pub struct Lookup {
+    pub server: SocketAddr,
+    pub tried: Vec<String>,
+    #[serde(deserialize_with = "present")]
+    pub took_ns: Option<u64>,
 }
 
 /// What a name server answered.
@@ -90,6 +104,10 @@ pub struct Answer {
     pub r#type: String,
     pub code: String,
     pub addresses: Vec<IpAddr>,
+    pub truncated: bool,
+    #[serde(deserialize_with = "present")]
+    pub took_ns: Option<u64>,
+    pub sent: u32,
 }
 
 /// Who got the packets.

@@ -116,6 +116,47 @@ fn a_path_that_swallows_large_packets_is_named() -> anyhow::Result<()> {
     lab.down()
 }
 
+/// The link under the tunnel takes less than the tunnel's ends think: connections open, and hang when
+/// they have much to say. Nobody sends an error.
+#[test]
+fn a_tunnel_that_is_larger_than_its_link_is_named() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let lab = Lab::up(&Config::default())?;
+    let service = lab.service("web-node2").cluster_ip;
+    let download = |seconds| {
+        format!("curl -sS -o /dev/null --max-time {seconds} http://{service}/bytes/20000")
+    };
+    // A veth pair takes what the kernel is yet to cut, however large.
+    for place in ["b2", "node2"] {
+        on(&lab, place, "ethtool -K eth0 tso off gso off gro off")?;
+    }
+    // The switch's ends of the nodes' links.
+    let ports = ["node1", "node2"];
+    for port in ports {
+        on(&lab, "switch", &format!("ip link set {port} mtu 1400"))?;
+    }
+    let server = format!("{}:8080", lab.pod("b2").ipv4);
+    let expected = Expected {
+        layer: "mtu",
+        cause: "large-packets-lost",
+        culprit: "node2",
+        said: &[
+            &server,
+            "smaller ones do not",
+            "probably",
+            "sent",
+            "no ICMP error",
+        ],
+    };
+    diagnosed(&lab, ("a1", &download("4")), &expected)?;
+    healthy(&lab, "a1", &curl(PATIENT, service))?;
+    for port in ports {
+        on(&lab, "switch", &format!("ip link set {port} mtu 1500"))?;
+    }
+    healthy(&lab, "a1", &download(PATIENT))?;
+    lab.down()
+}
+
 /// What is for the other node's pods goes to the default gateway, which knows nothing of pods.
 #[test]
 fn a_default_route_that_takes_what_is_for_pods_is_named() -> anyhow::Result<()> {

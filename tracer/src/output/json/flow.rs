@@ -1,17 +1,16 @@
 //! A flow's object.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
 use super::{SCHEMA, rule::RuleMembers, shown};
 use crate::{
-    dns::Answer,
     event::Endpoint,
     journey::model::Stage,
     report::{
-        Diagnosis, FlowReport, Party, PlacedTranslation, ProcessReport, TranslationReport,
-        protocol_name,
+        Asked, Diagnosis, FlowReport, Lookup, Party, PlacedTranslation, ProcessReport,
+        TranslationReport, protocol_name,
     },
 };
 
@@ -37,6 +36,8 @@ pub(super) struct FlowObject<'a> {
     affected_by_loss: bool,
     answers: Vec<AnswerObject<'a>>,
     diagnosis_info: Option<DiagnosisObject<'a>>,
+    unanswered: usize,
+    ongoing: bool,
 }
 
 #[derive(Serialize)]
@@ -60,6 +61,15 @@ struct DestinationObject<'a> {
     addr: Endpoint,
     service: Option<String>,
     asked: Option<&'a str>,
+    lookup: Option<LookupObject<'a>>,
+}
+
+#[derive(Serialize)]
+struct LookupObject<'a> {
+    #[serde(serialize_with = "shown")]
+    server: SocketAddr,
+    tried: &'a [String],
+    took_ns: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -68,6 +78,9 @@ struct AnswerObject<'a> {
     r#type: String,
     code: String,
     addresses: &'a [IpAddr],
+    truncated: bool,
+    took_ns: Option<u64>,
+    sent: u32,
 }
 
 #[derive(Serialize)]
@@ -130,7 +143,8 @@ impl<'a> FlowObject<'a> {
             destination: DestinationObject {
                 addr: flow.destination,
                 service: flow.service.as_ref().map(ToString::to_string),
-                asked: flow.asked.as_deref(),
+                asked: flow.asked.as_ref().map(|asked| asked.name.as_str()),
+                lookup: flow.asked.as_ref().map(LookupObject::new),
             },
             backend: flow.backend.as_ref().map(BackendObject::new),
             translations: flow
@@ -148,19 +162,35 @@ impl<'a> FlowObject<'a> {
             protocol: flow.protocol,
             bytes: flow.bytes.into(),
             affected_by_loss: flow.affected_by_loss,
-            answers: flow.answers.iter().map(AnswerObject::new).collect(),
+            answers: flow.lookups.iter().filter_map(AnswerObject::new).collect(),
             diagnosis_info: flow.diagnosis.as_ref().map(DiagnosisObject::new),
+            unanswered: flow.unanswered,
+            ongoing: flow.ongoing,
         }
     }
 }
 
 impl<'a> AnswerObject<'a> {
-    fn new(answer: &'a Answer) -> Self {
-        Self {
+    fn new(lookup: &'a Lookup) -> Option<Self> {
+        let answer = lookup.answer.as_ref()?;
+        Some(Self {
             name: &answer.name,
             r#type: answer.kind_name(),
             code: answer.code_name(),
             addresses: &answer.addresses,
+            truncated: answer.truncated,
+            took_ns: lookup.took(),
+            sent: lookup.sent,
+        })
+    }
+}
+
+impl<'a> LookupObject<'a> {
+    fn new(asked: &'a Asked) -> Self {
+        Self {
+            server: asked.server,
+            tried: &asked.tried,
+            took_ns: asked.took,
         }
     }
 }

@@ -32,10 +32,12 @@ const CONTRACT: [(&str, &[&str], &[&str]); 16] = [
             "affected_by_loss",
             "answers",
             "diagnosis_info",
+            "unanswered",
+            "ongoing",
         ],
     ),
     ("client", &["addr", "netns", "pod", "process"], &[]),
-    ("destination", &["addr", "service"], &["asked"]),
+    ("destination", &["addr", "service"], &["asked", "lookup"]),
     ("backend", &["addr", "netns", "pod"], &["process"]),
     (
         "flow translation",

@@ -55,7 +55,7 @@ pub(super) fn rebuild(packet: &PacketReport, hop: &HopReport) -> Rebuilt {
 fn whole(packet: &PacketReport, headers: u32) -> u32 {
     let length = packet.length.max(headers);
     match packet.transport {
-        Transport::Tcp { .. } | Transport::Udp => {
+        Transport::Tcp { .. } | Transport::Udp { .. } => {
             length.min(headers.saturating_add(packet.payload))
         }
         Transport::Icmp { .. } | Transport::Other => length,
@@ -168,7 +168,7 @@ fn transport(packet: &PacketReport, tuple: &Tuple, ip: u32) -> Vec<u8> {
             let _ = header.set_options_raw(&zeros[..options]);
             header.to_bytes().to_vec()
         }
-        Transport::Udp => udp(source, destination, packet.payload, is_ipv6(tuple)),
+        Transport::Udp { .. } => udp(source, destination, packet.payload, is_ipv6(tuple)),
         Transport::Icmp {
             kind,
             code,

@@ -6,9 +6,8 @@ use super::{
     units::duration,
 };
 use crate::{
-    dns::Answer,
     journey::model::State,
-    report::{FlowReport, Party, Rewriting, protocol_name},
+    report::{FlowReport, Lookup, Party, Rewriting, protocol_name},
 };
 
 /// Columns before a diagnosis.
@@ -61,9 +60,13 @@ fn with_diagnosis(page: &Page, mut lines: Vec<Line>, flow: &FlowReport) -> Vec<L
     lines
 }
 
-/// What a name server answered, a line each: `web.default.svc.cluster.local A 10.96.0.81`.
+/// What a name server answered, a line each: `web.default.svc.cluster.local A 10.96.0.81  0.4ms`; and how
+/// many questions it did not.
 fn answers(page: &Page, flow: &FlowReport, indent: usize) -> Vec<Line> {
-    let line = |answer: &Answer| {
+    let line = |lookup: &Lookup| {
+        let Some(answer) = &lookup.answer else {
+            return Vec::new();
+        };
         let mut below = Line::default();
         below.pad(indent - 2);
         let asked = format!("{} {}", page.name(&answer.name), answer.kind_name());
@@ -78,10 +81,28 @@ fn answers(page: &Page, flow: &FlowReport, indent: usize) -> Vec<Line> {
             Style::Problem
         };
         let said = said.into_iter().map(|word| Piece::on(style, word));
-        let pieces = [Piece::on(Style::Plain, asked)].into_iter().chain(said);
-        page.lay(below, pieces.collect(), indent)
+        let mut pieces = vec![Piece::on(Style::Plain, asked)];
+        pieces.extend(said);
+        if answer.truncated {
+            pieces.push(Piece::on(Style::Warning, "(cut off)"));
+        }
+        let took = lookup.took().map(|took| duration(took, &page.glyphs));
+        pieces.extend(took.map(|took| Piece::apart(Style::Plain, took)));
+        if lookup.sent > 1 {
+            let sent = format!("asked {} times", lookup.sent);
+            pieces.push(Piece::apart(Style::Warning, sent));
+        }
+        page.lay(below, pieces, indent)
     };
-    flow.answers.iter().flat_map(line).collect()
+    let mut lines: Vec<Line> = flow.lookups.iter().flat_map(line).collect();
+    if flow.unanswered > 0 {
+        let plural = if flow.unanswered == 1 { "" } else { "s" };
+        let said = format!("{} question{plural} without an answer", flow.unanswered);
+        let mut below = Line::default();
+        below.pad(indent - 2);
+        lines.extend(page.lay(below, vec![Piece::on(Style::Problem, said)], indent));
+    }
+    lines
 }
 
 /// Who talks to whom, and what becomes of either's address.
@@ -109,8 +130,14 @@ pub(super) fn ends(page: &Page, flow: &FlowReport) -> Vec<Piece> {
         pieces.push(Piece::on(Style::Plain, format!("({name})")));
     }
     if let Some(asked) = &flow.asked {
-        let asked = format!("asked for as {}", page.name(asked));
-        pieces.push(Piece::on(Style::Plain, asked));
+        let name = format!("asked for as {}", page.name(&asked.name));
+        pieces.push(Piece::on(Style::Plain, name));
+        let other = match asked.tried.len() {
+            0 => None,
+            1 => Some("(after 1 other name)".to_owned()),
+            count => Some(format!("(after {count} other names)")),
+        };
+        pieces.extend(other.map(|other| Piece::on(Style::Plain, other)));
     }
     if let Some(backend) = translated_destination(page, flow) {
         pieces.push(Piece::on(Style::Translation, format!("=> {backend}")));
@@ -161,11 +188,15 @@ fn facts(page: &Page, flow: &FlowReport) -> Vec<Piece> {
     let (drop_style, drops) = counted(flow.drops, "drop", Style::Problem);
     let (hole_style, holes) = counted(flow.holes, "hole", Style::Warning);
     let [original, reply] = flow.packets;
+    let mut time = duration(flow.duration(), &page.glyphs);
+    if flow.ongoing {
+        time.push_str(" so far");
+    }
     vec![
         Piece::apart(style, flow.state.as_str()),
         Piece::apart(Style::Plain, format!("{original}/{reply} packets")),
         Piece::apart(drop_style, drops),
         Piece::on(hole_style, holes),
-        Piece::apart(Style::Plain, duration(flow.duration(), &page.glyphs)),
+        Piece::apart(Style::Plain, time),
     ]
 }

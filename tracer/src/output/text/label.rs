@@ -28,7 +28,7 @@ pub(super) fn of(packet: &PacketReport) -> String {
     match packet.transport {
         Transport::Tcp { flags, .. } if packet.payload == 0 => tcp_flags(flags),
         Transport::Tcp { flags, .. } => format!("{} {bytes}", tcp_flags(flags)),
-        Transport::Udp => format!("UDP {bytes}"),
+        Transport::Udp { .. } => format!("UDP {bytes}"),
         Transport::Icmp { .. } => icmp(packet),
         Transport::Other if matches!(packet.protocol, 1 | 6 | 17 | 58 | 132) => {
             format!("{protocol} fragment {} bytes", packet.length)
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn others_are_their_protocol() {
-        assert_eq!(label(17, 33, Transport::Udp), "UDP 33 bytes");
+        assert_eq!(label(17, 33, Transport::Udp { begin: 0 }), "UDP 33 bytes");
         assert_eq!(label(17, 0, Transport::Other), "UDP fragment 60 bytes");
         assert_eq!(label(47, 0, Transport::Other), "GRE 60 bytes");
         assert_eq!(label(200, 0, Transport::Other), "IP protocol 200, 60 bytes");

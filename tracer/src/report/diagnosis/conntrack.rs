@@ -8,7 +8,7 @@
 use super::{Case, Diagnosis, Layer, Loss, filter, words::inside};
 use crate::{
     journey::model::{Direction, Stage, Tracking},
-    report::PacketReport,
+    report::{DropReport, PacketReport},
 };
 
 /// Conntrack dropped packets of the client's.
@@ -17,7 +17,7 @@ pub(super) fn refused(case: &Case<'_>) -> Option<Diagnosis> {
     losses.find_map(|loss| {
         let report = case.known.packet(&loss.sample);
         let drop = report.drop.as_ref()?;
-        if !filter::is_by_rules(drop) || drop.rule.is_some() {
+        if !filter::is_by_rules(drop) || drop.rule.is_some() || is_by_a_rule(drop) {
             return None;
         }
         match drop.stage {
@@ -28,13 +28,31 @@ pub(super) fn refused(case: &Case<'_>) -> Option<Diagnosis> {
     })
 }
 
+/// Whether it was the rules' code that dropped it, whichever rule it was: kernels that give drops reasons in
+/// hooks name the function that decided (6.4 and later).
+fn is_by_a_rule(drop: &DropReport) -> bool {
+    let rules = ["nft_", "ipt_", "ip6t_"];
+    let function = drop.function.as_deref();
+    function.is_some_and(|name| rules.iter().any(|known| name.starts_with(known)))
+}
+
+/// The count is read now and then: it may have been a little higher when the packet passed.
+fn is_full(count: u64, max: u64) -> bool {
+    count.saturating_mul(100) >= max.saturating_mul(99)
+}
+
 /// Where the node says that its table is nearly full.
 fn table_full(case: &Case<'_>, loss: &Loss, report: &PacketReport) -> Option<Diagnosis> {
     let hop = loss.sample.hops.last()?;
     let namespace = case.known.at(hop.netns, hop.time)?;
     let (count, max) = namespace.network.conntrack?;
     let node = namespace.display_name();
-    let what = format!("the table on {node} is full: it drops what begins a connection");
+    let full = if is_full(count, max) {
+        "full"
+    } else {
+        "nearly full"
+    };
+    let what = format!("the table on {node} is {full}: it drops what begins a connection");
     let command = "sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max";
     Some(
         Diagnosis::new(Layer::Conntrack, "conntrack-full", what)
@@ -57,8 +75,8 @@ fn clash(case: &Case<'_>, loss: &Loss, report: &PacketReport) -> Option<Diagnosi
     }
     let name = namespace.display_name();
     let what = format!(
-        "a connection with the same addresses and ports was confirmed{} a moment earlier, so that the first \
-         packet of this one was dropped",
+        "conntrack{} did not take this connection, as it seems: most likely another packet had the same \
+         addresses and ports and got ahead of it",
         inside(Some(&name))
     );
     let command = "conntrack -S";

@@ -16,8 +16,12 @@ use crate::{
 pub(super) fn dropped(case: &Case<'_>) -> Option<Diagnosis> {
     let directions = match case.symptom {
         Symptom::AnswerLost => &[Direction::Reply][..],
-        Symptom::Stalled => &[Direction::Original, Direction::Reply],
-        Symptom::Refused | Symptom::Unanswered | Symptom::Slow => &[Direction::Original],
+        Symptom::Stalled | Symptom::LookupLost => &[Direction::Original, Direction::Reply],
+        Symptom::Refused
+        | Symptom::Unanswered
+        | Symptom::Slow
+        | Symptom::LookupSlow
+        | Symptom::LookupFailed => &[Direction::Original],
     };
     let evidence = case.seen.evidence;
     let mut losses = directions

@@ -6,6 +6,11 @@
 //!
 //! Limits: of drops and errors the first of each kind, few kinds; the others are counted.
 
+mod resent;
+
+pub use resent::Resent;
+use resent::Sent;
+
 use crate::journey::model::{Direction, NetnsId, Packet, Stage, State, Transport, Verdict};
 
 /// Kinds of drops, and of errors, that are kept of a flow.
@@ -35,6 +40,8 @@ pub struct Evidence {
     answer_came: bool,
     /// The last packets of a direction, where they were lost one after the other.
     rows: [Option<Row>; 2],
+    /// What TCP sends again.
+    sent: Sent,
 }
 
 /// Packets that carry something and were dropped one after the other, with none between that was not.
@@ -80,6 +87,7 @@ impl Evidence {
             return self.error(packet);
         }
         self.outcome(packet);
+        self.sent.packet(packet);
         match packet.direction {
             Direction::Original => self.question(packet, state),
             Direction::Reply => self.reply(packet, state),
@@ -210,6 +218,18 @@ impl Evidence {
     #[must_use]
     pub fn answered_at(&self) -> Option<u64> {
         self.answered_at
+    }
+
+    /// The segment of a direction that was sent several times, and not seen to arrive.
+    #[must_use]
+    pub fn resent(&self, direction: Direction) -> Option<&Resent> {
+        self.sent.of(direction)
+    }
+
+    /// The largest IP packet with data of a direction that arrived, in bytes; of TCP.
+    #[must_use]
+    pub fn largest(&self, direction: Direction) -> u32 {
+        self.sent.largest(direction)
     }
 
     /// The last packets of a direction that carry something, where they were all dropped.

@@ -3,7 +3,7 @@
 //! Conservative: a flow that may still get its answer is not wrong, nor is a datagram that nobody
 //! answers, since not all are to be answered.
 
-use super::{Evidence, Seen};
+use super::{Evidence, Seen, dns};
 use crate::{
     event::Endpoint,
     journey::model::{Direction, Flow, Packet, State, Transport},
@@ -14,6 +14,8 @@ use crate::{
 pub(super) const PATIENCE: u64 = 1_000_000_000;
 /// The least time after which what is not acknowledged is sent again (`TCP_RTO_MIN`).
 const RESENT: u64 = 200_000_000;
+/// How often a segment is sent until its loss is none by chance.
+const OFTEN: u32 = 3;
 /// From when on a connection counts as slow that needed more than one SYN.
 pub(super) const SLOW: u64 = 900_000_000;
 
@@ -34,6 +36,12 @@ pub(super) enum Symptom {
     Slow,
     /// It was open, and its packets got lost one after the other.
     Stalled,
+    /// A name server answered some questions of a client, and not all.
+    LookupLost,
+    /// A name server answered late.
+    LookupSlow,
+    /// A name server's answer is no good, by itself.
+    LookupFailed,
 }
 
 impl Symptom {
@@ -60,7 +68,11 @@ impl Symptom {
             }
             State::Replied => {
                 let lost = lost(Direction::Reply) && !evidence.answer_came();
-                (lost && is_unicast(flow.destination)).then_some(Self::AnswerLost)
+                if lost && is_unicast(flow.destination) {
+                    return Some(Self::AnswerLost);
+                }
+                let dns = flow.protocol == UDP && flow.destination.port == DNS_PORT;
+                dns.then(|| dns::symptom(&seen.lookups.of(flow), seen.until))?
             }
             State::Established | State::Closing | State::Closed => Self::of_open(flow, seen),
         }
@@ -80,16 +92,22 @@ impl Symptom {
 /// Whether what is sent again and again in a direction gets lost.
 fn stalls(evidence: &Evidence) -> bool {
     let rows = [Direction::Original, Direction::Reply];
-    let mut rows = rows
-        .iter()
-        .filter_map(|&direction| evidence.lost_in_a_row(direction));
-    rows.any(|row| row.count >= 2 && row.last.saturating_sub(row.first) >= RESENT)
+    let in_a_row = |&direction: &Direction| {
+        let row = evidence.lost_in_a_row(direction);
+        row.is_some_and(|row| row.count >= 2 && row.last.saturating_sub(row.first) >= RESENT)
+    };
+    let again = |&direction: &Direction| {
+        let segment = evidence.resent(direction);
+        let over = |it: &super::Resent| it.last.saturating_sub(it.first) >= PATIENCE;
+        segment.is_some_and(|it| it.times >= OFTEN && over(it))
+    };
+    rows.iter().any(in_a_row) || rows.iter().any(again)
 }
 
 /// Whether it is a question to which an answer belongs.
 fn is_answered_at_once(packet: &Packet) -> bool {
     match packet.transport {
-        Transport::Udp => {
+        Transport::Udp { .. } => {
             let asked = packet.hops.first().map(|hop| hop.tuple.destination);
             asked.is_some_and(|asked| asked.port == DNS_PORT && is_unicast(asked))
         }

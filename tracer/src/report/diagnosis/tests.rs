@@ -142,6 +142,126 @@ fn a_refusal_from_where_nothing_is_seen() {
     }
 }
 
+/// Of A and of AAAA.
+const KINDS: [u16; 2] = [1, 28];
+
+/// Names that are not there, both kinds of addresses of each, one after the other.
+fn nowhere(names: &[&str]) -> Vec<faults::Question> {
+    let questions = names.iter().enumerate().flat_map(|(at, name)| {
+        KINDS.map(|kind| {
+            let (id, time) = (at as u16 * 100 + kind, at as u64 * 1_000_000);
+            let answer = faults::says(id, name, kind, 3, false);
+            (time, 1, Some(time + 20_000), Some((time + 200_000, answer)))
+        })
+    });
+    questions.collect()
+}
+
+#[test]
+fn a_search_path_that_leads_nowhere() {
+    let path = [
+        "api.default.svc.cluster.local",
+        "api.svc.cluster.local",
+        "api",
+    ];
+    says(
+        faults::looked_up(&nowhere(&path), &[]),
+        Layer::Dns,
+        "name-not-found",
+        "DNS: none of the 3 names of the search path has an address, from api.default.svc.cluster.local to \
+         api (NXDOMAIN from 10.96.0.10:53 (kube-system/kube-dns:dns); asked for api.default.svc.cluster.local, \
+         api.svc.cluster.local, api); see `dig @10.96.0.10 api AAAA`",
+    );
+    let (_, cause, sentence) = told(faults::looked_up(&nowhere(&["nosuch.example"]), &[]));
+    assert_eq!(cause, "name-not-found");
+    assert!(
+        sentence.contains("there is no name nosuch.example ("),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn a_search_that_goes_on_is_not_wrong() {
+    let all = nowhere(&["api.default.svc.cluster.local", "api.svc.cluster.local"]);
+    let (tried, later) = all.split_at(2);
+    assert_eq!(
+        diagnosis(faults::looked_up(tried, later)),
+        None,
+        "told of the last"
+    );
+    let found = faults::says(9, "api.svc.cluster.local", 1, 0, true);
+    let found = [(3_000_000, 1, None, Some((3_200_000, found)))];
+    assert_eq!(diagnosis(faults::looked_up(tried, &found)), None);
+    // One kind of address is enough, and one alone that is missing says nothing.
+    let of = |kind, found| faults::says(kind, "web.a", kind, 0, found);
+    let asked = |answer| (0, 1, None, Some((200_000, answer)));
+    for both in [
+        vec![asked(of(1, true)), asked(of(28, false))],
+        vec![asked(of(28, false))],
+    ] {
+        assert_eq!(diagnosis(faults::looked_up(&both, &[])), None);
+    }
+    let neither = [asked(of(1, false)), asked(of(28, false))];
+    let (_, cause, _) = told(faults::looked_up(&neither, &[]));
+    assert_eq!(cause, "name-without-address");
+}
+
+#[test]
+fn a_name_server_that_fails_or_is_slow() {
+    let asked = |code, later: &[faults::Question]| {
+        let answer = faults::says(1, "web.a", 1, code, false);
+        faults::looked_up(&[(0, 1, None, Some((200_000, answer)))], later)
+    };
+    let (layer, cause, sentence) = told(asked(2, &[]));
+    assert_eq!((layer, cause), (Layer::Dns, "name-server-failed"));
+    assert!(
+        sentence.contains("answers SERVFAIL about web.a"),
+        "{sentence}"
+    );
+    let good = faults::says(2, "web.a", 1, 0, true);
+    let again = [(SECOND, 1, None, Some((SECOND + 200_000, good.clone())))];
+    assert_eq!(diagnosis(asked(2, &again)), None, "another knew it");
+    // The server took its time, or the question did.
+    let late = |sent, taken| {
+        let answer = Some((3 * SECOND, good.clone()));
+        faults::looked_up(&[(0, sent, Some(taken), answer)], &[])
+    };
+    let (layer, cause, sentence) = told(late(1, 20_000));
+    assert_eq!((layer, cause), (Layer::Dns, "slow-answer"));
+    let said = "the name server 10.244.1.3:5353 (app/b1) took 3.00 s to answer about web.a";
+    assert!(sentence.contains(said), "{sentence}");
+    let (_, cause, sentence) = told(late(2, 3 * SECOND - 30_000));
+    assert_eq!(cause, "slow-answer");
+    assert!(
+        sentence.contains("answered about web.a only after 3.00 s"),
+        "{sentence}"
+    );
+    let fast = faults::looked_up(&[(0, 1, None, Some((SECOND / 2, good.clone())))], &[]);
+    assert_eq!(diagnosis(fast), None);
+}
+
+#[test]
+fn a_question_of_two_without_an_answer() {
+    let good = faults::says(1, "web.a", 1, 0, true);
+    let answered = (0, 1, None, Some((200_000, good)));
+    let (layer, cause, sentence) = told(faults::looked_up(
+        &[answered.clone(), (50, 2, None, None)],
+        &[],
+    ));
+    assert_eq!((layer, cause), (Layer::Dns, "question-unanswered"));
+    assert!(
+        sentence.contains("does not arrive, or its answer"),
+        "{sentence}"
+    );
+    assert!(
+        sentence.contains("2 datagrams, no answer in 10.00 s"),
+        "{sentence}"
+    );
+    // One that may yet be answered.
+    let young = (10 * SECOND - 1000, 1, None, None);
+    assert_eq!(diagnosis(faults::looked_up(&[answered, young], &[])), None);
+}
+
 #[test]
 fn nobody_answers() {
     says(
@@ -180,6 +300,8 @@ fn conntrack_that_drops() {
             sentence.contains("1000 connections of at most 1000"),
             "{sentence}"
         );
+        let (_, _, sentence) = told(faults::dropped_without_a_rule(stage, Some(950)));
+        assert!(sentence.contains("is nearly full"), "{sentence}");
         let (layer, cause, _) = told(faults::dropped_without_a_rule(stage, None));
         assert_eq!((layer, cause), (Layer::Filter, "dropped-by-hook"));
     }
@@ -187,6 +309,35 @@ fn conntrack_that_drops() {
         let (layer, cause, _) = told(faults::dropped_without_a_rule(stage, None));
         assert_eq!((layer, cause), (Layer::Conntrack, "conntrack-clash"));
     }
+}
+
+#[test]
+fn a_connection_that_large_packets_hang() {
+    let (layer, cause, sentence) = told(faults::swallowed(1448, 4, false));
+    assert_eq!((layer, cause), (Layer::Mtu, "large-packets-lost"));
+    let said = "packets of 1508 bytes from 10.244.1.3:8080 (app/b1) to 10.244.1.2:37600 get lost";
+    for said in [
+        said,
+        "probably",
+        "sent 4 times in 1.50 s",
+        "only packets without data",
+        "no ICMP",
+    ] {
+        assert!(sentence.contains(said), "{said} not in {sentence}");
+    }
+    // Small ones may get lost too, and large ones that came through before were not too large.
+    for (scenario, layer) in [
+        (faults::swallowed(200, 4, false), Layer::Network),
+        (faults::swallowed(1448, 4, true), Layer::Network),
+    ] {
+        let (found, cause, sentence) = told(scenario);
+        assert_eq!((found, cause), (layer, "stalled"), "{sentence}");
+    }
+    assert_eq!(
+        diagnosis(faults::swallowed(1448, 2, false)),
+        None,
+        "by chance"
+    );
 }
 
 #[test]

@@ -36,7 +36,7 @@ pub(super) fn question(packet: &Packet) -> &'static str {
     match packet.transport {
         Transport::Tcp { flags: 2, .. } => "SYN",
         Transport::Tcp { .. } => "segment",
-        Transport::Udp => "datagram",
+        Transport::Udp { .. } => "datagram",
         Transport::Icmp { .. } => "echo request",
         Transport::Other => "packet",
     }

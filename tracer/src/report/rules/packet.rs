@@ -153,7 +153,7 @@ fn describe_transport(subject: &mut Subject, packet: &Packet) {
     match packet.transport {
         Transport::Tcp { flags, .. } => subject.tcp_flags = Some(flags),
         Transport::Icmp { kind, code, .. } => subject.icmp = Some((kind, code)),
-        Transport::Udp | Transport::Other => {}
+        Transport::Udp { .. } | Transport::Other => {}
     }
 }
 

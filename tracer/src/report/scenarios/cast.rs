@@ -9,7 +9,7 @@ use crate::{
     journey::model::{
         Direction, Hole, Packet, Process, Stage, State, TranslationKind, Transport, Verdict,
     },
-    report::DeviceReport,
+    report::{Asked, DeviceReport},
 };
 
 pub(super) const SYN: u8 = 2;
@@ -104,7 +104,12 @@ pub(crate) fn cluster_ip() -> Scenario {
     flow.client_process = Some(process(4711, "curl"));
     flow.backend_process = Some(process(1234, "nginx"));
     let mut scenario = Scenario::new(&packets, &flow);
-    scenario.flow.asked = Some("web.default.svc.cluster.local".to_owned());
+    scenario.flow.asked = Some(Asked {
+        name: "web.default.svc.cluster.local".to_owned(),
+        server: "10.96.0.10:53".parse().unwrap(),
+        tried: Vec::new(),
+        took: Some(812_000),
+    });
     scenario
 }
 
@@ -175,9 +180,15 @@ pub(crate) fn refused() -> Scenario {
 
 /// A DNS question through a Service, and its answer.
 pub(crate) fn udp() -> Scenario {
-    let question = original(1, 0, "10.244.1.2:43210 10.96.0.10:53", Transport::Udp).payload(33);
+    let question = original(
+        1,
+        0,
+        "10.244.1.2:43210 10.96.0.10:53",
+        Transport::Udp { begin: 0 },
+    )
+    .payload(33);
     let answer = "10.244.1.3:5353 10.244.1.2:43210";
-    let answer = reply(2, 120_000, answer, Transport::Udp).payload(49);
+    let answer = reply(2, 120_000, answer, Transport::Udp { begin: 0 }).payload(49);
     let packets = [
         to_backend(question, "10.244.1.2:43210 10.244.1.3:5353"),
         from_backend(answer, "10.96.0.10:53 10.244.1.2:43210"),

@@ -4,7 +4,7 @@ use super::{START, endpoint, netns};
 use crate::journey::model::{Flow, FlowId, FlowTranslation, Stage, State, TranslationKind};
 
 /// A flow from a client in `pod-a1`, without translations or trouble.
-pub(in crate::report) fn flow(protocol: u8, client: &str, destination: &str, state: State) -> Flow {
+pub(crate) fn flow(protocol: u8, client: &str, destination: &str, state: State) -> Flow {
     Flow {
         id: FlowId(1),
         protocol,

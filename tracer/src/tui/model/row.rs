@@ -160,7 +160,7 @@ fn text(report: &FlowReport) -> String {
         say(service);
     }
     if let Some(asked) = &report.asked {
-        say(asked);
+        say(&asked.name);
     }
     if let Some(diagnosis) = &report.diagnosis {
         say(&diagnosis.cause);

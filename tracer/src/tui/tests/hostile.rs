@@ -3,6 +3,7 @@
 use unicode_width::UnicodeWidthStr as _;
 
 use super::*;
+use crate::report::Asked;
 
 const NAMES: [&str; 6] = [
     "\x1b[2J\x1b]0;owned\x07evil\r\n\u{9b}31m",
@@ -17,7 +18,12 @@ const NAMES: [&str; 6] = [
 fn named(name: &str) -> Scenario {
     let (_, mut scenario) = scenarios::all().into_iter().next().unwrap();
     let flow = &mut scenario.flow;
-    flow.asked = Some(name.to_owned());
+    flow.asked = Some(Asked {
+        name: name.to_owned(),
+        server: ([10, 96, 0, 10], 53).into(),
+        tried: vec![name.to_owned()],
+        took: None,
+    });
     for party in [Some(&mut flow.client), flow.backend.as_mut()]
         .into_iter()
         .flatten()

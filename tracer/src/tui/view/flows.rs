@@ -192,7 +192,7 @@ fn client(report: &FlowReport, width: usize) -> String {
 fn service(report: &FlowReport) -> (String, Tone) {
     match (&report.service, &report.asked) {
         (Some(service), _) => (service.to_string(), Tone::Translation),
-        (None, Some(asked)) => (asked.clone(), Tone::Plain),
+        (None, Some(asked)) => (asked.name.clone(), Tone::Plain),
         (None, None) => {
             let same = report
                 .backend

@@ -86,7 +86,7 @@ fn hop(place: &str, stage: &str, translation: Option<Value>) -> Value {
 fn flow() -> Value {
     json!({"type": "flow", "schema": 1, "id": 1, "proto": "udp",
         "client": {"addr": "10.244.1.2:40000", "netns": "pod-a", "pod": null, "process": null},
-        "destination": {"addr": "10.96.0.10:53", "service": null, "asked": null},
+        "destination": {"addr": "10.96.0.10:53", "service": null, "asked": null, "lookup": null},
         "answers": [],
         "backend": {"addr": "10.244.1.3:5353", "netns": "pod-b", "pod": null,
             "process": null},
@@ -95,7 +95,8 @@ fn flow() -> Value {
             "rule_info": null, "kind_inferred": false}],
         "state": "replied", "packets": {"original": 1, "reply": 1}, "drops": 0, "holes": 0,
         "first_ns": 1, "last_ns": 2, "diagnosis": null, "diagnosis_info": null, "protocol": 17,
-        "bytes": {"original": 60, "reply": 60}, "affected_by_loss": false})
+        "bytes": {"original": 60, "reply": 60}, "affected_by_loss": false,
+        "unanswered": 0, "ongoing": false})
 }
 
 fn stats(lost: u64) -> Value {
