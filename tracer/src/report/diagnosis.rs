@@ -10,6 +10,7 @@
 //! echo. Where events were lost, that is said instead.
 
 mod answer;
+mod causes;
 mod conntrack;
 mod dns;
 mod drops;
@@ -114,6 +115,7 @@ pub struct Diagnosis {
 
 impl Diagnosis {
     fn new(layer: Layer, cause: &'static str, what: impl Into<String>) -> Self {
+        debug_assert!(causes::is_known(cause, layer), "{cause} of {layer:?}");
         Self {
             layer,
             cause,

@@ -38,6 +38,8 @@ pub struct Evidence {
     answered_at: Option<u64>,
     /// An answer came to the client, or left for it.
     answer_came: bool,
+    /// A socket of the client's took an answer.
+    answer_taken: bool,
     /// The last packets of a direction, where they were lost one after the other.
     rows: [Option<Row>; 2],
     /// What TCP sends again.
@@ -162,7 +164,8 @@ impl Evidence {
             self.answer_came = true;
         }
         let waits = matches!(state, State::SynReceived | State::Reset | State::Replied);
-        self.answer = (waits && !self.answer_came).then(|| Box::new(packet.clone()));
+        self.answer_taken |= packet.verdict == Verdict::Delivered;
+        self.answer = (waits && !self.answer_taken).then(|| Box::new(packet.clone()));
     }
 
     /// The client's last packet that nobody has answered.

@@ -1,7 +1,7 @@
 //! Each rule of the diagnosis, on flows built by hand; and that what is well has none.
 
 use super::{Diagnosis, Layer};
-use crate::journey::model::Stage;
+use crate::journey::model::{Stage, Verdict};
 use crate::report::scenarios::{
     self, Scenario,
     faults::{self, SECOND},
@@ -338,6 +338,33 @@ fn a_connection_that_large_packets_hang() {
         None,
         "by chance"
     );
+}
+
+#[test]
+fn a_connection_that_gets_lost() {
+    for (stage, layer) in [
+        (Stage::DeviceTransmit, Layer::PodNetwork),
+        (Stage::Forward, Layer::Routing),
+    ] {
+        let (found, cause, sentence) = told(faults::seen_last_at(stage));
+        assert_eq!((found, cause), (layer, "lost-on-the-way"), "{sentence}");
+        assert!(
+            sentence.contains(&format!("seen last at {stage}")),
+            "{sentence}"
+        );
+    }
+}
+
+#[test]
+fn an_answer_that_gets_lost() {
+    for (verdict, layer, cause) in [
+        (Verdict::Unknown, Layer::PodNetwork, "answer-lost"),
+        (Verdict::Left, Layer::Network, "answer-left"),
+    ] {
+        let (found, named, sentence) = told(faults::lost_answer(verdict));
+        assert_eq!((found, named), (layer, cause), "{sentence}");
+        assert!(sentence.contains("it was seen last at"), "{sentence}");
+    }
 }
 
 #[test]

@@ -208,6 +208,38 @@ pub(crate) fn left(after: u64) -> Scenario {
     shown(&[syn], called("203.0.113.9:443", State::SynSent), after)
 }
 
+/// A SYN that is seen last there.
+pub(crate) fn seen_last_at(stage: Stage) -> Scenario {
+    let syn = into_node(syn(1, 0, "10.244.1.2:37600 10.244.2.3:8080"));
+    let syn = syn.hop(16_000, stage, "node1 cni0");
+    let flow = called("10.244.2.3:8080", State::SynSent);
+    shown(&[syn.ended(Verdict::Unknown, false)], flow, 5 * SECOND)
+}
+
+/// A SYN-ACK that does not come to the client, by how it ends.
+pub(crate) fn lost_answer(verdict: Verdict) -> Scenario {
+    let answer = reply(
+        2,
+        100_000,
+        "10.244.1.3:8080 10.244.1.2:37600",
+        tcp(SYN | ACK),
+    )
+    .sent(0, 400, "pod-b1 eth0")
+    .received(1_000, "node1 veth6f55fdd3")
+    .sent(2_000, 400, "node1 eth0")
+    .ended(verdict, true);
+    let flow = called("10.96.0.81:80", State::SynReceived);
+    let flow = translated(
+        answered(flow, "10.244.1.3:8080", "pod-b1"),
+        "10.244.1.3:8080",
+    );
+    shown(
+        &[to_backend(syn(1, 0, ASKED), AFTER), answer],
+        flow,
+        5 * SECOND,
+    )
+}
+
 /// A question that a socket takes and nobody answers.
 pub(crate) fn silent_server(destination: &str, protocol: u8) -> Scenario {
     let transport = if protocol == 6 {
