@@ -19,10 +19,8 @@ use crate::{packages, process};
 
 /// Where they are kept.
 const DIRECTORY: &str = "docs/images";
-/// Columns and lines: what [`Screen`] begins with.
-const SIZE: (usize, usize) = (120, 40);
-/// Lines of a picture whose rest is empty.
-const PICTURE: (usize, usize) = (120, 30);
+/// Columns and lines of the terminal.
+const SIZE: (u16, u16) = (120, 30);
 
 /// Makes all of them.
 ///
@@ -35,7 +33,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let directory = process::root().join(DIRECTORY);
     fs::create_dir_all(&directory)?;
     let lab = Lab::up(&Config::default())?;
-    let screen = Screen::of(&tracer, &["live", &whole_lab(&lab)])?;
+    let screen = Screen::of(&tracer, &["live", "--color", "always", &whole_lab(&lab)])?;
     let mut story = Story::new(&screen);
     let told = tell(&lab, &screen, &mut story, &directory);
     let cast = told.and_then(|()| story.cast());
@@ -50,14 +48,15 @@ pub(crate) fn run() -> anyhow::Result<()> {
 fn tell(lab: &Lab, screen: &Screen, story: &mut Story<'_>, directory: &Path) -> anyhow::Result<()> {
     let picture = |name: &str, story: &mut Story<'_>| -> anyhow::Result<()> {
         let frame = story.frame()?;
-        let svg = svg::picture(&frame, PICTURE);
+        let svg = svg::picture(&frame, SIZE);
         Ok(fs::write(directory.join(format!("{name}.svg")), svg)?)
     };
+    screen.resize(SIZE.0, SIZE.1)?;
     screen.waits_for(&["no packets yet"])?;
     story.frame()?;
     for (pod, service) in [
         ("a1", "web"),
-        ("a2", "web-node1"),
+        ("a2", "web-node2"),
         ("b1", "hairpin"),
         ("a1", "sticky"),
     ] {
@@ -70,11 +69,11 @@ fn tell(lab: &Lab, screen: &Screen, story: &mut Story<'_>, directory: &Path) -> 
             .args([&format!("@{dns}"), "web.default", "+short"]),
     )?;
     curl(lab, "a1", "ghost")?;
-    curl(lab, "a1", "web-node2")?;
-    screen.waits_for(&["default/ghost:http", "web-node2:http", "closed"])?;
+    curl(lab, "a1", "web-node1")?;
+    screen.waits_for(&["default/ghost:http", "web-node1:http", "closed"])?;
     picture("flows", story)?;
 
-    for character in "/web-node2".chars() {
+    for character in "/web-node1".chars() {
         screen.types(&character.to_string())?;
         story.frame()?;
     }

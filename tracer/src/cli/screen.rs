@@ -105,7 +105,10 @@ pub(super) fn run(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let theme = Theme::new(Terminal::of(&std::io::stdout(), color));
+    let terminal = Terminal::of(&std::io::stdout(), color);
+    // What was decided here is not to be decided again below.
+    crossterm::style::force_color_output(terminal.color);
+    let theme = Theme::new(terminal);
     let guard = Guard::enter().context("cannot set the terminal up")?;
     let shown = runtime.block_on(show(&mut app, shared, &mut engine, (guard, theme)));
     // The terminal is as before from here on.

@@ -52,7 +52,8 @@ impl Look {
 type Run = (Look, usize, String);
 
 /// The picture.
-pub(super) fn picture(screen: &str, (columns, lines): (usize, usize)) -> String {
+pub(super) fn picture(screen: &str, size: (u16, u16)) -> String {
+    let (columns, lines) = (usize::from(size.0), usize::from(size.1));
     let (width, height) = (columns * CELL.0 + 2 * MARGIN, lines * CELL.1 + 2 * MARGIN);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
