@@ -177,6 +177,16 @@ fn a_default_route_that_takes_what_is_for_pods_is_named() -> anyhow::Result<()> 
     for from in ["a1", "node1"] {
         diagnosed(&lab, (from, &curl(LONG, service)), &expected)?;
     }
+    // Where rules choose between tables, the main table alone says nothing.
+    on(&lab, "node1", "ip rule add from 198.51.100.0/24 table 100")?;
+    let flows = super::flows_of(&lab, "a1", &curl(LONG, service))?;
+    let causes = flows.iter().map(|flow| flow.diagnosis_info.as_ref());
+    let causes: Vec<&str> = causes.flatten().map(|info| info.cause.as_str()).collect();
+    anyhow::ensure!(
+        causes.len() == 1 && causes[0] != "default-route-only",
+        "{flows:#?}"
+    );
+    on(&lab, "node1", "ip rule del from 198.51.100.0/24 table 100")?;
     on(
         &lab,
         "node1",
