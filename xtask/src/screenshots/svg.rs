@@ -26,10 +26,10 @@ struct Look {
 impl Look {
     /// Takes the parameters of one SGR sequence.
     fn set(&mut self, parameters: &str) {
-        let numbers = parameters
+        let mut numbers = parameters
             .split(';')
             .map(|number| number.parse().unwrap_or(0));
-        for number in numbers {
+        while let Some(number) = numbers.next() {
             match number {
                 0 => *self = Self::default(),
                 1 => self.bold = true,
@@ -41,6 +41,11 @@ impl Look {
                 27 => self.reversed = false,
                 30..=37 => self.color = Some(number - 30),
                 90..=97 => self.color = Some(number - 90),
+                // One of 256 colours, of which the first sixteen are the terminal's own.
+                38 if numbers.next() == Some(5) => {
+                    let color = numbers.next().filter(|color| *color < 16);
+                    self.color = color.map(|color| color % 8);
+                }
                 39 => self.color = None,
                 _ => {}
             }
@@ -163,6 +168,15 @@ mod tests {
         assert_eq!(texts, [(0, "a"), (1, "bad"), (4, " "), (5, "x")]);
         assert!(found[1].0.bold && found[1].0.color == Some(1));
         assert!(look.reversed);
+        let mut look = Look::default();
+        look.set("38;5;2");
+        assert_eq!(
+            look,
+            Look {
+                color: Some(2),
+                ..Look::default()
+            }
+        );
     }
 
     #[test]

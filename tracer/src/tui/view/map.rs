@@ -220,6 +220,7 @@ impl Topology<'_> {
         let drops = flux.map_or(0, |flux| flux.drops);
         let drops = match drops {
             0 => String::new(),
+            1 => " 1 drop".to_owned(),
             drops => format!(" {} drops", count(drops)),
         };
         self.theme.line(&[
