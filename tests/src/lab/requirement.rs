@@ -46,6 +46,7 @@ pub const REQUIREMENTS: &[Requirement] = &[
 pub const OF_TESTS: &[Requirement] = &[
     requirement("bpftool", "bpftool", "witnesses what is left in the kernel"),
     requirement("setpriv", "util-linux", "takes privileges away"),
+    requirement("unshare", "util-linux", "lets a command mount"),
     requirement("mount", "mount", "gives a command a resolv.conf"),
     requirement("sysctl", "procps", "makes faults"),
     requirement("setcap", "libcap2-bin", "gives capabilities to a program"),

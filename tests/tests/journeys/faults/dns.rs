@@ -1,5 +1,7 @@
 //! Name servers that do not know, or do not answer; and the searches of commands that are well.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, ensure};
 use tracer_tests::lab::{Config, Lab};
 use tracer_tests::server::dns::{BARE, BROKEN, DELAY, LATE, MUTE, NOWHERE};
@@ -15,13 +17,19 @@ const SEARCH: [&str; 3] = [
     "cluster.local",
 ];
 
-/// Traces a shell's line in pod `a1`, which resolves names as a pod does.
-fn run(lab: &Lab, options: &[&str], line: &str) -> anyhow::Result<Ended> {
+/// A pod's resolv.conf.
+pub(super) fn resolver(lab: &Lab) -> anyhow::Result<PathBuf> {
     let server = lab.service("kube-dns").cluster_ip;
     let file = lab.directory().join("resolv.conf");
     let search = SEARCH.join(" ");
     let text = format!("nameserver {server}\nsearch {search}\noptions ndots:5\n");
     std::fs::write(&file, text).context("cannot write resolv.conf")?;
+    Ok(file)
+}
+
+/// Traces a shell's line in pod `a1`, which resolves names as a pod does.
+fn run(lab: &Lab, options: &[&str], line: &str) -> anyhow::Result<Ended> {
+    let file = resolver(lab)?;
     // The command has a mount namespace of its own.
     let script = format!("mount --bind {} /etc/resolv.conf && {line}", file.display());
     let arguments = [

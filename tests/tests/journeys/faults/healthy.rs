@@ -2,6 +2,7 @@
 
 use anyhow::ensure;
 use tracer_tests::lab::{Config, DNS_PORT, HTTP_PORT, Lab, Proxy};
+use tracer_tests::server::dns::BARE;
 use tracer_tests::trace::process::{Running, whole_lab};
 
 /// How often each client of a form's is run.
@@ -10,10 +11,11 @@ const ROUNDS: usize = 32;
 const ENOUGH: usize = 1000;
 
 /// From where, and what. Clients that are run one after the other.
-fn clients(lab: &Lab) -> Vec<(&'static str, String)> {
+fn clients(lab: &Lab, by_name: &str) -> Vec<(&'static str, String)> {
     let ip = |service: &str| lab.service(service).cluster_ip;
     let web6 = lab.service("web").cluster_ip6;
     let (dns, pod) = (ip("kube-dns"), lab.pod("b2").ipv4);
+    let (pod6, node6) = (lab.pod("b2").ipv6, lab.node("node1").ipv6);
     let node = lab.node("node1").ipv4;
     let curl = |to: String| format!("curl -sS --max-time 30 http://{to}/");
     vec![
@@ -29,6 +31,17 @@ fn clients(lab: &Lab) -> Vec<(&'static str, String)> {
             "a2",
             format!("dig @{pod} -p {DNS_PORT} +short +tries=3 +time=10 web.default"),
         ),
+        (
+            "a2",
+            format!("dig @{dns} +short +tries=3 +time=10 -t AAAA web.default"),
+        ),
+        (
+            "a1",
+            format!("dig @{pod6} -p {DNS_PORT} +short +tries=3 +time=10 web.default"),
+        ),
+        ("a1", curl(format!("[{pod6}]:{HTTP_PORT}"))),
+        ("outside", curl(format!("[{node6}]:30080"))),
+        ("a1", by_name.to_owned()),
         ("b1", curl(ip("hairpin").to_string())),
         ("node1", curl(ip("web-node2").to_string())),
         ("outside", curl(format!("{node}:30080"))),
@@ -43,6 +56,17 @@ fn clients(lab: &Lab) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// A call by a name that a search path finds last: three of its names are not there.
+fn by_name(lab: &Lab) -> anyhow::Result<String> {
+    let file = super::dns::resolver(lab)?;
+    let called = lab.service("web").cluster_ip.to_string();
+    let name = format!("{}.{BARE}", called.replace('.', "-"));
+    let bind = format!("mount --bind {} /etc/resolv.conf", file.display());
+    Ok(format!(
+        "unshare --mount sh -c '{bind} && curl -sS -o /dev/null --max-time 30 http://{name}/'"
+    ))
+}
+
 #[test]
 fn a_thousand_healthy_flows_have_no_diagnosis() -> anyhow::Result<()> {
     needs_a_lab!();
@@ -53,7 +77,8 @@ fn a_thousand_healthy_flows_have_no_diagnosis() -> anyhow::Result<()> {
             ..Config::default()
         })?;
         let watch = Running::watch(["--json", &whole_lab(&lab)])?;
-        for (from, client) in clients(&lab) {
+        let by_name = by_name(&lab)?;
+        for (from, client) in clients(&lab, &by_name) {
             let script = format!("for n in $(seq {ROUNDS}); do {client} || exit; done");
             lab.run(lab.command(from, "sh").args(["-c", &script]))?;
         }
