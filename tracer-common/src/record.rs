@@ -160,7 +160,9 @@ pub struct Conntrack {
 /// usual headers.
 pub const MAX_BYTES: usize = 640;
 
-/// A packet's first bytes, from its IP header on. It follows the packet's event on the same CPU.
+/// A packet's first bytes, from its IP header on. Where a socket takes the packet, it follows the
+/// packet's event on the same CPU; where one sends it ([`crate::hook::DEVICE_QUEUE`]), it comes before
+/// the event of the device's queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Bytes {
@@ -192,10 +194,10 @@ pub struct Bytes {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Capture {
-    /// The most bytes of a packet, up to [`MAX_BYTES`]; 0: none.
+    /// The most bytes of a packet, up to [`MAX_BYTES`]; less than an IP header (20): none.
     pub length: u32,
-    /// Of UDP packets from that port only, host order; 0: of all.
-    pub source_port: u32,
+    /// The most bytes of UDP packets from port 53, where that is more.
+    pub answers: u32,
 }
 
 const _: () = assert!(size_of::<Bytes>() == 40 + MAX_BYTES);

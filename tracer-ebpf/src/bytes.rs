@@ -1,14 +1,15 @@
 //! A packet's first bytes, of the packets of which the agent wants them.
 //!
-//! Taken where a socket takes the packet: of a packet that arrives, once for each socket. Off, that costs
-//! nothing to packets that do not match, and others one look-up.
+//! Taken where a socket takes the packet, once for each socket, and, of packets that match, where a
+//! socket sends one. There the buffer is the programs' context, so that the helper may be called that
+//! finds bytes wherever in the buffer they are: TCP's payload is mostly in pages of its own.
 
-use aya_ebpf::helpers::generated::{
-    bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_probe_read_kernel,
+use aya_ebpf::{
+    helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns, bpf_skb_load_bytes},
+    programs::SkBuffContext,
 };
 use tracer_common::{
     cpu::CpuState,
-    hook,
     record::{Bytes, KIND_BYTES, MAX_BYTES},
 };
 
@@ -16,29 +17,35 @@ use crate::{
     emit,
     header::UDP,
     maps::{CAPTURE, EVENTS},
+    memory,
     packet::Packet,
 };
 
-/// Where the packet's bytes are.
-pub(crate) struct Extent {
-    /// The IP header's kernel address.
-    pub(crate) at: u64,
-    /// How many bytes of the buffer's linear part begin there.
-    pub(crate) linear: u64,
-    /// The packet's length.
-    pub(crate) length: u32,
+/// Where a packet is when its bytes are taken: as the record has it.
+pub(crate) struct At {
+    pub(crate) hook: u8,
+    pub(crate) skb: u64,
+    pub(crate) netns: u32,
 }
 
-/// Writes the first bytes of a packet that a socket takes, if they are wanted.
+/// An IP header: less is not taken.
+const LEAST: u64 = 20;
+/// DNS.
+const ANSWERS_FROM: u16 = 53;
+
+/// Writes the first bytes of a packet, if they are wanted. The context's data begin at its IP header.
 #[inline(always)]
-pub(crate) fn take(cpu: &mut CpuState, packet: &Packet, of: &Extent) {
+pub(crate) fn take(cpu: &mut CpuState, ctx: &SkBuffContext, packet: &Packet, at: &At) {
     let Some(capture) = CAPTURE.get(0) else {
         return;
     };
     let tuple = &packet.header.tuple;
-    let from = u64::from(capture.source_port);
-    let wanted = from == 0 || tuple.protocol() == UDP && u64::from(tuple.source_port()) == from;
-    if capture.length == 0 || !wanted {
+    let mut wanted = u64::from(capture.length);
+    if tuple.protocol() == UDP && tuple.source_port() == ANSWERS_FROM {
+        wanted = wanted.max(u64::from(capture.answers));
+    }
+    let length = ctx.len();
+    if wanted < LEAST || u64::from(length) < LEAST {
         return;
     }
     let order = cpu.order;
@@ -47,30 +54,31 @@ pub(crate) fn take(cpu: &mut CpuState, packet: &Packet, of: &Extent) {
         // The gap in the order shows it.
         return;
     };
-    // What is behind the linear part is elsewhere.
-    let mut taken = u64::from(capture.length).min(of.linear);
-    taken = taken.min(u64::from(of.length));
-    if taken > MAX_BYTES as u64 {
-        taken = MAX_BYTES as u64;
-    }
     let to = entry.as_mut_ptr();
     // SAFETY: the entry is reserved memory of the record's size, and no more is read into it than
     // there is room for.
     unsafe {
         (*to).time = bpf_ktime_get_ns();
         (*to).kind = KIND_BYTES;
-        (*to).hook = hook::SOCKET_DELIVER;
+        (*to).hook = at.hook;
         (*to).cpu = bpf_get_smp_processor_id() as u16;
         (*to).order = order as u32;
-        (*to).skb = cpu.receiving.skb;
-        (*to).netns = cpu.receiving.netns;
-        (*to).length = of.length;
+        (*to).skb = at.skb;
+        (*to).netns = at.netns;
+        (*to).length = length;
         (*to).reserved = 0;
         let bytes = (&raw mut (*to).bytes).cast();
-        if bpf_probe_read_kernel(bytes, taken as u32, of.at as *const _) != 0 {
-            taken = 0;
+        // Bounded again where the verifier sees it: what it knew of a number that was on the stack
+        // meanwhile, older ones have lost, and the compiler joins two comparisons to one of another number.
+        let mut taken = memory::forget(wanted.min(u64::from(length)), tuple.source[1]);
+        if taken > MAX_BYTES as u64 {
+            taken = MAX_BYTES as u64;
         }
-        (*to).taken = taken as u32;
+        if taken < LEAST {
+            taken = LEAST;
+        }
+        let loaded = bpf_skb_load_bytes(ctx.skb.skb.cast(), 0, bytes, taken as u32);
+        (*to).taken = if loaded == 0 { taken as u32 } else { 0 };
     }
     entry.submit(emit::wake(order));
 }

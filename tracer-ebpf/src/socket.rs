@@ -1,4 +1,4 @@
-//! Delivery: a socket takes a packet.
+//! A socket takes a packet, or sends one.
 //!
 //! `cgroup_skb/ingress` on the root of the cgroup tree runs for each packet that TCP, UDP or a raw
 //! socket is about to queue (`sk_filter_trim_cap`, 4.10 to 6.18), in the softirq that received it.
@@ -16,11 +16,12 @@ use aya_ebpf::{macros::cgroup_skb, programs::SkBuffContext};
 use tracer_common::{cpu::Receiving, hook, record::Event};
 
 use crate::{
-    bytes::{self, Extent},
+    bytes::{self, At},
     emit::{self, About, Sight},
+    matching,
     memory::{Pointer, Untyped},
     packet::Packet,
-    skb::Skb,
+    skb::{Place, Skb},
 };
 
 /// The packet goes on: always.
@@ -49,13 +50,41 @@ pub(crate) fn socket_deliver(ctx: SkBuffContext) -> i32 {
         receiving: cpu.receiving,
     };
     emit::event(cpu, Sight::new(hook::SOCKET_DELIVER), packet, &taken);
-    let linear = skb.end().wrapping_sub(skb.network_header());
-    let of = Extent {
-        at: skb.network_header(),
-        linear,
-        length: taken.length,
+    let at = At {
+        hook: hook::SOCKET_DELIVER,
+        skb: cpu.receiving.skb,
+        netns: cpu.receiving.netns,
     };
-    bytes::take(cpu, packet, &of);
+    bytes::take(cpu, &ctx, packet, &at);
+    PASS
+}
+
+/// Runs for each packet that a socket sends, behind the netfilter hooks and before the device: where
+/// packets' bytes are asked for, takes those of the packets that match. It has no event of its own.
+#[cgroup_skb]
+pub(crate) fn socket_send(ctx: SkBuffContext) -> i32 {
+    let skb = Skb(Pointer::<Untyped>::new(ctx.skb.skb as u64));
+    let mut packet = MaybeUninit::uninit();
+    if !Packet::read(skb.network_header(), skb.end(), &mut packet) {
+        return PASS;
+    }
+    // SAFETY: `read` filled it.
+    let packet = unsafe { packet.assume_init_ref() };
+    // The bytes of what is inside a tunnel were taken before it was.
+    if packet.encapsulated() {
+        return PASS;
+    }
+    let place = Place::of(skb);
+    if !matching::lets_through(matching::decide(packet, &place)) {
+        return PASS;
+    }
+    let Some(cpu) = emit::cpu() else { return PASS };
+    let at = At {
+        hook: hook::DEVICE_QUEUE,
+        skb: ctx.skb.skb as u64,
+        netns: place.netns as u32,
+    };
+    bytes::take(cpu, &ctx, packet, &at);
     PASS
 }
 

@@ -28,7 +28,7 @@ use tracer_common::{hook, record::Conntrack};
 pub use bounds::{Limits, Overflow, Patience, Reasons};
 
 use crate::event::{Event, Record};
-use flight::{Flight, Spare};
+use flight::{Captured, Flight, Spare};
 use flows::Flows;
 use model::{Flow, FlowId, NetnsId, Packet, Stage, State};
 
@@ -58,6 +58,7 @@ pub struct Journeys {
     given_up: VecDeque<Flow>,
     overflow: Overflow,
     spare: Spare,
+    captured: Captured,
     packets: u64,
 }
 
@@ -79,6 +80,11 @@ impl Journeys {
             Record::Event(event) => self.event(event),
             Record::Conntrack(conntrack) => self.conntrack(conntrack),
         }
+    }
+
+    /// Takes a packet's first bytes: of one of that length, taken at that time.
+    pub fn bytes(&mut self, time: u64, bytes: &[u8], length: u32) {
+        self.captured.take(time, bytes, length);
     }
 
     /// Tracing began at that time: what was under way then is seen from its middle on, which is no

@@ -194,7 +194,10 @@ impl<K: Sink> Pipeline<K> {
                 let listeners = sockets.iter().map(listener_of).collect();
                 self.listening.found(port, *time, listeners);
             }
-            Notice::Bytes(bytes) => self.lookups.take(bytes),
+            Notice::Bytes(bytes) => {
+                self.lookups.take(bytes);
+                self.journeys.bytes(bytes.time, &bytes.bytes, bytes.length);
+            }
             Notice::Loss(loss) => self.journeys.lost(loss.after, loss.before),
             Notice::Statistics(statistics) => {
                 if self.when != When::AtTheEnd && self.statistics.is_some() {

@@ -18,7 +18,7 @@ pub(crate) mod scenarios;
 #[cfg(test)]
 mod tests;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 pub use diagnosis::{Diagnosis, Evidence, Layer, Seen};
 pub use join::Knowledge;
@@ -205,6 +205,8 @@ pub struct PacketReport {
     pub verdict_observed: bool,
     /// The drop, where it was dropped.
     pub drop: Option<DropReport>,
+    /// Its first bytes, from the IP header on, as they were at some hop; `None` where they were not kept.
+    pub bytes: Option<Arc<[u8]>>,
 }
 
 impl PacketReport {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::Value;
 use tracer_tests::lab::{Config, Lab};
 use tracer_tests::trace::json::{Trace, Verdict};
-use tracer_tests::trace::process::{Ended, command, run};
+use tracer_tests::trace::process::{Ended, Running, command, run, whole_lab};
 use tracer_tests::trace::recording::Recording;
 
 /// A recording of a call that a Service's endpoint answers, and of one that nobody does.
@@ -139,6 +139,12 @@ fn dissected(capture: &Path, filter: &str, fields: &[&str]) -> anyhow::Result<Ve
     tshark
         .arg("-r")
         .arg(capture)
+        .args([
+            "-o",
+            "tcp.check_checksum:TRUE",
+            "-o",
+            "ip.check_checksum:TRUE",
+        ])
         .args(["-T", "fields", "-Y", filter]);
     for field in fields {
         tshark.args(["-e", field]);
@@ -203,6 +209,69 @@ fn wireshark_reads_a_capture_of_every_hop() -> anyhow::Result<()> {
     let ghost = calls.lab.service("ghost").cluster_ip.to_string();
     ensure!(dropped == [[ghost]], "{dropped:?}");
     calls.end()
+}
+
+#[test]
+fn a_capture_with_bytes_shows_the_request_before_and_after_translation() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let lab = Lab::up(&Config::default())?;
+    let directory = tempfile::tempdir()?;
+    let (recording, file) = (
+        directory.path().join("rec"),
+        directory.path().join("pcapng"),
+    );
+    let mut record = command(["record", "--bytes", "512", "-o"])?;
+    record.arg(&recording).arg(whole_lab(&lab));
+    let mut running = Running::start(record)?;
+    running.wait_for("tracer: recording")?;
+    let [service, ghost] = ["web-node1", "ghost"].map(|name| lab.service(name).cluster_ip);
+    let url = format!("http://{service}/");
+    lab.run(lab.command("a1", "curl").args(["-sS", &url]))?;
+    // Nobody takes this one.
+    let url = format!("http://{ghost}/");
+    let refused = lab
+        .command("a1", "curl")
+        .args(["-sS", "-m", "5", &url])
+        .output()?;
+    ensure!(!refused.status.success());
+    let ended = running.interrupt()?;
+    ensure!(ended.status.success(), "{}", ended.stderr);
+    let mut export = command(["export"])?;
+    export
+        .arg(&recording)
+        .args(["--to", "pcapng", "-o"])
+        .arg(&file);
+    let ended: Ended = export.output()?.try_into()?;
+    ensure!(ended.status.success(), "{}", ended.stderr);
+
+    let backend = lab.pod("b1").ipv4;
+    let fields = ["http.request.method", "http.host", "frame.interface_name"];
+    for (address, port) in [(service, 80), (backend, 8080)] {
+        let filter = format!("http.request && ip.dst == {address} && tcp.dstport == {port}");
+        let requests = dissected(&file, &filter, &fields)?;
+        ensure!(!requests.is_empty(), "no request at {address}:{port}");
+        let asked = ["GET".to_owned(), service.to_string()];
+        ensure!(
+            requests.iter().all(|line| line[..2] == asked),
+            "{requests:?}"
+        );
+    }
+    let answers = format!("http.response.code == 200 && ip.src == {service}");
+    ensure!(!dissected(&file, &answers, &["frame.number"])?.is_empty());
+    ensure!(dissected(&file, "_ws.malformed", &["frame.number"])?.is_empty());
+    // What was kept whole has right checksums wherever it is.
+    let wrong = "frame.comment contains \"bytes kept\" && (ip.checksum.status == 0 || tcp.checksum.status == 0)";
+    let wrong = dissected(&file, wrong, &["frame.number", "frame.comment"])?;
+    ensure!(wrong.is_empty(), "{wrong:?}");
+    let dropped = "frame.comment contains \"DROPPED at\" && frame.comment contains \"bytes kept\"";
+    let dropped = dissected(&file, dropped, &["ip.dst", "tcp.options.mss_val"])?;
+    ensure!(
+        dropped
+            .iter()
+            .any(|line| line[0] == ghost.to_string() && !line[1].is_empty()),
+        "{dropped:?}"
+    );
+    lab.down()
 }
 
 #[test]

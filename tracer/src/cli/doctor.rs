@@ -186,7 +186,9 @@ fn step_text(step: &Step) -> String {
         Target::FunctionEnd(name) => format!("end of {name}"),
         Target::Kprobe(name) => format!("kprobe of {name}"),
         Target::Kretprobe(name) => format!("kretprobe of {name}"),
-        Target::CgroupIngress(path) => format!("cgroup {}", path.display()),
+        Target::CgroupIngress(path) | Target::CgroupEgress(path) => {
+            format!("cgroup {}", path.display())
+        }
         Target::CgroupSocketCreate(path) => format!("sockets of cgroup {}", path.display()),
     };
     let outcome = match &step.outcome {

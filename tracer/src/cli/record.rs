@@ -13,7 +13,7 @@ use super::{
     session::{Interrupts, Session, Step, Subject, Target, on_stderr},
 };
 use crate::{
-    kernel::{coverage::Node, live},
+    kernel::{coverage::Node, live, load::BYTES_RANGE},
     output::{Sink, pipe::Closed, sanitize},
     pipeline::When,
     privilege::Role,
@@ -44,12 +44,25 @@ pub(super) struct RecordArgs {
     /// Keep so many of these files, the newest
     #[arg(long, value_name = "N", requires = "rotate")]
     keep: Option<NonZeroUsize>,
+    /// Keep the first N bytes of each packet that a socket of this node sends or takes, from its IP header
+    /// on: 40 to 640
+    #[arg(long, value_name = "N", value_parser = bytes)]
+    bytes: Option<u32>,
     /// Which flows, in the words of docs/filter.md; without, all
     filter: Vec<String>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}: give 30s, 5m or 2h"))
+}
+
+fn bytes(text: &str) -> Result<u32, String> {
+    let number = text
+        .parse()
+        .ok()
+        .filter(|number| BYTES_RANGE.contains(number));
+    let (least, most) = (BYTES_RANGE.start(), BYTES_RANGE.end());
+    number.ok_or_else(|| format!("give a number of bytes from {least} to {most}"))
 }
 
 impl RecordArgs {
@@ -94,6 +107,7 @@ pub(super) fn run(args: &RecordArgs) -> anyhow::Result<()> {
             record: Some(args.options()),
             keep: None,
             say: on_stderr(),
+            bytes: args.bytes,
         };
         let mut session = Session::start(node, subject, &args.live, target)?;
         session.give_up_privileges(Role::Record);

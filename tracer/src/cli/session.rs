@@ -104,6 +104,8 @@ pub(super) struct Target<K> {
     pub(super) keep: Option<Kept>,
     /// What the user should know goes there.
     pub(super) say: Say,
+    /// How many bytes of each packet are kept; `None`: of DNS answers only.
+    pub(super) bytes: Option<u32>,
 }
 
 impl Target<Output> {
@@ -118,6 +120,7 @@ impl Target<Output> {
             record: record.options(),
             keep: None,
             say: on_stderr(),
+            bytes: None,
         }
     }
 }
@@ -138,6 +141,7 @@ impl<K: Sink> Session<K> {
                 filter: subject.program,
                 sizes: args.sizes(),
                 netfilter: args.netfilter(),
+                bytes: target.bytes,
             },
             node,
         )?;

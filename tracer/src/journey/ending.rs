@@ -169,6 +169,11 @@ impl Journeys {
         if let Some((of, length)) = buffer.keep_rest() {
             self.flows.one_more(of, length);
         }
+        let first = buffer.packet.hops.first().map_or(0, |hop| hop.time);
+        if buffer.packet.bytes.is_none() {
+            let times = (first, buffer.last);
+            buffer.packet.bytes = self.captured.of(&buffer.fingerprint, times);
+        }
         self.spare.take_trail(buffer.take_trail());
         for (origin, packet) in buffer.disband(self.limits.hops) {
             let bystander = |reason| self.reasons.bystander.contains(&reason);

@@ -8,6 +8,7 @@
 //! also joins what the address cannot: a packet that went on as a copy (`copies`), in a larger
 //! buffer, or in segments (`train`).
 
+mod captured;
 mod copies;
 mod fingerprint;
 mod packet;
@@ -28,6 +29,7 @@ use copies::Copies;
 use fingerprint::{TCP, UDP};
 use spent::Spent;
 
+pub(super) use captured::Captured;
 pub(super) use copies::telling;
 pub(super) use fingerprint::Fingerprint;
 pub(super) use packet::InFlight;

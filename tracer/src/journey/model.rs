@@ -2,7 +2,7 @@
 //!
 //! Numbers only, no names: names are joined in `report`, which knows the node.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::{
     event::{Endpoint, Tuple},
@@ -365,6 +365,9 @@ pub struct Packet {
     pub dropped: Option<Dropped>,
     /// How many hops were not kept because there were too many.
     pub hops_cut: u32,
+    /// Its first bytes, from the IP header on, where they were kept. Addresses and ports are those of
+    /// the place where they were taken, which need not be any hop's.
+    pub bytes: Option<Arc<[u8]>>,
 }
 
 impl Packet {

@@ -8,7 +8,7 @@ use tracer_common::{
 
 use super::{
     Journeys,
-    flight::{InFlight, Segment},
+    flight::{Fingerprint, InFlight, Segment},
     flows::Membership,
     hop::{add_hop, transport_of},
     model::{Direction, Hole, NetnsId, Packet, PacketId, Stage, Verdict},
@@ -234,6 +234,7 @@ impl Journeys {
         self.packets += 1;
         let transport = transport_of(event);
         let member = self.flows.join(event, &transport);
+        let time = event.record.time;
         Packet {
             id: PacketId(self.packets),
             flow: member.flow,
@@ -247,6 +248,7 @@ impl Journeys {
             verdict_observed: false,
             dropped: None,
             hops_cut: 0,
+            bytes: self.captured.of(&Fingerprint::of(event), (time, time)),
         }
     }
 

@@ -12,6 +12,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     os::fd::OwnedFd,
+    path::Path,
     sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
@@ -34,8 +35,9 @@ use super::{
 /// Threads that load; the kernel's time is what they take.
 const LOADERS: usize = 4;
 /// In which order families are attached.
-const ORDER: [Kind; 6] = [
+const ORDER: [Kind; 7] = [
     Kind::Processes,
+    Kind::Bytes,
     Kind::Socket,
     Kind::Consume,
     Kind::Drops,
@@ -209,7 +211,7 @@ impl Job<'_> {
                 verified(|| program.load())?;
                 Ok(None)
             }
-            Target::CgroupIngress(_) => {
+            Target::CgroupIngress(_) | Target::CgroupEgress(_) => {
                 let program: &mut CgroupSkb = self.typed()?;
                 verified(|| program.load())?;
                 Ok(None)
@@ -293,13 +295,8 @@ fn attach(ebpf: &mut Ebpf, step: &Step, load: Duration) -> Outcome {
                 link.map(drop).map_err(|e| explain(&e))
             })
         }
-        Target::CgroupIngress(path) => typed(program).and_then(|program: &mut CgroupSkb| {
-            let cgroup = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
-            // Single is a link without flags: others can be there too.
-            let (kind, mode) = (CgroupSkbAttachType::Ingress, CgroupAttachMode::Single);
-            let link = program.attach(cgroup, kind, mode);
-            link.map(drop).map_err(|e| explain(&e))
-        }),
+        Target::CgroupIngress(path) => at_cgroup(program, path, CgroupSkbAttachType::Ingress),
+        Target::CgroupEgress(path) => at_cgroup(program, path, CgroupSkbAttachType::Egress),
         Target::CgroupSocketCreate(path) => typed(program).and_then(|program: &mut CgroupSock| {
             let cgroup = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
             let link = program.attach(cgroup, CgroupAttachMode::Single);
@@ -310,6 +307,18 @@ fn attach(ebpf: &mut Ebpf, step: &Step, load: Duration) -> Outcome {
         Ok(()) => attached(load, start.elapsed()),
         Err(reason) => Outcome::Failed { reason },
     }
+}
+
+fn at_cgroup(
+    program: Option<&mut Program>,
+    path: &Path,
+    kind: CgroupSkbAttachType,
+) -> Result<(), String> {
+    let program: &mut CgroupSkb = typed(program)?;
+    let cgroup = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
+    // Single is a link without flags: others can be there too.
+    let link = program.attach(cgroup, kind, CgroupAttachMode::Single);
+    link.map(drop).map_err(|e| explain(&e))
 }
 
 fn attached(load: Duration, attach: Duration) -> Outcome {

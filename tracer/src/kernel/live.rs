@@ -76,6 +76,8 @@ pub struct Options<'a> {
     pub sizes: Sizes,
     /// How to see netfilter's hooks; `None`: the best that works.
     pub netfilter: Option<NetfilterWay>,
+    /// How many bytes of each packet are kept; `None`: of DNS answers only.
+    pub bytes: Option<u32>,
 }
 
 /// The running kernel, traced.
@@ -174,13 +176,23 @@ impl Live {
         let (kernel, btf) = read_btf()?;
         let (offsets, facts) = understand(&kernel, &surroundings)?;
         let mut plan = Plan::new(&facts, options.netfilter);
+        if options.bytes.is_none() {
+            plan.leave_out(Kind::Bytes);
+        }
         refuse(&plan, options.netfilter)?;
         let reasons = kernel.drop_reasons();
         drop(kernel);
         let version = version(&plan.release);
         limits::lift_locked_memory(version);
         let faults = Faults::of(version);
-        let ebpf = load::load(&btf, &offsets, options.sizes, faults, options.filter)?;
+        let ebpf = load::load(
+            &btf,
+            &offsets,
+            options.sizes,
+            faults,
+            options.filter,
+            options.bytes,
+        )?;
         let attached = attach::carry_out(&mut plan, ebpf, &btf);
         let Attached {
             mut ebpf,

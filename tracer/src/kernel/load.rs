@@ -33,11 +33,9 @@ impl Default for Sizes {
     }
 }
 
-/// Bytes are taken of DNS answers only, as much as there is room for: they name what was looked up.
-const ANSWERS: Capture = Capture {
-    length: MAX_BYTES as u32,
-    source_port: 53,
-};
+/// How many bytes of a packet can be kept, from its IP header on: enough for headers, and what a
+/// record has room for.
+pub const BYTES_RANGE: RangeInclusive<u32> = 40..=MAX_BYTES as u32;
 
 /// How many calls may have begun on a CPU and be under way: each process that is preempted in a
 /// hook's functions, and what is nested. Some bytes each.
@@ -143,7 +141,9 @@ struct CpuValue(CpuState);
 // SAFETY: as above.
 unsafe impl Pod for CpuValue {}
 
-/// Loads the object with the kernel's offsets, and sets the filter before anything is attached.
+/// Loads the object with the kernel's offsets, and sets the filter before anything is attached, and how
+/// many bytes of packets are kept: of DNS answers, which name what was looked up, always all that there is
+/// room for.
 ///
 /// # Errors
 /// [`LoadError`]; nothing stays loaded then.
@@ -153,6 +153,7 @@ pub fn load(
     sizes: Sizes,
     faults: Faults,
     filter: &Program,
+    bytes: Option<u32>,
 ) -> Result<Ebpf, LoadError> {
     let fatal = u32::from(faults == Faults::Fatal);
     let mut loader = EbpfLoader::new();
@@ -177,8 +178,12 @@ pub fn load(
     let map = ebpf.map_mut(name).ok_or_else(|| missing(name))?;
     let mut array: Array<&mut MapData, CaptureValue> =
         map.try_into().map_err(|e| wrong(name, &e))?;
+    let capture = Capture {
+        length: bytes.unwrap_or(0),
+        answers: MAX_BYTES as u32,
+    };
     array
-        .set(0, CaptureValue(ANSWERS), 0)
+        .set(0, CaptureValue(capture), 0)
         .map_err(|e| wrong(name, &e))?;
     Ok(ebpf)
 }

@@ -72,6 +72,8 @@ pub enum Kind {
     Conntrack,
     /// The processes that make sockets.
     Processes,
+    /// The first bytes of packets that sockets send.
+    Bytes,
 }
 
 impl fmt::Display for Kind {
@@ -84,6 +86,7 @@ impl fmt::Display for Kind {
             Self::Socket => "socket",
             Self::Conntrack => "conntrack",
             Self::Processes => "processes",
+            Self::Bytes => "bytes",
         })
     }
 }
@@ -158,6 +161,8 @@ pub enum Target {
     Kretprobe(String),
     /// A cgroup's ingress.
     CgroupIngress(PathBuf),
+    /// A cgroup's egress.
+    CgroupEgress(PathBuf),
     /// Where processes of a cgroup make sockets.
     CgroupSocketCreate(PathBuf),
 }
@@ -223,6 +228,11 @@ impl Plan {
             families: choice::families(facts, way),
             notes,
         }
+    }
+
+    /// Takes a family out that nobody asks for.
+    pub fn leave_out(&mut self, kind: Kind) {
+        self.families.retain(|family| family.kind != kind);
     }
 
     /// One family's part.

@@ -4,8 +4,9 @@
 //! same `epb_packetid`, which the format has for that. What is known of a hop beyond the packet
 //! (stage, time in a hook, translations and their rules, drop, verdict) is its comment.
 //!
-//! A recording holds of nearly all packets only what was read of their headers. So these are rebuilt
-//! (`headers`): addresses, ports, flags, sequence numbers and lengths are those that were observed,
+//! Where the recording has a packet's first bytes, these are what is written, with the addresses and ports
+//! that it had at the hop (`kept`). It holds of nearly all packets only what was read of their headers,
+//! unless it was told to keep more. So these are rebuilt (`headers`): addresses, ports, flags, sequence numbers and lengths are those that were observed,
 //! the rest is made up, the payload is cut off as by a snapshot length, and each packet says so.
 //!
 //! Packets are reported when they end, hops of others having come between. Blocks wait until
@@ -15,6 +16,7 @@ mod block;
 mod comment;
 mod headers;
 mod interfaces;
+mod kept;
 #[cfg(test)]
 mod tests;
 
@@ -80,10 +82,12 @@ impl<W: Write> PcapngSink<W> {
             about.push_str(&format!(" It was recorded with the filter: {filter}."));
         }
         about.push_str(
-            " These bytes were not captured: headers are rebuilt from what was read of \
-             them (addresses, ports, protocol, TCP flags and numbers, ICMP type, code and numbers, \
-             lengths). TTL, IP id, TCP options and window, checksums and link-layer addresses are \
-             made up, payloads are left out.",
+            " Where a packet's comment says that its headers are rebuilt, its bytes were not \
+             captured: headers are made of what was read of them (addresses, ports, protocol, TCP \
+             flags and numbers, ICMP type, code and numbers, lengths). TTL, IP id, TCP options and \
+             window, checksums and link-layer addresses are made up, payloads are left out. Where it \
+             says that bytes were kept, they are those of the packet where a socket sent or took it, \
+             with the addresses and ports of the hop.",
         );
         let section = block::section(&block::Section {
             comment: &sanitize::plain(&about),
@@ -105,7 +109,7 @@ impl<W: Write> PcapngSink<W> {
             bytes: &rebuilt.bytes,
             length: rebuilt.length,
         });
-        block.comment(&comment::of(packet, at, hop));
+        block.comment(&comment::of(packet, at, hop, rebuilt.kept));
         block.flags(direction(hop.stage));
         block.packet_id(packet.id.0);
         let block = block.finish();

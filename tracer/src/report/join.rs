@@ -106,6 +106,7 @@ impl Knowledge<'_> {
             payload: packet.payload,
             hops: hops.collect(),
             hops_cut: packet.hops_cut,
+            bytes: packet.bytes.clone(),
             verdict: packet.verdict,
             verdict_observed: packet.verdict_observed,
             drop: packet

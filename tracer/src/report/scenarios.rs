@@ -264,6 +264,7 @@ impl Way {
             length: 60,
             payload: 0,
             hops: Vec::new(),
+            bytes: None,
             verdict: Verdict::Unknown,
             verdict_observed: false,
             dropped: None,

@@ -80,6 +80,7 @@ fn reported(hops: Vec<Hop>, dropped: Option<Dropped>, node: &Snapshot) -> super:
         verdict_observed: false,
         dropped,
         hops_cut: 0,
+        bytes: None,
     })
 }
 

@@ -36,7 +36,7 @@ struct Family {
 
 impl Choices {
     /// The families, and what is said of time.
-    pub(crate) const NAMES: [&'static str; 9] = [
+    pub(crate) const NAMES: [&'static str; 10] = [
         "devices",
         "drops",
         "consume",
@@ -44,6 +44,7 @@ impl Choices {
         "socket",
         "conntrack",
         "processes",
+        "bytes",
         "attaching",
         "detaching",
     ];

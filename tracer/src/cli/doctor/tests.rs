@@ -86,6 +86,9 @@ fn people_see_what_is_missing_and_what_to_do() {
     processes     degraded    nothing: no cgroup v2 tree is mounted
                               the process that sends is found by looking for its socket, which short-lived ones do not wait for
                               -> mount one: mount -t cgroup2 none /sys/fs/cgroup/unified; in a container, mount the node's /sys/fs/cgroup
+    bytes         degraded    nothing: no cgroup v2 tree is mounted
+                              with `record --bytes`, nothing is kept of packets that no socket of this node takes
+                              -> mount one: mount -t cgroup2 none /sys/fs/cgroup/unified; in a container, mount the node's /sys/fs/cgroup
 
     degraded: tracing works here, with what is missing said above
     ");

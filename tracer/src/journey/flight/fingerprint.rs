@@ -7,6 +7,8 @@ use crate::event::Event;
 /// IP protocol numbers.
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
 
 /// TCP's flags that merging gathers: FIN, PSH, CWR. The others are the same in all that is merged.
 const GATHERED: u8 = 1 | 8 | 128;
@@ -44,6 +46,62 @@ impl Fingerprint {
             ip_version: r.ip_version,
             fragment: event.has(FLAG_FRAGMENT),
         }
+    }
+
+    /// That of a packet of so many bytes, of which the first are given, from its IP header on. `None` where
+    /// they do not say: later fragments, IPv6 extension headers, another protocol, too few bytes.
+    pub(super) fn of_bytes(bytes: &[u8], length: u32) -> Option<Self> {
+        let (ip_version, protocol, ip_id, header, whole) = match bytes.first()? >> 4 {
+            4 => {
+                let header = usize::from(bytes[0] & 15) * 4;
+                let whole = u32::from(word(bytes, 2)?);
+                if word(bytes, 6)? & 0x1fff != 0 {
+                    return None;
+                }
+                (4, *bytes.get(9)?, u32::from(word(bytes, 4)?), header, whole)
+            }
+            6 => {
+                let behind = u32::from(word(bytes, 4)?);
+                let whole = if behind == 0 { 0 } else { behind + 40 };
+                (6, *bytes.get(6)?, long(bytes, 0)? & 0xf_ffff, 40, whole)
+            }
+            _ => return None,
+        };
+        let whole = if whole == 0 { length } else { whole };
+        let body = whole.saturating_sub(u32::try_from(header).ok()?);
+        let transport = bytes.get(header..)?;
+        let mut fingerprint = Self {
+            sequence: 0,
+            acknowledgement: 0,
+            ip_id,
+            payload: 0,
+            protocol,
+            tcp_flags: 0,
+            ip_version,
+            fragment: false,
+        };
+        match protocol {
+            TCP => {
+                fingerprint.sequence = long(transport, 4)?;
+                fingerprint.acknowledgement = long(transport, 8)?;
+                fingerprint.tcp_flags = *transport.get(13)?;
+                let own = u32::from(transport[12] >> 4) * 4;
+                fingerprint.payload = body.saturating_sub(own);
+            }
+            UDP => {
+                fingerprint.payload = u32::from(word(transport, 4)?).saturating_sub(8);
+                if fingerprint.payload >= 8 {
+                    fingerprint.sequence = long(transport, 8)?;
+                    fingerprint.acknowledgement = long(transport, 12)?;
+                }
+            }
+            ICMP | ICMPV6 => {
+                fingerprint.sequence = u32::from(word(transport, 6)?);
+                fingerprint.acknowledgement = u32::from(word(transport, 0)?);
+            }
+            _ => return None,
+        }
+        Some(fingerprint)
     }
 
     /// Whether `larger` is what this becomes when others are merged into it (GRO): the header is
@@ -84,4 +142,20 @@ impl Fingerprint {
     pub(super) fn is_fragment(&self) -> bool {
         self.fragment
     }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .copied()
+        .map(u16::from_be_bytes)
+}
+
+fn long(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes
+        .get(at..)?
+        .first_chunk()
+        .copied()
+        .map(u32::from_be_bytes)
 }

@@ -166,6 +166,7 @@ impl InFlight {
         } else {
             (packet.id, origin) = (id, id);
             (packet.payload, packet.length) = (length, event.record.length);
+            packet.bytes = None;
             if let Transport::Tcp {
                 flags, sequence, ..
             } = &mut packet.transport

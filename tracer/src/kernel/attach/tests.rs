@@ -29,7 +29,7 @@ fn loaded(faults: Faults) -> Option<(Facts, Ebpf, Btf)> {
         ..facts::gather(&kernel, &offsets, &Surroundings::look())
     };
     let (sizes, program) = (load::Sizes::default(), filter::Program::default());
-    let ebpf = load::load(&btf, &offsets, sizes, faults, &program).ok()?;
+    let ebpf = load::load(&btf, &offsets, sizes, faults, &program, None).ok()?;
     Some((facts, ebpf, btf))
 }
 

@@ -10,7 +10,7 @@ use crate::{
     kernel::{
         coverage::Node,
         live::{Live, Options},
-        load::Sizes,
+        load::{self, Sizes},
         plan::Plan,
     },
     node::pods::HostRoot,
@@ -39,6 +39,8 @@ async fn attach_and_detach() -> Result<(Plan, Timing), Failure> {
         filter: &nothing(),
         sizes: Sizes::default(),
         netfilter: None,
+        // All that can be attached.
+        bytes: Some(*load::BYTES_RANGE.start()),
     };
     let mut live = Live::start(options, node)?;
     let attached = Moment::now();

@@ -32,6 +32,7 @@ fn start(filter: &Program) -> Live {
         filter,
         sizes: Sizes::default(),
         netfilter: None,
+        bytes: None,
     };
     Live::start(options, Node::watch(HostRoot::default()).unwrap()).unwrap()
 }
@@ -241,6 +242,7 @@ fn what_the_ring_cannot_take_is_accounted_for() {
                 filter,
                 sizes,
                 netfilter: None,
+                bytes: None,
             },
             Node::watch(HostRoot::default()).unwrap(),
         )
@@ -299,6 +301,7 @@ fn without_a_runtime_it_is_an_error() {
         filter: &Program::default(),
         sizes: Sizes::default(),
         netfilter: None,
+        bytes: None,
     };
     let error = Live::start(options, Node::watch(HostRoot::default()).unwrap()).unwrap_err();
     assert!(matches!(error, StartError::System(_)), "{error}");

@@ -26,6 +26,7 @@ pub(super) fn families(facts: &Facts, way: Option<NetfilterWay>) -> Vec<Family> 
         socket(facts),
         conntrack,
         processes(facts),
+        bytes(facts),
     ]
 }
 
@@ -43,6 +44,9 @@ pub(super) fn without(kind: Kind) -> &'static str {
         Kind::Processes => {
             "the process that sends is found by looking for its socket, which short-lived ones do not \
              wait for"
+        }
+        Kind::Bytes => {
+            "with `record --bytes`, nothing is kept of packets that no socket of this node takes"
         }
         Kind::Conntrack => {
             "connections' tuples are not read: a flow that was translated before tracing began \
@@ -194,6 +198,21 @@ fn socket(facts: &Facts) -> Family {
         });
     }
     family
+}
+
+/// What sockets send. What they take, the program of [`Kind::Socket`] keeps.
+fn bytes(facts: &Facts) -> Family {
+    let kind = Kind::Bytes;
+    let Some(cgroup) = &facts.cgroup else {
+        return absent(kind, NO_CGROUP.to_owned(), MOUNT_CGROUP);
+    };
+    let path = cgroup.path.clone();
+    let why = format!(
+        "for `record --bytes` it sees what sockets send, for all processes below {}",
+        path.display()
+    );
+    let steps = vec![step("socket_send", Target::CgroupEgress(path))];
+    family(kind, "cgroup_skb at the root of cgroup v2", why, steps)
 }
 
 fn conntrack(facts: &Facts, netfilter: &Family) -> Family {

@@ -68,6 +68,7 @@ fn linux_5_10_has_device_hooks_and_bare_drops() {
     socket    cgroup_skb at the root of cgroup v2 ["socket_deliver"]
     conntrack - [] see netfilter
     processes cgroup/sock_create at the root of cgroup v2 ["socket_create"]
+    bytes     cgroup_skb at the root of cgroup v2 ["socket_send"]
     Degraded
     "#);
 }
@@ -86,6 +87,7 @@ fn linux_6_1_has_reasons_too() {
     socket    cgroup_skb at the root of cgroup v2 ["socket_deliver"]
     conntrack - [] see netfilter
     processes cgroup/sock_create at the root of cgroup v2 ["socket_create"]
+    bytes     cgroup_skb at the root of cgroup v2 ["socket_send"]
     Degraded
     "#);
 }
@@ -101,6 +103,7 @@ fn linux_6_12_has_everything() {
     socket    cgroup_skb at the root of cgroup v2 ["socket_deliver"]
     conntrack read at netfilter hooks []
     processes cgroup/sock_create at the root of cgroup v2 ["socket_create"]
+    bytes     cgroup_skb at the root of cgroup v2 ["socket_send"]
     Ready
     "#);
 }
@@ -122,6 +125,7 @@ fn in_a_container_on_6_18_the_cgroup_tree_is_a_part() {
     socket    cgroup_skb at the root of cgroup v2 ["socket_deliver"] run in the node's cgroup namespace, or mount the node's /sys/fs/cgroup
     conntrack read at netfilter hooks []
     processes cgroup/sock_create at the root of cgroup v2 ["socket_create"]
+    bytes     cgroup_skb at the root of cgroup v2 ["socket_send"]
     Degraded
     "#);
 }

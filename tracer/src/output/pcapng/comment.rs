@@ -8,7 +8,7 @@ use crate::{
 
 /// `prerouting at cni0 in node1; took 23.9µs; DNAT .. by ..; flow 1 original, packet 4, hop 5 of 13:
 /// PSH-ACK 74 bytes, delivered; headers rebuilt`.
-pub(super) fn of(packet: &PacketReport, at: usize, hop: &HopReport) -> String {
+pub(super) fn of(packet: &PacketReport, at: usize, hop: &HopReport, kept: bool) -> String {
     let mut parts = vec![place(hop)];
     if let Some(spent) = hop.spent {
         parts.push(format!("took {}", words::duration(spent)));
@@ -27,7 +27,12 @@ pub(super) fn of(packet: &PacketReport, at: usize, hop: &HopReport) -> String {
     }
     parts.extend(hop.encapsulation.map(words::tunnel));
     parts.push(which(packet, at));
-    parts.push("headers rebuilt".to_owned());
+    let bytes = if kept {
+        "bytes kept, addresses, ports and checksums rebuilt"
+    } else {
+        "headers rebuilt"
+    };
+    parts.push(bytes.to_owned());
     sanitize::plain(&parts.join("; ")).into_owned()
 }
 

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use etherparse::{IpNumber, Ipv4Header, Ipv6Header, TcpHeader, UdpHeader};
 
+use super::kept;
 use crate::{
     event::{Endpoint, Tuple},
     journey::model::{Encapsulation, Transport},
@@ -19,6 +20,8 @@ use crate::{
 pub(super) struct Rebuilt {
     pub(super) bytes: Vec<u8>,
     pub(super) length: u32,
+    /// Whether they are made of bytes that were kept.
+    pub(super) kept: bool,
 }
 
 const TTL: u8 = 64;
@@ -36,18 +39,28 @@ const TUNNEL: u32 = 8 + 14;
 
 /// The packet as it came to the hop.
 pub(super) fn rebuild(packet: &PacketReport, hop: &HopReport) -> Rebuilt {
-    let ip = ip_length(&hop.tuple);
-    let transport = transport(packet, &hop.tuple, ip);
-    let length = whole(packet, ip + length_of(&transport));
-    let mut inner = network(&hop.tuple, length - ip);
-    inner.extend_from_slice(&transport);
-    match hop.encapsulation {
+    let kept = kept::bytes_at(packet, hop);
+    let is_kept = kept.is_some();
+    let (inner, length) = kept.unwrap_or_else(|| headers(packet, &hop.tuple));
+    let (bytes, length) = match hop.encapsulation {
         Some(tunnel) => wrap(&tunnel, &inner, length),
-        None => Rebuilt {
-            bytes: inner,
-            length,
-        },
+        None => (inner, length),
+    };
+    Rebuilt {
+        bytes,
+        length,
+        kept: is_kept,
     }
+}
+
+/// The packet's own headers, and how long it was.
+fn headers(packet: &PacketReport, tuple: &Tuple) -> (Vec<u8>, u32) {
+    let ip = ip_length(tuple);
+    let transport = transport(packet, tuple, ip);
+    let length = whole(packet, ip + length_of(&transport));
+    let mut bytes = network(tuple, length - ip);
+    bytes.extend_from_slice(&transport);
+    (bytes, length)
 }
 
 /// How long the packet was, with headers of that length. The payload's length is that of the packet's
@@ -63,7 +76,7 @@ fn whole(packet: &PacketReport, headers: u32) -> u32 {
 }
 
 /// The tunnel's headers around a packet.
-fn wrap(tunnel: &Encapsulation, inner: &[u8], length: u32) -> Rebuilt {
+fn wrap(tunnel: &Encapsulation, inner: &[u8], length: u32) -> (Vec<u8>, u32) {
     let Tuple {
         source,
         destination,
@@ -92,12 +105,8 @@ fn wrap(tunnel: &Encapsulation, inner: &[u8], length: u32) -> Rebuilt {
     };
     bytes.extend_from_slice(&kind);
     bytes.extend_from_slice(inner);
-    Rebuilt {
-        bytes,
-        length: carried
-            .saturating_add(8)
-            .saturating_add(ip_length(&tunnel.outer)),
-    }
+    let whole = carried.saturating_add(8);
+    (bytes, whole.saturating_add(ip_length(&tunnel.outer)))
 }
 
 fn is_ipv6(tuple: &Tuple) -> bool {

@@ -230,3 +230,84 @@ fn any_lengths_and_ports_make_a_capture() {
             .all(|packet| packet.data.len() <= packet.original_len as usize)
     );
 }
+
+/// A request in a TCP segment, as its sender's socket had it.
+fn request() -> Vec<u8> {
+    let payload = b"GET / HTTP/1.1\r\n\r\n";
+    let mut tcp = etherparse::TcpHeader::new(37_500, 80, 1_000, 64_000);
+    tcp.set_options_raw(&[1, 1, 1, 0]).unwrap();
+    let length = u16::try_from(tcp.header_len() + payload.len()).unwrap();
+    let (from, to) = ([10, 244, 1, 2], [10, 96, 0, 81]);
+    let ip = etherparse::Ipv4Header::new(length, 63, etherparse::IpNumber::TCP, from, to).unwrap();
+    [&ip.to_bytes()[..], &tcp.to_bytes(), payload].concat()
+}
+
+/// A scenario with those bytes kept of each packet, which carry so much payload.
+fn with_bytes(name: &str, bytes: &[u8], payload: u32) -> Scenario {
+    let (_, mut scenario) = scenarios::all()
+        .into_iter()
+        .find(|(it, _)| *it == name)
+        .unwrap();
+    for packet in &mut scenario.packets {
+        packet.bytes = Some(bytes.into());
+        packet.payload = payload;
+    }
+    scenario
+}
+
+#[test]
+fn kept_bytes_stand_at_every_hop_with_its_addresses() {
+    let payload = b"GET / HTTP/1.1\r\n\r\n";
+    let (name, _) = scenarios::all()[0];
+    let scenario = with_bytes(name, &request(), 18);
+    let (_, packets) = read(&written(&scenario));
+    let hops = scenario.packets.iter().flat_map(|packet| &packet.hops);
+    let (mut hops, mut kept): (Vec<_>, usize) = (hops.collect(), 0);
+    hops.sort_by_key(|hop| hop.time);
+    for (packet, hop) in packets.iter().zip(hops) {
+        if !comment(packet).contains("bytes kept") || hop.encapsulation.is_some() {
+            continue;
+        }
+        kept += 1;
+        let sliced = etherparse::SlicedPacket::from_ip(&packet.data).unwrap();
+        let Some(etherparse::NetSlice::Ipv4(ip)) = sliced.net else {
+            panic!("{:?}", sliced.net)
+        };
+        let Some(etherparse::TransportSlice::Tcp(tcp)) = sliced.transport else {
+            panic!("{:?}", sliced.transport)
+        };
+        let header = ip.header();
+        assert_eq!(
+            IpAddr::V4(header.destination_addr()),
+            hop.tuple.destination.ip()
+        );
+        assert_eq!(tcp.destination_port(), hop.tuple.destination.port);
+        assert_eq!(tcp.payload(), payload);
+        assert_eq!(
+            header.header_checksum(),
+            header.to_header().calc_header_checksum()
+        );
+        let right = tcp
+            .calc_checksum_ipv4(header.source(), header.destination())
+            .unwrap();
+        assert_eq!(tcp.checksum(), right);
+    }
+    assert!(kept > 5, "{kept}");
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_kept_bytes_make_a_capture(
+        begin in 0_u8..=255,
+        bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..80),
+        cut in 0_usize..60,
+        payload: u32,
+    ) {
+        for (name, _) in scenarios::all() {
+            let mut hostile = bytes.clone();
+            hostile.insert(0, begin);
+            read(&written(&with_bytes(name, &hostile, payload)));
+            read(&written(&with_bytes(name, &request()[..cut.min(request().len())], payload)));
+        }
+    }
+}
