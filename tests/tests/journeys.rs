@@ -60,6 +60,8 @@ mod lacking;
 mod live;
 #[path = "journeys/lookups.rs"]
 mod lookups;
+#[path = "journeys/nodes.rs"]
+mod nodes;
 #[path = "journeys/noise.rs"]
 mod noise;
 #[path = "journeys/outcome.rs"]

@@ -27,6 +27,8 @@ use tracer_common::{hook, record::Conntrack};
 
 pub use bounds::{Limits, Overflow, Patience, Reasons};
 
+pub use flight::Fingerprint;
+
 use crate::event::{Event, Record};
 use flight::{Captured, Flight, Spare};
 use flows::Flows;

@@ -28,7 +28,7 @@ use crate::{
         listening::{Listener, Listening, Port},
         lookups::Lookups,
     },
-    source::{self, Batch, ListeningSocket, Notice, SocketProcess, Statistics},
+    source::{self, Batch, ListeningSocket, NodeClock, Notice, SocketProcess, Statistics},
 };
 
 /// How many hops of packets are held for the end: some 100 MB.
@@ -94,6 +94,7 @@ pub struct Pipeline<K> {
     /// Namespaces that the node's snapshot did not know.
     unknown: BTreeSet<u32>,
     problems: Vec<String>,
+    clocks: Vec<NodeClock>,
 }
 
 impl<K: Sink> Pipeline<K> {
@@ -120,6 +121,7 @@ impl<K: Sink> Pipeline<K> {
             silence: Silence::default(),
             unknown: BTreeSet::new(),
             problems: Vec::new(),
+            clocks: Vec::new(),
         }
     }
 
@@ -132,6 +134,12 @@ impl<K: Sink> Pipeline<K> {
     /// Goes on with the same filter, its names looked up anew.
     pub fn set_filter(&mut self, filter: ResolvedFilter) {
         self.filter = filter;
+    }
+
+    /// Says how the clocks of several nodes stand to the first one's, with what was counted.
+    #[must_use]
+    pub fn on_clocks(self, clocks: Vec<NodeClock>) -> Self {
+        Self { clocks, ..self }
     }
 
     /// Takes a batch.
@@ -201,7 +209,8 @@ impl<K: Sink> Pipeline<K> {
             Notice::Loss(loss) => self.journeys.lost(loss.after, loss.before),
             Notice::Statistics(statistics) => {
                 if self.when != When::AtTheEnd && self.statistics.is_some() {
-                    self.sink.stats(&stats_report(statistics))?;
+                    let report = self.stats_report(statistics);
+                    self.sink.stats(&report)?;
                 }
                 self.statistics = Some(**statistics);
             }
@@ -295,7 +304,24 @@ impl<K: Sink> Pipeline<K> {
         }
         self.say_what_was_let_go();
         let statistics = self.statistics.take().unwrap_or_default();
-        self.sink.finish(&stats_report(&statistics))
+        self.sink.finish(&self.stats_report(&statistics))
+    }
+
+    fn stats_report(&self, statistics: &Statistics) -> StatsReport {
+        let counts = |c: &source::Counts| Counts {
+            seen: c.seen,
+            matched: c.matched,
+            emitted: c.emitted,
+            lost: c.lost,
+        };
+        StatsReport {
+            total: counts(&statistics.total),
+            hooks: hook::NAMES
+                .into_iter()
+                .zip(statistics.hooks.iter().map(counts))
+                .collect(),
+            clocks: self.clocks.clone(),
+        }
     }
 
     fn say_what_was_let_go(&mut self) {
@@ -546,21 +572,5 @@ fn listener_of(socket: &ListeningSocket) -> Listener {
     Listener {
         local: socket.local,
         process: socket.process.as_ref().map(process_of),
-    }
-}
-
-fn stats_report(statistics: &Statistics) -> StatsReport {
-    let counts = |c: &source::Counts| Counts {
-        seen: c.seen,
-        matched: c.matched,
-        emitted: c.emitted,
-        lost: c.lost,
-    };
-    StatsReport {
-        total: counts(&statistics.total),
-        hooks: hook::NAMES
-            .into_iter()
-            .zip(statistics.hooks.iter().map(counts))
-            .collect(),
     }
 }

@@ -31,6 +31,7 @@ use crate::{
         Direction, Encapsulation, FlowId, Hole, PacketId, Stage, State, Transport, Verdict,
     },
     node::services::ServiceName,
+    source::NodeClock,
 };
 
 /// Both directions of one exchange.
@@ -317,6 +318,8 @@ pub struct StatsReport {
     pub total: Counts,
     /// Each hook by its name in `tracer_common::hook::NAMES`.
     pub hooks: Vec<(&'static str, Counts)>,
+    /// Of recordings of several nodes: how the clocks of those behind the first stand to its.
+    pub clocks: Vec<NodeClock>,
 }
 
 /// A protocol's name, as filters have it; the number where it has none.

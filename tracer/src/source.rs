@@ -35,6 +35,20 @@ pub trait Source {
     fn finish(&mut self);
 }
 
+/// How a node's clock stands to that of the first one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeClock {
+    /// The node's name.
+    pub node: String,
+    /// How many nanoseconds its clock shows more at the same time.
+    pub ahead: i64,
+    /// By how many nanoseconds that may be wrong; `None` where packets went one way only, or none.
+    pub error: Option<u64>,
+    /// By how many packets that is known: that came to the node from the first one, and back. Without any it
+    /// is what the nodes' calendars say.
+    pub packets: [u64; 2],
+}
+
 /// Some records, and what is to be known about them.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
@@ -209,6 +223,25 @@ impl Statistics {
             hooks,
             tuples,
             tuples_lost: 0,
+        }
+    }
+}
+
+impl Statistics {
+    /// Those of two nodes together.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        let mut hooks = self.hooks;
+        for (counts, more) in hooks.iter_mut().zip(&other.hooks) {
+            counts.seen += more.seen;
+            counts.matched += more.matched;
+            counts.emitted += more.emitted;
+            counts.lost += more.lost;
+        }
+        let time = self.time.max(other.time);
+        Self {
+            tuples_lost: self.tuples_lost + other.tuples_lost,
+            ..Self::new(time, hooks, self.tuples + other.tuples)
         }
     }
 }

@@ -205,6 +205,29 @@ pub struct Stats {
     pub emitted: u64,
     pub lost: u64,
     pub hooks: Vec<HookStats>,
+    /// Of several nodes only.
+    #[serde(default)]
+    pub clocks: Vec<NodeClock>,
+}
+
+/// How a node's clock stands to the first one's.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the members of the contract")]
+pub struct NodeClock {
+    pub node: String,
+    pub ahead_ns: i64,
+    pub error_ns: Option<u64>,
+    pub packets: Crossings,
+}
+
+/// Packets between two nodes.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the members of the contract")]
+pub struct Crossings {
+    pub there: u64,
+    pub back: u64,
 }
 
 /// Counts of one hook's events.

@@ -25,7 +25,8 @@ use crate::{
     output::{Sink, sanitize},
     pipeline::{Pipeline, When, Window},
     report::Knowledge,
-    trace::{self, About, Reader, Step, Timeline},
+    source::NodeClock,
+    trace::{self, About, Nodes, NodesError, Reader, Step},
 };
 
 /// How long before the asked-for time reading begins, in nanoseconds: what began then and is still
@@ -69,7 +70,7 @@ impl SubjectArgs {
 
 /// Recordings about to be played.
 pub(super) struct Playback {
-    timeline: Timeline<BufReader<File>>,
+    timeline: Nodes<BufReader<File>>,
     filter: ResolvedFilter,
     window: Window,
     names: bool,
@@ -127,9 +128,11 @@ impl Playback {
             .map(|file| reader(file))
             .collect::<Result<Vec<_>, _>>()?;
         let first = readers.remove(0);
-        let timeline = Timeline::new(first, readers).map_err(|error| Usage(error.into()))?;
-        let nodes = files.iter().filter_map(|file| reader(file).ok());
-        let nodes = nodes.flat_map(|(_, reader)| reader.into_nodes());
+        let timeline = Nodes::new(first, readers).map_err(|error| match error {
+            NodesError::Read(_) => anyhow::Error::from(error),
+            _ => Usage(error.into()).into(),
+        })?;
+        let nodes = known(&files, &timeline);
         Ok(Self {
             filter: resolve(&filter, timeline.about(), nodes)?,
             timeline,
@@ -213,7 +216,9 @@ impl Playback {
             Reasons::by_name(|name| reasons.number(name)),
         );
         Playing {
-            pipeline: Pipeline::new(journeys, self.filter, when, sink).within(self.window),
+            pipeline: Pipeline::new(journeys, self.filter, when, sink)
+                .within(self.window)
+                .on_clocks(self.timeline.clocks().to_vec()),
             node: Arc::clone(self.timeline.node()),
             timeline: self.timeline,
             window: self.window,
@@ -229,7 +234,7 @@ impl Playback {
 
 /// Recordings that are being played.
 pub(super) struct Playing<K> {
-    timeline: Timeline<BufReader<File>>,
+    timeline: Nodes<BufReader<File>>,
     pipeline: Pipeline<K>,
     window: Window,
     names: bool,
@@ -359,15 +364,31 @@ fn reader(file: &Path) -> anyhow::Result<(String, Reader<BufReader<File>>)> {
     Ok((name, reader))
 }
 
+/// What the nodes knew, read from the files once more, as far as it is asked for.
+fn known(
+    files: &[&Path],
+    timeline: &Nodes<BufReader<File>>,
+) -> Box<dyn Iterator<Item = Arc<Snapshot>>> {
+    let files: Vec<PathBuf> = files.iter().map(|file| (*file).to_owned()).collect();
+    if timeline.nodes() == 1 {
+        let readers = files.into_iter().filter_map(|file| reader(&file).ok());
+        return Box::new(readers.flat_map(|(_, reader)| reader.into_nodes()));
+    }
+    let together = move || {
+        let mut readers: Vec<_> = files.iter().filter_map(|file| reader(file).ok()).collect();
+        let first = readers.remove(0);
+        Nodes::new(first, readers).map_or_else(|_| Vec::new(), Nodes::into_nodes)
+    };
+    Box::new(std::iter::once_with(together).flatten())
+}
+
 /// One line for people on what is going to be shown.
-fn introduce<R: Read + Seek>(timeline: &Timeline<R>) {
+fn introduce<R: Read + Seek>(timeline: &Nodes<R>) {
     let about = timeline.about();
     let begin = moment::begin(about.clock, &TimeZone::system());
     let host = sanitize::plain(&about.host);
     let kernel = sanitize::plain(&about.kernel);
-    let times = || timeline.readers().filter_map(|(_, reader)| reader.times());
-    let first = times().map(|(first, _)| first).min().unwrap_or(0);
-    let last = times().map(|(_, last)| last).max().unwrap_or(0);
+    let (first, last) = timeline.times().unwrap_or_default();
     let records: u64 = timeline.readers().map(|(_, reader)| reader.records()).sum();
     let name = match timeline.readers().next() {
         Some((name, _)) if timeline.count() == 1 => name.to_owned(),
@@ -378,6 +399,9 @@ fn introduce<R: Read + Seek>(timeline: &Timeline<R>) {
         begin.strftime("%Y-%m-%d %H:%M:%S %Z"),
         seconds(last.saturating_sub(first)),
     );
+    for clock in timeline.clocks() {
+        eprintln!("tracer: {}", sanitize::plain(&clock_text(clock)));
+    }
     for (name, _) in timeline
         .readers()
         .filter(|(_, reader)| !reader.ended_well())
@@ -386,6 +410,27 @@ fn introduce<R: Read + Seek>(timeline: &Timeline<R>) {
             "tracer: {name}: its end is missing: the tracer that recorded it did not end by itself"
         );
     }
+}
+
+/// How a node's clock stands to the first one's, for people.
+fn clock_text(clock: &NodeClock) -> String {
+    let NodeClock {
+        node,
+        ahead,
+        error,
+        packets: [there, back],
+    } = clock;
+    let how = if *ahead < 0 { "behind" } else { "ahead" };
+    let by = format!("{:?} {how}", Duration::from_nanos(ahead.unsigned_abs()));
+    let known = match (error, there + back) {
+        (Some(error), _) => format!(
+            "give or take {:?}, by {there} packets that came to it and {back} that came from it",
+            Duration::from_nanos(*error)
+        ),
+        (None, 0) => "by the nodes' calendars: no packet went between them".to_owned(),
+        (None, _) => "at the most or the least: packets went one way only".to_owned(),
+    };
+    format!("{node}'s clock is {by} ({known}); times are the first node's")
 }
 
 fn seconds(nanoseconds: u64) -> f64 {
@@ -419,7 +464,7 @@ fn resolve(
 }
 
 /// What could not be read, with the recording's name where there are several.
-fn damages(timeline: &mut Timeline<BufReader<File>>) -> Vec<String> {
+fn damages(timeline: &mut Nodes<BufReader<File>>) -> Vec<String> {
     let damages = timeline.take_damages();
     let several = timeline.count() > 1;
     let said = damages.into_iter().map(|(name, damage)| {

@@ -31,7 +31,7 @@ use spent::Spent;
 
 pub(super) use captured::Captured;
 pub(super) use copies::telling;
-pub(super) use fingerprint::Fingerprint;
+pub use fingerprint::Fingerprint;
 pub(super) use packet::InFlight;
 pub(super) use spare::Spare;
 pub(super) use train::Segment;
@@ -242,6 +242,19 @@ impl Flight {
             self.copies.add(rider);
         }
         Some(copy)
+    }
+
+    /// The packet that left its node by a device, and that the event sees coming into another one.
+    pub(super) fn crossed(&mut self, event: &Event) -> Option<InFlight> {
+        if !path::comes_in(event) || self.by_fingerprint.is_empty() {
+            return None;
+        }
+        let fingerprint = Fingerprint::of(event);
+        let left = |(_, packet): &(u64, &InFlight)| {
+            packet.before.leads_out() && packet.before.netns.0 != event.record.netns
+        };
+        let (skb, _) = self.twins(&fingerprint).find(left)?;
+        self.remove(skb)
     }
 
     /// A fragment that lost its address to the whole packet, and has another one now.

@@ -41,7 +41,9 @@ impl Journeys {
     fn joined(&mut self, event: &Event) -> Option<u64> {
         let skb = event.record.skb;
         let id = PacketId(self.packets + 1);
-        let packet = if let Some(fragment) = self.flight.drifted(event) {
+        let packet = if let Some(packet) = self.flight.crossed(event) {
+            packet
+        } else if let Some(fragment) = self.flight.drifted(event) {
             fragment
         } else if let Some(copy) = self.flight.copy(event, id) {
             copy

@@ -111,6 +111,11 @@ fn is_looped_back(event: &Event) -> bool {
     event.record.hook == hook::DEVICE_RECEIVE && event.record.packet_type == PACKET_LOOPBACK
 }
 
+/// Whether the packet comes in by a device that leads out of the node.
+pub(super) fn comes_in(event: &Event) -> bool {
+    Step::of(event) == Step::Receive && event.has(FLAG_PHYSICAL)
+}
+
 /// What is missing before a packet's first event.
 pub(super) fn beginning(first: &Event) -> Option<Hole> {
     match Step::of(first) {

@@ -21,6 +21,9 @@ pub struct DropReasons {
 /// How far the subsystem id is shifted in a reason.
 pub const SUBSYSTEM_SHIFT: u32 = 16;
 
+/// Behind the numbers of all subsystems.
+const FOREIGN: u32 = 0xffff_0000;
+
 impl DropReasons {
     /// Reasons by their full number, and subsystems by their id.
     #[must_use]
@@ -50,6 +53,21 @@ impl DropReasons {
             .iter()
             .find(|(_, known)| *known == name)
             .map(|(&number, _)| number)
+    }
+
+    /// The reasons that have a name, by number.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.names
+            .iter()
+            .map(|(&number, name)| (number, name.as_str()))
+    }
+
+    /// Gives a reason of another kernel a number that this one's have not.
+    pub fn add(&mut self, name: &str) -> u32 {
+        let last = self.names.keys().next_back().copied().unwrap_or(0);
+        let number = last.max(FOREIGN).saturating_add(1);
+        self.names.insert(number, name.to_owned());
+        number
     }
 
     /// How many reasons have a name.

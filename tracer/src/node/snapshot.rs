@@ -194,6 +194,12 @@ impl Snapshot {
         &self.contents.namespaces
     }
 
+    /// What is saved of it.
+    #[must_use]
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
     /// What could not be read, and why.
     #[must_use]
     pub fn notes(&self) -> &[String] {

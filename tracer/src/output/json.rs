@@ -77,7 +77,7 @@ fn shown<T: Display, S: Serializer>(value: &T, serializer: S) -> Result<S::Ok, S
 }
 
 #[derive(Serialize)]
-struct StatsObject {
+struct StatsObject<'a> {
     r#type: &'static str,
     schema: u32,
     seen: u64,
@@ -85,6 +85,23 @@ struct StatsObject {
     emitted: u64,
     lost: u64,
     hooks: Vec<HookObject>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    clocks: Vec<ClockObject<'a>>,
+}
+
+/// How a node's clock stands to the first node's.
+#[derive(Serialize)]
+struct ClockObject<'a> {
+    node: &'a str,
+    ahead_ns: i64,
+    error_ns: Option<u64>,
+    packets: DirectionsObject,
+}
+
+#[derive(Serialize)]
+struct DirectionsObject {
+    there: u64,
+    back: u64,
 }
 
 #[derive(Serialize)]
@@ -96,8 +113,8 @@ struct HookObject {
     lost: u64,
 }
 
-impl StatsObject {
-    fn new(stats: &StatsReport) -> Self {
+impl<'a> StatsObject<'a> {
+    fn new(stats: &'a StatsReport) -> Self {
         let Counts {
             seen,
             matched,
@@ -111,6 +128,15 @@ impl StatsObject {
             emitted: counts.emitted,
             lost: counts.lost,
         });
+        let clocks = stats.clocks.iter().map(|clock| ClockObject {
+            node: &clock.node,
+            ahead_ns: clock.ahead,
+            error_ns: clock.error,
+            packets: DirectionsObject {
+                there: clock.packets[0],
+                back: clock.packets[1],
+            },
+        });
         Self {
             r#type: "stats",
             schema: SCHEMA,
@@ -119,6 +145,7 @@ impl StatsObject {
             emitted,
             lost,
             hooks: hooks.collect(),
+            clocks: clocks.collect(),
         }
     }
 }

@@ -15,6 +15,7 @@ use super::{
     index::{self, TRAILER},
 };
 use crate::{
+    event::Record,
     node::snapshot::Snapshot,
     source::{Loss, Notice},
 };
@@ -183,6 +184,29 @@ impl<R: Read + Seek> Reader<R> {
         }
         self.next += 1;
         self.chunk(self.next - 1).map(Some)
+    }
+
+    /// Gives every record that can be read; where reading stands does not change.
+    ///
+    /// # Errors
+    /// [`ReadError`].
+    pub fn for_each_record(&mut self, mut give: impl FnMut(&Record)) -> Result<(), ReadError> {
+        for at in 0..self.entries.len() {
+            let entry = self.entries[at];
+            if entry.kind != ChunkKind::EVENTS {
+                continue;
+            }
+            // What is damaged is told when it is come to.
+            let Ok(Ok((_, content))) = self.payload(entry.offset) else {
+                continue;
+            };
+            let _ = events::decode(content, |item| {
+                if let Item::Records(records) = item {
+                    records.iter().for_each(&mut give);
+                }
+            });
+        }
+        Ok(())
     }
 
     /// A chunk's entries, or the damage.

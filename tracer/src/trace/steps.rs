@@ -52,6 +52,11 @@ impl<R: Read + Seek> Steps<R> {
         }
     }
 
+    /// The recording, to be read for something else.
+    pub(super) fn into_reader(self) -> Reader<R> {
+        self.reader
+    }
+
     /// The recording.
     pub fn reader(&self) -> &Reader<R> {
         &self.reader

@@ -157,6 +157,12 @@ impl<R: Read + Seek> Timeline<R> {
         })
     }
 
+    /// The recordings, to be read for something else.
+    pub(super) fn into_readers(self) -> Vec<Reader<R>> {
+        let parts = self.parts.into_iter();
+        parts.map(|part| part.steps.into_reader()).collect()
+    }
+
     fn part(&self) -> &Part<R> {
         &self.parts[0]
     }

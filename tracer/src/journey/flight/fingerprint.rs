@@ -16,7 +16,7 @@ const GATHERED: u8 = 1 | 8 | 128;
 /// What of a packet neither NAT nor routing changes. UDP's first payload bytes, and a later
 /// fragment's place, stand where TCP has its numbers (see `record::Event`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::journey) struct Fingerprint {
+pub struct Fingerprint {
     pub(super) sequence: u32,
     acknowledgement: u32,
     ip_id: u32,
@@ -28,7 +28,9 @@ pub(in crate::journey) struct Fingerprint {
 }
 
 impl Fingerprint {
-    pub(in crate::journey) fn of(event: &Event) -> Self {
+    /// That of an event's packet.
+    #[must_use]
+    pub fn of(event: &Event) -> Self {
         let r = &event.record;
         Self {
             sequence: r.sequence,

@@ -75,6 +75,13 @@ impl History {
         true
     }
 
+    /// Puts its times on another clock, which goes as fast.
+    pub fn on_clock(&mut self, clock: impl Fn(u64) -> u64) {
+        for version in &mut self.versions {
+            version.time = clock(version.time);
+        }
+    }
+
     /// Versions that were known before the first one here, from an earlier snapshot.
     pub fn follows(&mut self, earlier: &Self) {
         let first = self.versions.first().map_or(u64::MAX, |first| first.time);

@@ -123,6 +123,7 @@ fn stats() -> StatsReport {
     StatsReport {
         total: counts(412, 2),
         hooks: vec![("device.queue", counts(400, 2)), ("drop", counts(12, 0))],
+        clocks: Vec::new(),
     }
 }
 

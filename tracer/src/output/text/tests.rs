@@ -34,6 +34,7 @@ fn stats(lost: u64) -> StatsReport {
     StatsReport {
         total,
         hooks: Vec::new(),
+        clocks: Vec::new(),
     }
 }
 
