@@ -15,6 +15,7 @@ mod index;
 mod nodes;
 mod reader;
 pub mod recorder;
+mod standing;
 mod steps;
 #[cfg(test)]
 mod tests;

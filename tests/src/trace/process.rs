@@ -126,7 +126,10 @@ pub fn run<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> anyhow::R
         .into_iter()
         .map(|argument| argument.as_ref().to_owned())
         .collect();
-    let recording = if arguments.iter().take(2).eq(["run", "--json"]) {
+    let runs = arguments.first().is_some_and(|word| word == "run");
+    let own = || arguments.iter().take_while(|word| *word != "--");
+    let has = |option: &str| own().any(|word| word == option);
+    let recording = if runs && has("--json") && !has("--record") {
         let recording = Recording::new()?;
         arguments.splice(1..1, recording.arguments());
         Some(recording)

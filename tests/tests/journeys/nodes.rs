@@ -199,9 +199,9 @@ fn one_journey_across(fabric: Fabric) -> anyhow::Result<()> {
         ended.stderr
     );
 
-    let service = lab.service("web-node2").cluster_ip.to_string();
+    let service = lab.service("web-node2").cluster_ip;
     let flows = trace.flows.iter();
-    let calls = flows.filter(|flow| flow.destination.addr.starts_with(&format!("{service}:")));
+    let calls = flows.filter(|flow| flow.destination.addr.ip() == service);
     let ids: BTreeSet<u64> = calls.clone().map(|flow| flow.id).collect();
     ensure!(ids.len() == 3, "{} flows", ids.len());
     for flow in calls {

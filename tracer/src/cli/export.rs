@@ -1,15 +1,13 @@
 //! `tracer export`: a recording as a file of another program's format.
 
+mod target;
+
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, BufWriter, IsTerminal as _, Write},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{
@@ -24,9 +22,8 @@ use crate::output::{
     origin::Origin,
     pcapng::PcapngSink,
     perfetto::PerfettoSink,
-    pipe::{Closed, Pipe},
-    sanitize,
 };
+use target::{Out, Target};
 
 /// Convert a recording into a file for another program
 #[derive(Clone, Debug, clap::Args)]
@@ -94,7 +91,7 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         return Err(usage("--rows is of --to csv"));
     }
     let playback = Playback::open(&args.subject, !args.no_names)?;
-    let target = Target::open(args)?;
+    let target = open(args)?;
     let span = Span {
         from: args.from.as_ref(),
         to: args.until.as_ref(),
@@ -107,8 +104,13 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         target.closed.get()
     });
     progress.end();
-    let end = played.inspect_err(|_| target.remove())?;
-    Ok(end.exit_code())
+    match played {
+        Ok(end) => target.keep().map(|()| end.exit_code()),
+        Err(error) => {
+            target.drop_it();
+            Err(error)
+        }
+    }
 }
 
 fn usage(text: &'static str) -> anyhow::Error {
@@ -125,96 +127,18 @@ fn sink(args: &ExportArgs, origin: Origin, out: Out) -> Box<dyn Sink> {
     }
 }
 
-/// What is written to, in large pieces.
-type Out = BufWriter<Pipe<Box<dyn Write>>>;
-
-/// Where the export goes.
-struct Target {
-    file: Option<File>,
-    /// The file's path, if it was not there before.
-    made: Option<PathBuf>,
-    closed: Closed,
-}
-
-impl Target {
-    /// Opens it: a file of its own, for its owner's eyes only as recordings are, or standard output.
-    fn open(args: &ExportArgs) -> anyhow::Result<Self> {
-        let path = args
-            .output
-            .as_deref()
-            .filter(|path| *path != Path::new("-"));
-        let Some(path) = path else {
-            if !args.format.is_text() && io::stdout().is_terminal() {
-                return Err(usage(
-                    "this format is not for a terminal: give a file with -o",
-                ));
-            }
-            return Ok(Self {
-                file: None,
-                made: None,
-                closed: Closed::default(),
-            });
-        };
-        let (file, made) = create(path, args)?;
-        Ok(Self {
-            file: Some(file),
-            made: made.then(|| path.to_owned()),
-            closed: Closed::default(),
-        })
+fn open(args: &ExportArgs) -> anyhow::Result<Target> {
+    let output = args.output.as_deref();
+    let target = match output.filter(|path| *path != Path::new("-")) {
+        Some(path) => Target::file(path, args.overwrite, &args.subject.files())?,
+        None => Target::stdout(),
+    };
+    if !args.format.is_text() && target.is_terminal() {
+        return Err(usage(
+            "this format is not for a terminal: give a file with -o",
+        ));
     }
-
-    fn writer(&self) -> anyhow::Result<Out> {
-        let inner: Box<dyn Write> = match &self.file {
-            Some(file) => Box::new(file.try_clone()?),
-            None => Box::new(io::stdout().lock()),
-        };
-        Ok(BufWriter::with_capacity(
-            1 << 16,
-            Pipe::noticed_by(inner, self.closed.clone()),
-        ))
-    }
-
-    /// Half a file is none.
-    fn remove(&self) {
-        if let Some(path) = &self.made {
-            // What could not be written may not be removable either; the error is said anyway.
-            let _ = fs::remove_file(path);
-        }
-    }
-}
-
-/// Opens the file to write, and says whether it is new.
-fn create(path: &Path, args: &ExportArgs) -> anyhow::Result<(File, bool)> {
-    let name = || sanitize::plain(&path.to_string_lossy()).into_owned();
-    let new = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path);
-    match new {
-        Ok(file) => Ok((file, true)),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            if !args.overwrite {
-                bail!("{} exists: give another file, or --overwrite", name());
-            }
-            if args
-                .subject
-                .files()
-                .iter()
-                .any(|file| same_file(path, file))
-            {
-                bail!("{} is the recording itself: give another file", name());
-            }
-            let file = File::create(path).with_context(|| format!("cannot write {}", name()))?;
-            Ok((file, false))
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot write {}", name())),
-    }
-}
-
-fn same_file(one: &Path, other: &Path) -> bool {
-    let identity = |path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
-    identity(one).is_some_and(|one| Some(one) == identity(other))
+    Ok(target)
 }
 
 /// A bar on a terminal, for exports that take a while.

@@ -13,6 +13,7 @@ use super::{
     chunk::{self, ChunkError, ChunkKind, HEADER, Header, PREAMBLE, SIGNATURE, VERSION},
     events::{self, Item},
     index::{self, TRAILER},
+    standing::Standing,
 };
 use crate::{
     event::Record,
@@ -56,6 +57,9 @@ pub struct ReadError {
 
 /// How much is looked through at once for the next chunk.
 const SEARCH: usize = 1 << 16;
+
+/// No more is said to hold on than takes so many bytes: what a writer keeps is far less.
+const MAX_STANDING: usize = 8 << 20;
 
 /// Reads a recording.
 #[derive(Debug)]
@@ -150,12 +154,52 @@ impl<R: Read + Seek> Reader<R> {
         let covers = |entry: &IndexEntry| entry.kind == ChunkKind::EVENTS && entry.last >= time;
         let at = self.entries.iter().position(covers);
         self.next = at.unwrap_or(self.entries.len());
+        let mut entries = self.standing(self.next);
         let before = &self.entries[..self.next];
-        let node = before.iter().rposition(|e| e.kind == ChunkKind::NODE);
-        match node {
-            Some(node) => self.chunk(node),
-            None => Ok(Vec::new()),
+        if before.iter().any(|e| e.kind == ChunkKind::EVENTS) {
+            // What is under way there is seen from its middle on.
+            let first = self.entries.get(self.next);
+            let time = first.map_or(time, |entry| entry.first);
+            entries.push(Entry::Notice(Notice::Began { time }));
         }
+        let node = before.iter().rposition(|e| e.kind == ChunkKind::NODE);
+        if let Some(node) = node {
+            entries.splice(0..0, self.chunk(node)?);
+        }
+        Ok(entries)
+    }
+
+    /// What holds where that chunk begins: what was said to hold, and what was said since. What cannot be
+    /// read is left out.
+    fn standing(&mut self, end: usize) -> Vec<Entry> {
+        let said = |entry: &IndexEntry| entry.kind == ChunkKind::STANDING;
+        let from = self.entries[..end].iter().rposition(said).unwrap_or(0);
+        let mut standing = Standing::default();
+        for at in from..end {
+            let entry = self.entries[at];
+            if !matches!(entry.kind, ChunkKind::STANDING | ChunkKind::EVENTS) {
+                continue;
+            }
+            let Ok(Ok((_, content))) = self.payload(entry.offset) else {
+                continue;
+            };
+            if entry.kind == ChunkKind::STANDING && content.len() <= MAX_STANDING {
+                standing = serde_json::from_slice(&content).unwrap_or_default();
+            }
+            if entry.kind == ChunkKind::STANDING {
+                continue;
+            }
+            let _ = events::marks(content, |item| match item {
+                Item::Notice(json) => {
+                    if let Ok(notice) = serde_json::from_slice(&json) {
+                        standing.note(&notice);
+                    }
+                }
+                Item::Location(address, function) => standing.function(address, &function),
+                Item::Records(_) | Item::Clock(_) => {}
+            });
+        }
+        standing.into_entries()
     }
 
     /// Everything that the node knew, one state after the other; what cannot be read is left out.

@@ -228,11 +228,87 @@ fn seeking_gives_what_the_node_knew_then() {
     let bytes = recording();
     let mut reader = Reader::open(Cursor::new(&bytes)).unwrap();
     let first = reader.seek(1_030).unwrap();
-    assert_eq!(first, [Entry::Node(Arc::new(node(2)))]);
+    let function = "f+0x1".to_owned();
+    let expected = [
+        Entry::Node(Arc::new(node(2))),
+        Entry::Location {
+            address: 7,
+            function,
+        },
+        Entry::Notice(Notice::Began { time: 1_020 }),
+    ];
+    assert_eq!(first, expected);
     let entries = reader.next_chunk().unwrap().unwrap();
     assert_eq!(all_records(&entries), records(60)[20..40]);
-    assert!(reader.seek(5_000).unwrap().len() == 1);
+    assert!(reader.seek(5_000).unwrap().len() == 3);
     assert_eq!(reader.next_chunk().unwrap(), None);
+}
+
+/// A recording of so many chunks of one record, in each of which a namespace's hooks begin to be observed and
+/// those of the one before end.
+fn many_chunks(count: u32) -> Vec<u8> {
+    let records = records(1);
+    let mut writer = Writer::new(Vec::new(), &about()).unwrap();
+    for number in 0..count {
+        let time = 1_000 + u64::from(number);
+        let mut record = records[0];
+        if let Record::Event(event) = &mut record {
+            event.record.time = time;
+        }
+        let attached = Notice::NetfilterAttached {
+            netns: number,
+            time,
+        };
+        let detached = number
+            .checked_sub(1)
+            .map(|netns| Notice::NetfilterDetached { netns, time });
+        let batch = Batch {
+            notices: [attached].into_iter().chain(detached).collect(),
+            records: vec![record],
+        };
+        writer.batch(&batch).unwrap();
+        writer.flush().unwrap();
+    }
+    writer.finish().unwrap();
+    writer.into_storage()
+}
+
+#[test]
+fn what_holds_at_a_place_is_known_without_reading_all_before_it() {
+    let bytes = many_chunks(500);
+    let mut reader = Reader::open(Cursor::new(&bytes)).unwrap();
+    let said = |entry: &&super::IndexEntry| entry.kind == ChunkKind::STANDING;
+    let places: Vec<usize> = (0_usize..)
+        .zip(reader.entries())
+        .filter_map(|(at, entry)| said(&entry).then_some(at))
+        .collect();
+    assert!(places.len() > 5, "{places:?}");
+    assert!(places.windows(2).all(|pair| pair[1] - pair[0] <= 80));
+    for number in [0_u32, 1, 63, 64, 65, 200, 499] {
+        let entries = reader.seek(1_000 + u64::from(number)).unwrap();
+        let observed: Vec<u32> = entries
+            .iter()
+            .filter_map(|entry| match entry {
+                Entry::Notice(Notice::NetfilterAttached { netns, .. }) => Some(*netns),
+                _ => None,
+            })
+            .collect();
+        let before: Vec<u32> = number.checked_sub(1).into_iter().collect();
+        // A chunk that says what holds may have been written after the one sought was collected.
+        assert!(
+            observed == before || observed == [number],
+            "{number}: {observed:?}"
+        );
+        let next = reader.next_chunk().unwrap().unwrap();
+        assert_eq!(all_records(&next).len(), 1);
+    }
+    // Who reads it from the beginning does not see it.
+    let all = read(&bytes).unwrap();
+    assert_eq!(all_records(&all).len(), 500);
+    assert!(damages(&all).is_empty());
+    let attached =
+        |entry: &&Entry| matches!(entry, Entry::Notice(Notice::NetfilterAttached { .. }));
+    assert_eq!(all.iter().filter(attached).count(), 500);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use super::{
     chunk::{self, ChunkKind, PREAMBLE},
     events::Encoder,
     index::{self, IndexEntry},
+    standing::Standing,
 };
 use crate::{
     node::snapshot::Snapshot,
@@ -28,6 +29,10 @@ const RECORDS: u32 = 1 << 15;
 const BYTES: usize = 4 << 20;
 /// A chunk with records is written after this time, in nanoseconds.
 const PATIENCE: u64 = 1_000_000_000;
+/// So many chunks a reader goes through to know what holds.
+const STANDS: usize = 64;
+/// Saying it is at most this part of a recording: a thirtieth.
+const STANDS_SHARE: u64 = 30;
 /// A chunk without records is written after this time, in nanoseconds.
 const IDLE_PATIENCE: u64 = 10_000_000_000;
 
@@ -69,6 +74,9 @@ pub struct Writer<S: Storage> {
     number: u32,
     /// The time covered last.
     time: u64,
+    standing: Standing,
+    /// How many chunks there were, and bytes, when that was written last, and how long it was.
+    stood: (usize, u64, u64),
 }
 
 impl<S: Storage> Writer<S> {
@@ -92,6 +100,8 @@ impl<S: Storage> Writer<S> {
             records: 0,
             number: 0,
             time: about.clock.monotonic,
+            standing: Standing::default(),
+            stood: (0, 0, 0),
         };
         let about = serde_json::to_vec(about)?;
         writer.chunk(ChunkKind::ABOUT, &about)?;
@@ -126,6 +136,7 @@ impl<S: Storage> Writer<S> {
     }
 
     fn notice(&mut self, notice: &Notice) -> io::Result<()> {
+        self.standing.note(notice);
         self.encoder.notice(&serde_json::to_vec(notice)?);
         self.cut_when_full()
     }
@@ -153,6 +164,7 @@ impl<S: Storage> Writer<S> {
     /// # Errors
     /// The storage's.
     pub fn location(&mut self, address: u64, function: &str) -> io::Result<()> {
+        self.standing.function(address, function);
         self.encoder.location(address, function);
         self.cut_when_full()
     }
@@ -173,12 +185,30 @@ impl<S: Storage> Writer<S> {
         if self.encoder.is_empty() {
             return Ok(());
         }
+        self.stand()?;
         let (first, last) = self.encoder.times().unwrap_or((self.time, self.time));
         let records = self.encoder.records();
         let content = self.encoder.take();
         self.time = self.time.max(last);
         self.write(ChunkKind::EVENTS, (first, last), records, &content)?;
         self.records += u64::from(records);
+        Ok(())
+    }
+
+    /// Says again what holds on, for readers that begin behind it: now and then, and not so often that it is
+    /// more than a small part of the recording. What is collected and not written yet may say some of it
+    /// again.
+    fn stand(&mut self) -> io::Result<()> {
+        let (chunks, at, length) = self.stood;
+        let due = self.entries.len() >= chunks + STANDS
+            && self.length >= at + length.saturating_mul(STANDS_SHARE);
+        if !due || self.standing.is_empty() {
+            return Ok(());
+        }
+        let standing = serde_json::to_vec(&self.standing)?;
+        let before = self.length;
+        self.chunk(ChunkKind::STANDING, &standing)?;
+        self.stood = (self.entries.len(), self.length, self.length - before);
         Ok(())
     }
 

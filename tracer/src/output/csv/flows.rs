@@ -3,7 +3,7 @@
 use super::cell::Cell;
 use crate::{
     output::origin::Origin,
-    report::{FlowReport, Party, TranslationReport, protocol_name},
+    report::{Diagnosis, FlowReport, Party, TranslationReport, protocol_name},
 };
 
 /// What a row is of.
@@ -94,4 +94,9 @@ pub(super) const COLUMNS: &[Column] = &[
     ("client_pid", |row| pid(Some(&row.flow.client))),
     ("backend_process", |row| comm(row.flow.backend.as_ref())),
     ("backend_pid", |row| pid(row.flow.backend.as_ref())),
+    ("asked", |row| Cell::known(row.flow.asked.as_deref())),
+    ("diagnosis", |row| {
+        let diagnosis = row.flow.diagnosis.as_ref();
+        Cell::known(diagnosis.map(Diagnosis::sentence).as_deref())
+    }),
 ];

@@ -171,7 +171,7 @@ pub(super) fn is_problem(flow: &FlowReport) -> bool {
         State::Unreplied => asks_for_an_answer(flow),
         State::Established | State::Closing | State::Closed | State::Replied => false,
     };
-    failed || flow.drops > 0 || flow.holes > 0
+    failed || flow.drops > 0 || flow.holes > 0 || flow.diagnosis.is_some()
 }
 
 /// Whether silence means that something is missing: not of what is said to many, nor of ICMP messages

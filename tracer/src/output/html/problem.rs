@@ -3,14 +3,19 @@
 use super::kept::Flow;
 use crate::{journey::model::State, output::text::words, report::FlowReport};
 
-/// What its packets say: the first drop with its rule, else how far it came.
+/// The diagnosis where there is one, else what its packets say: how far it came, and the first drop with its
+/// rule.
 pub(super) fn sentences(flow: &Flow) -> Vec<String> {
-    let mut sentences = vec![state(&flow.report).to_owned()];
-    let mut drops = flow
-        .ladders
-        .iter()
-        .filter_map(|packet| packet.drop.as_ref());
-    if let Some(drop) = drops.next() {
+    let diagnosis = flow.report.diagnosis.as_ref();
+    let mut sentences = match diagnosis {
+        Some(diagnosis) => vec![diagnosis.sentence()],
+        None => vec![state(&flow.report).to_owned()],
+    };
+    let packets = flow.ladders.iter();
+    let mut drops = packets.filter_map(|packet| packet.drop.as_ref());
+    if diagnosis.is_none()
+        && let Some(drop) = drops.next()
+    {
         sentences.push(words::drop(drop));
         sentences.extend(drop.rule.as_ref().map(words::dropping));
     }

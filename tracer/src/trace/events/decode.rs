@@ -48,6 +48,31 @@ pub(in crate::trace) fn decode(
     Ok(())
 }
 
+/// Gives what stands among a chunk's records, and not the records.
+///
+/// # Errors
+/// As [`decode`], as far as that is looked at.
+pub(in crate::trace) fn marks(
+    content: Bytes,
+    mut give: impl FnMut(Item),
+) -> Result<(), ColumnError> {
+    let mut decoder = Decoder::new(content)?;
+    while !decoder.columns[Column::Marks as usize].is_empty() {
+        let marks = decoder.column(Column::Marks);
+        if marks.first() == Some(&RECORDS) {
+            take(marks)?;
+            take(marks)?;
+        } else {
+            give(decoder.item()?);
+        }
+    }
+    Ok(())
+}
+
+/// The mark of records, which has one byte.
+const RECORDS: u8 = 0;
+const _: () = assert!(mark::RECORDS == RECORDS as u64);
+
 #[derive(Debug)]
 struct Decoder {
     model: Model,
