@@ -77,6 +77,7 @@ fn model() -> Model {
     let stats = |seen| StatsReport {
         total: counts(seen * 2),
         hooks: vec![("device.queue", counts(seen)), ("prerouting", counts(seen))],
+        clocks: Vec::new(),
     };
     model.count(&stats(1_000));
     model.tick(

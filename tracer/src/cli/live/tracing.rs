@@ -155,6 +155,7 @@ impl Work {
             when: When::AsTheyChange,
             names: !args.no_names,
             record: args.record.options(),
+            bytes: None,
             keep: Some(Kept::default()),
             say: Box::new(move |text| shared.lock().problem(&sanitize::plain(text))),
         };
