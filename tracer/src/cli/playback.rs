@@ -454,11 +454,17 @@ fn resolve(
         own.and(filter)
     };
     let mut result = resolution::resolve(&both, &Snapshot::default());
+    let mut known = false;
     for node in nodes {
+        known = true;
         if result.is_ok() {
             break;
         }
         result = resolution::resolve(&both, &node);
+    }
+    if result.is_err() && !known {
+        // Broken off before anything was known of the node: nothing is in it that a name could be of.
+        return resolution::resolve(filter, &Snapshot::default());
     }
     result
 }

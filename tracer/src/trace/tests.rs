@@ -252,8 +252,9 @@ fn many_chunks(count: u32) -> Vec<u8> {
     for number in 0..count {
         let time = 1_000 + u64::from(number);
         let mut record = records[0];
-        if let Record::Event(event) = &mut record {
-            event.record.time = time;
+        match &mut record {
+            Record::Event(event) => event.record.time = time,
+            Record::Conntrack(tuples) => tuples.time = time,
         }
         let attached = Notice::NetfilterAttached {
             netns: number,
@@ -378,7 +379,7 @@ fn other_files_and_other_versions_are_refused() {
     let error = read(&bytes).unwrap_err().to_string();
     assert_eq!(
         error,
-        "this recording has format 9.0, which this tracer (1.0) cannot read; use a newer one"
+        "this recording has format 9.1, which this tracer (1.1) cannot read; use a newer one"
     );
     assert!(matches!(
         read(&recording()[..PREAMBLE]),
