@@ -94,7 +94,10 @@ pub(super) const COLUMNS: &[Column] = &[
     ("client_pid", |row| pid(Some(&row.flow.client))),
     ("backend_process", |row| comm(row.flow.backend.as_ref())),
     ("backend_pid", |row| pid(row.flow.backend.as_ref())),
-    ("asked", |row| Cell::known(row.flow.asked.as_deref())),
+    ("asked", |row| {
+        let asked = row.flow.asked.as_ref();
+        Cell::known(asked.map(|asked| asked.name.as_str()))
+    }),
     ("diagnosis", |row| {
         let diagnosis = row.flow.diagnosis.as_ref();
         Cell::known(diagnosis.map(Diagnosis::sentence).as_deref())

@@ -28,7 +28,7 @@ pub(super) fn bytes_at(packet: &PacketReport, hop: &HopReport) -> Option<(Vec<u8
     let (own, checksum) = ports(transport, packet, tuple)?;
     let headers = ip + own;
     let payload = match packet.transport {
-        Transport::Tcp { .. } | Transport::Udp => packet.payload,
+        Transport::Tcp { .. } | Transport::Udp { .. } => packet.payload,
         _ => packet.length.saturating_sub(u32::try_from(headers).ok()?),
     };
     let length = u32::try_from(headers).ok()?.saturating_add(payload);
@@ -76,7 +76,7 @@ fn ports(transport: &mut [u8], packet: &PacketReport, tuple: &Tuple) -> Option<(
     };
     let header = transport.get_mut(..own.max(8))?;
     match packet.transport {
-        Transport::Tcp { .. } | Transport::Udp => {
+        Transport::Tcp { .. } | Transport::Udp { .. } => {
             header[..2].copy_from_slice(&tuple.source.port.to_be_bytes());
             header[2..4].copy_from_slice(&tuple.destination.port.to_be_bytes());
         }
