@@ -114,7 +114,9 @@ const fn is_named(column: Column) -> bool {
 fn row(theme: Theme, row: &Row, now: u64, columns: &[Placed]) -> Line<'static> {
     let report = &row.report;
     let (mark, tone) = match () {
-        () if report.diagnosis.is_some() || report.drops > 0 => ("✗", Tone::Problem),
+        () if report.diagnosis.is_some() => ("✗", Tone::Problem),
+        // Kernels drop packets of healthy flows, too.
+        () if report.drops > 0 => ("!", Tone::Warning),
         () if is_problem(row) => ("?", Tone::Warning),
         () => (" ", Tone::Plain),
     };

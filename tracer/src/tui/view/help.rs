@@ -26,7 +26,7 @@ pub(super) fn draw(canvas: &mut Canvas<'_>, app: &App, first: usize, area: Rect)
         Tone::Plain,
         "The mouse selects, a second click opens, headings sort, the wheel scrolls.",
     )]));
-    let marks = "Before a flow: x something went wrong, ? a hole or lost events.";
+    let marks = "Before a flow: x something is wrong with it, ! packets of it were dropped, ? a hole or lost events.";
     lines.push(theme.line(&[(Tone::Plain, marks)]));
     let first = window(lines.len(), first, area.height);
     canvas.lines(area, &lines[first..]);

@@ -71,7 +71,11 @@ impl Theme {
             Tone::Translation | Tone::Key => colored(Color::Cyan),
             Tone::Tunnel => colored(Color::Magenta),
             Tone::Heading => style.add_modifier(Modifier::BOLD | Modifier::UNDERLINED),
-            Tone::Selected => style.add_modifier(Modifier::REVERSED),
+            // The same over the whole line, whatever its words are.
+            Tone::Selected => style
+                .fg(Color::Reset)
+                .remove_modifier(Modifier::DIM | Modifier::BOLD)
+                .add_modifier(Modifier::REVERSED),
         }
     }
 
