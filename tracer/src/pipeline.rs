@@ -4,6 +4,7 @@
 //! The same for live, recording and scenario. What the node knows is a value given with each call,
 //! so that names are those of the moment; nothing here reads a clock or the system.
 
+mod changes;
 mod silence;
 mod window;
 
@@ -12,6 +13,7 @@ use std::{
     io, mem,
 };
 
+use changes::{Changes, Standing};
 use silence::Silence;
 use tracer_common::hook;
 pub use window::Window;
@@ -50,12 +52,6 @@ pub enum When {
     AsTheyChange,
 }
 
-/// How often flows that changed are shown, nanoseconds of the records' clock.
-const CHANGES: u64 = 100_000_000;
-/// When a flow in which nothing happens is judged anew, in nanoseconds after it was shown: what
-/// is missing is a symptom only after a while.
-const SILENCES: [u64; 3] = [1_100_000_000, 3_000_000_000, 10_000_000_000];
-
 /// A packet that waits for rules.
 #[derive(Debug)]
 struct Waiting {
@@ -77,11 +73,7 @@ pub struct Pipeline<K> {
     over: BTreeMap<FlowId, Flow>,
     /// What the packets of flows that were not shown yet have shown.
     evidence: HashMap<FlowId, Evidence>,
-    /// Flows that were shown before they are over: when they changed, and how often they were
-    /// judged since.
-    shown: HashMap<FlowId, (u64, usize)>,
-    /// When flows that changed were shown.
-    changes_shown: u64,
+    changes: Changes,
     /// Up to then everything was seen.
     now: u64,
     not_held: u64,
@@ -110,8 +102,7 @@ impl<K: Sink> Pipeline<K> {
             held_hops: 0,
             over: BTreeMap::new(),
             evidence: HashMap::new(),
-            shown: HashMap::new(),
-            changes_shown: 0,
+            changes: Changes::default(),
             now: 0,
             not_held: 0,
             waiting: VecDeque::new(),
@@ -234,8 +225,7 @@ impl<K: Sink> Pipeline<K> {
         for flow in self.journeys.take_flows_over(now) {
             self.flow_over(flow, known)?;
         }
-        if self.when == When::AsTheyChange && now >= self.changes_shown.saturating_add(CHANGES) {
-            self.changes_shown = now;
+        if self.when == When::AsTheyChange && self.changes.are_due(now) {
             self.show_changes(known)?;
         }
         let early = self.when == When::AsTheyEnd && self.sink.takes_ongoing();
@@ -247,20 +237,13 @@ impl<K: Sink> Pipeline<K> {
 
     /// Shows the flows that changed, and those that have been silent for a while.
     fn show_changes(&mut self, known: &Knowledge<'_>) -> io::Result<()> {
-        let now = self.now;
-        let changed = self.journeys.take_changed().map(|flow| (flow.id, (now, 0)));
-        let mut due: HashMap<FlowId, (u64, usize)> = changed.collect();
-        for (id, (since, judged)) in &self.shown {
-            let silence = SILENCES.get(*judged);
-            if silence.is_some_and(|silence| now >= since.saturating_add(*silence)) {
-                due.entry(*id).or_insert((*since, judged + 1));
-            }
-        }
+        let changed = self.journeys.take_changed().map(|flow| flow.id);
+        let due = self.changes.take_due(changed, self.now);
         for (id, standing) in due {
             if let Some(flow) = self.journeys.flow(id).cloned()
                 && self.wanted(&flow, known)
             {
-                self.shown.insert(id, standing);
+                self.changes.shown(id, standing);
                 self.show_now(&flow, known)?;
             }
         }
@@ -432,9 +415,9 @@ impl<K: Sink> Pipeline<K> {
                     let Some(flow) = flow.filter(|flow| self.wanted(flow, known)) else {
                         continue;
                     };
-                    if self.when == When::AsTheyChange && !self.shown.contains_key(&flow.id) {
+                    if self.when == When::AsTheyChange && !self.changes.was_shown(flow.id) {
                         let flow = flow.clone();
-                        self.shown.insert(flow.id, (self.now, 0));
+                        self.changes.shown(flow.id, Standing::new(self.now));
                         self.show_now(&flow, known)?;
                     }
                     self.show_or_wait(packet, known)?;
@@ -531,7 +514,7 @@ impl<K: Sink> Pipeline<K> {
 
     fn flow_over(&mut self, flow: Flow, known: &Knowledge<'_>) -> io::Result<()> {
         self.show_waiting(known, |waiting| waiting.packet.flow == flow.id)?;
-        let was_shown = self.shown.remove(&flow.id).is_some();
+        let was_shown = self.changes.over(flow.id);
         let news = self.silence.is_news(&flow);
         if !news || !self.wanted(&flow, known) && !was_shown {
             self.held.remove(&flow.id);

@@ -1,13 +1,16 @@
 //! What the user made of the screen, and what keys and clicks do to it (pure).
 
 pub mod editor;
+mod given;
 pub mod journey;
 pub mod keymap;
 pub mod list;
+mod mouse;
 pub mod playback;
 pub mod prompt;
+mod typing;
 
-use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::layout::Size;
 
 use self::{
@@ -22,11 +25,7 @@ use super::{
     model::Model,
     view::{self, layout::Layout},
 };
-use crate::{
-    journey::model::FlowId,
-    output::{Sink as _, json::JsonSink},
-    report::FlowReport,
-};
+use crate::journey::model::FlowId;
 
 /// A screen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -192,81 +191,6 @@ impl App {
             return None;
         }
         self.act(action, model, size)
-    }
-
-    /// A text was pasted.
-    pub fn paste(&mut self, text: &str) {
-        if let Some(prompt) = &mut self.prompt {
-            prompt.line.insert(text);
-            prompt.check();
-            self.typed();
-        }
-    }
-
-    /// The mouse was used.
-    pub fn mouse(&mut self, mouse: MouseEvent, model: &Model, size: Size) -> Option<Effect> {
-        let layout = Layout::of(self, size);
-        match mouse.kind {
-            MouseEventKind::ScrollUp => self.act(Action::Up, model, size),
-            MouseEventKind::ScrollDown => self.act(Action::Down, model, size),
-            MouseEventKind::Down(MouseButton::Left) => {
-                self.message = None;
-                if let Some(screen) = layout.tab_at(mouse.column, mouse.row) {
-                    self.show(screen);
-                    return None;
-                }
-                self.click(&layout, mouse, model, size)
-            }
-            _ => None,
-        }
-    }
-
-    /// A click on a line selects it, another one opens it; on a heading it sorts.
-    fn click(
-        &mut self,
-        layout: &Layout,
-        mouse: MouseEvent,
-        model: &Model,
-        size: Size,
-    ) -> Option<Effect> {
-        if let Some(journey) = &mut self.journey {
-            if let Some(line) = layout.packet_at(mouse.column, mouse.row) {
-                let index = journey.offset + line;
-                journey.select(|_, _| index);
-            }
-            return None;
-        }
-        match self.screen {
-            Screen::Flows => {
-                if let Some(column) = layout.heading_at(mouse.column, mouse.row) {
-                    self.sort_by(column);
-                } else if let Some(line) = layout.line_at(mouse.column, mouse.row) {
-                    let index = self.list.offset + line;
-                    let before = self.list.selected.clone();
-                    self.list.select(model, |_, _| index);
-                    if before == self.list.selected {
-                        return self.act(Action::Open, model, size);
-                    }
-                }
-            }
-            Screen::Drops => {
-                if let Some(line) = layout.line_at(mouse.column, mouse.row) {
-                    self.drops.line = self.drops.offset + line;
-                }
-            }
-            Screen::Map | Screen::Node => {}
-        }
-        None
-    }
-
-    fn sort_by(&mut self, column: Column) {
-        self.list.changed();
-        if self.list.column == column {
-            self.list.reversed = !self.list.reversed;
-        } else {
-            self.list.column = column;
-            self.list.reversed = false;
-        }
     }
 
     /// Takes what came meanwhile, and scrolls so that what is selected is on the screen.
@@ -489,133 +413,10 @@ impl App {
             Some(Grouping::DropReason) => None,
         };
     }
-
-    fn of_flow(&mut self, action: Action, model: &Model) -> Option<Effect> {
-        let of_journey = self.journey.as_ref().map(|journey| journey.row.report.id);
-        let id = of_journey.or_else(|| match self.list.current(model) {
-            Some(Selected::Flow(id)) => Some(*id),
-            _ => None,
-        });
-        let row = id.and_then(|id| model.row(id));
-        let Some(report) = row.map(|row| &row.report) else {
-            self.say("no flow is selected", true);
-            return None;
-        };
-        match action {
-            Action::CopyFilter => Some(Effect::Copy(filter_of(report))),
-            Action::CopyJson => Some(Effect::Copy(json_of(report))),
-            _ => Some(Effect::Export(report.id)),
-        }
-    }
-
-    fn ask(&mut self, kind: Kind) {
-        let text = match kind {
-            Kind::Search => self.list.search.clone(),
-            Kind::Filter => self
-                .list
-                .filter
-                .as_ref()
-                .map_or(String::new(), |it| it.0.clone()),
-        };
-        self.search_before.clone_from(&self.list.search);
-        self.prompt = Some(Prompt::new(kind, &text));
-    }
-
-    fn prompt_key(&mut self, key: KeyEvent, model: &Model) {
-        let Some(prompt) = &mut self.prompt else {
-            return;
-        };
-        let history = match prompt.kind {
-            Kind::Search => &mut self.searches,
-            Kind::Filter => &mut self.filters,
-        };
-        let ctrl = key.modifiers.contains(KeyModifiers::CONTROL);
-        match key.code {
-            KeyCode::Esc => {
-                self.list.search.clone_from(&self.search_before);
-                self.prompt = None;
-                return;
-            }
-            KeyCode::Enter => return self.enter(model),
-            KeyCode::Tab if prompt.kind == Kind::Filter => {
-                prompt.complete(&model.node);
-                return;
-            }
-            KeyCode::Up => history.older(&mut prompt.line),
-            KeyCode::Down => history.newer(&mut prompt.line),
-            KeyCode::Char('w') if ctrl => prompt.line.delete_word(),
-            KeyCode::Char('u') if ctrl => prompt.line.delete_before(),
-            KeyCode::Char('a') if ctrl => prompt.line.home(),
-            KeyCode::Char('e') if ctrl => prompt.line.end(),
-            KeyCode::Char(char) if !ctrl => prompt.line.insert(char.encode_utf8(&mut [0; 4])),
-            KeyCode::Char('h') if ctrl => drop(prompt.line.backspace()),
-            KeyCode::Backspace => drop(prompt.line.backspace()),
-            KeyCode::Delete => prompt.line.delete(),
-            KeyCode::Left => prompt.line.left(),
-            KeyCode::Right => drop(prompt.line.right()),
-            KeyCode::Home => prompt.line.home(),
-            KeyCode::End => prompt.line.end(),
-            _ => return,
-        }
-        prompt.check();
-        self.typed();
-    }
-
-    /// A search is taken as it is typed.
-    fn typed(&mut self) {
-        if let Some(prompt) = &self.prompt
-            && prompt.kind == Kind::Search
-        {
-            self.list.search = prompt.line.text().to_lowercase();
-        }
-    }
-
-    fn enter(&mut self, model: &Model) {
-        let Some(mut prompt) = self.prompt.take() else {
-            return;
-        };
-        let text = prompt.line.text().trim().to_owned();
-        match prompt.kind {
-            Kind::Search => self.searches.entered(&text),
-            Kind::Filter => {
-                let Some(filter) = prompt.entered(&model.node, self.resolve) else {
-                    self.prompt = Some(prompt);
-                    return;
-                };
-                self.filters.entered(&text);
-                self.list.filter = (!text.is_empty()).then_some((text, filter));
-            }
-        }
-    }
 }
 
 /// The first line that is to be shown so that one line is among them.
 fn scrolled(offset: usize, line: usize, shown: usize) -> usize {
     let shown = shown.max(1);
     offset.min(line).max((line + 1).saturating_sub(shown))
-}
-
-/// A filter that the flow matches, and hardly another one.
-fn filter_of(report: &FlowReport) -> String {
-    let protocol = crate::report::protocol_name(report.protocol);
-    let protocol = if protocol.starts_with(|first: char| first.is_ascii_digit()) {
-        format!("proto {protocol}")
-    } else {
-        protocol.into_owned()
-    };
-    let mut text = protocol;
-    for end in [report.client.endpoint, report.destination] {
-        text.push_str(&format!(" and host {}", end.ip()));
-        if matches!(report.protocol, 6 | 17 | 132) && end.port != 0 {
-            text.push_str(&format!(" and port {}", end.port));
-        }
-    }
-    text
-}
-
-fn json_of(report: &FlowReport) -> String {
-    let mut json = Vec::new();
-    // Writing to memory cannot fail.
-    let _ = JsonSink::new(&mut json).flow(report);
-    String::from_utf8_lossy(&json).trim_end().to_owned()
 }
