@@ -16,7 +16,7 @@ use jiff::tz::TimeZone;
 use super::{
     Usage, arguments,
     moment::{self, Moment},
-    resolution,
+    resolution::{self, Followed},
 };
 use crate::{
     filter::{Filter, ResolvedFilter},
@@ -215,7 +215,12 @@ impl Playback {
             Patience::default(),
             Reasons::by_name(|name| reasons.number(name)),
         );
+        // `tracer run` goes by the command, and keeps to what names meant when it began.
+        let follows = !self.about().at_the_end;
+        let program = self.filter.compile().program;
+        let followed = follows.then(|| Followed::new(&self.filter, &program));
         Playing {
+            followed,
             pipeline: Pipeline::new(journeys, self.filter, when, sink)
                 .within(self.window)
                 .on_clocks(self.timeline.clocks().to_vec()),
@@ -239,6 +244,8 @@ pub(super) struct Playing<K> {
     window: Window,
     names: bool,
     reasons: DropReasons,
+    /// The filter's names as they change, where they were followed while it was recorded.
+    followed: Option<Followed>,
     /// What the node knew at the step that was shown last.
     node: Arc<Snapshot>,
     /// The next step, if it was looked at already, with what the node knew then.
@@ -269,6 +276,10 @@ impl<K: Sink> Playing<K> {
             self.finish()?;
             return Ok(false);
         };
+        let followed = self.followed.as_mut();
+        if let Some((filter, _)) = followed.and_then(|followed| followed.again(&self.node)) {
+            self.pipeline.set_filter(filter);
+        }
         let timeline = &self.timeline;
         let function_at = |address| timeline.function_at(address).map(str::to_owned);
         let known = Knowledge {
