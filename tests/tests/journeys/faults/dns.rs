@@ -8,7 +8,7 @@ use tracer_tests::server::dns::{BARE, BROKEN, DELAY, LATE, MUTE, NOWHERE};
 use tracer_tests::trace::json::{Flow, Lookup};
 use tracer_tests::trace::process::{self, Ended};
 
-use super::{Expected, is_diagnosed};
+use super::{Expected, is_diagnosed, own};
 
 /// The search path of a pod.
 const SEARCH: [&str; 3] = [
@@ -42,7 +42,8 @@ fn run(lab: &Lab, options: &[&str], line: &str) -> anyhow::Result<Ended> {
 }
 
 fn flows(lab: &Lab, line: &str) -> anyhow::Result<Vec<Flow>> {
-    Ok(run(lab, &["--json"], line)?.trace()?.flows)
+    let trace = run(lab, &["--json"], line)?.trace()?;
+    Ok(own(lab, trace.flows))
 }
 
 /// One of the flows has that diagnosis, and the others have none.
@@ -84,12 +85,13 @@ fn a_name_that_no_search_path_finds_is_named() -> anyhow::Result<()> {
         .filter(|answer| answer.r#type == "A" && answer.code == "NXDOMAIN")
         .map(|answer| answer.name.as_str())
         .collect();
+    // A resolver may ask several questions by one socket, which are one flow.
+    names.sort_unstable();
     names.dedup();
-    let expected: Vec<String> = SEARCH.iter().map(|end| format!("{name}.{end}")).collect();
-    ensure!(
-        names[..3] == expected && names[3..] == [name.as_str()],
-        "{names:?}"
-    );
+    let ends = SEARCH.iter().map(|end| format!("{name}.{end}"));
+    let mut expected: Vec<String> = ends.chain([name.clone()]).collect();
+    expected.sort_unstable();
+    ensure!(names == expected, "{names:?}");
     lab.down()
 }
 
