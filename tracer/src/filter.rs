@@ -60,7 +60,7 @@ use std::fmt;
 
 pub use compile::{Compiled, cgroup_program};
 pub use error::{ParseError, ResolveError};
-pub use meaning::{FlowView, Sighting};
+pub use meaning::{FlowFacts, FlowView, Sighting};
 pub use resolve::{Namespaces, ResolvedFilter};
 pub use service::{CalledService, Front, ServicePort, ServiceTest};
 pub use tracer_common::filter::Subject;

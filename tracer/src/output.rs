@@ -19,7 +19,7 @@ pub mod text;
 use std::io;
 
 use crate::{
-    journey::model::Flow,
+    filter::FlowFacts,
     report::{FlowReport, PacketReport, StatsReport},
 };
 
@@ -45,12 +45,12 @@ pub trait Sink {
     /// The writer's.
     fn flow(&mut self, flow: &FlowReport) -> io::Result<()>;
 
-    /// Shows a flow as it stands, with what the engine knows of it: before the first of its packets,
-    /// now and then when it changed, and when it is over. Only live views have that.
+    /// Shows a flow as it stands, with what filters judge it by: before the first of its packets, now and
+    /// then when it changed, and when it is over. Only live views have that.
     ///
     /// # Errors
     /// The writer's.
-    fn flow_now(&mut self, _flow: &Flow, _report: &FlowReport) -> io::Result<()> {
+    fn flow_now(&mut self, _report: &FlowReport, _facts: FlowFacts) -> io::Result<()> {
         Ok(())
     }
 
@@ -95,8 +95,8 @@ impl<S: Sink + ?Sized> Sink for Box<S> {
         (**self).flow(flow)
     }
 
-    fn flow_now(&mut self, flow: &Flow, report: &FlowReport) -> io::Result<()> {
-        (**self).flow_now(flow, report)
+    fn flow_now(&mut self, report: &FlowReport, facts: FlowFacts) -> io::Result<()> {
+        (**self).flow_now(report, facts)
     }
 
     fn takes_ongoing(&self) -> bool {

@@ -253,7 +253,7 @@ impl<K: Sink> Pipeline<K> {
     /// Shows a flow as it stands.
     fn show_now(&mut self, flow: &Flow, known: &Knowledge<'_>) -> io::Result<()> {
         let report = self.flow_report(flow, known);
-        self.sink.flow_now(flow, &report)
+        self.sink.flow_now(&report, known.facts(flow))
     }
 
     /// Lets the reader have what was shown up to now.
@@ -526,7 +526,7 @@ impl<K: Sink> Pipeline<K> {
                 let report = self.flow_report(&flow, known);
                 self.evidence.remove(&flow.id);
                 if self.when == When::AsTheyChange {
-                    self.sink.flow_now(&flow, &report)?;
+                    self.sink.flow_now(&report, known.facts(&flow))?;
                 }
                 self.sink.flow(&report)
             }

@@ -33,6 +33,34 @@ pub struct FlowView<'a> {
     pub dropped: bool,
 }
 
+/// What filters judge a flow by, kept beyond the time in which it is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowFacts {
+    /// As [`FlowView::hops`].
+    pub hops: Vec<Sighting>,
+    /// The pods that are the client and the backend.
+    pub pods: [Option<String>; 2],
+    /// The Service that the client called.
+    pub service: Option<CalledService>,
+    /// Whether a packet was dropped.
+    pub dropped: bool,
+}
+
+impl FlowFacts {
+    /// To be judged.
+    #[must_use]
+    pub fn view(&self) -> FlowView<'_> {
+        let [client_pod, backend_pod] = &self.pods;
+        FlowView {
+            hops: &self.hops,
+            client_pod: client_pod.as_deref(),
+            backend_pod: backend_pod.as_deref(),
+            service: self.service.as_ref(),
+            dropped: self.dropped,
+        }
+    }
+}
+
 impl ResolvedFilter {
     /// Whether the flow matches. Where [`Self::needs_all_hops`], the answer is final only when the
     /// flow is.

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     event::Endpoint,
+    filter::FlowFacts,
     journey::model::{
         Device, Dropped, Flow, FlowTranslation, Hop, NetnsId, Packet, Process, Translation,
         TranslationKind,
@@ -148,6 +149,17 @@ impl Knowledge<'_> {
 
     pub(super) fn at(&self, netns: NetnsId, time: u64) -> Option<&Namespace> {
         self.node.at(netns.0, time).filter(|_| self.names)
+    }
+
+    /// What filters judge the flow by: whatever they ask of it.
+    #[must_use]
+    pub fn facts(&self, flow: &Flow) -> FlowFacts {
+        FlowFacts {
+            hops: flow.subjects.clone(),
+            pods: self.pods_of(flow),
+            service: self.called_service(flow),
+            dropped: flow.drops > 0,
+        }
     }
 
     /// The pods that the client and the backend are, also where names are not shown.

@@ -9,8 +9,8 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::model::Model;
 use crate::{
-    filter::Sighting,
-    journey::model::{Flow, FlowId},
+    filter::FlowFacts,
+    journey::model::FlowId,
     node::snapshot::Snapshot,
     output::Sink,
     report::{FlowReport, PacketReport, StatsReport},
@@ -45,7 +45,7 @@ impl Shared {
 #[derive(Debug)]
 enum Item {
     Packet(Arc<PacketReport>),
-    Flow(Box<FlowReport>, Box<[Sighting]>),
+    Flow(Box<(FlowReport, FlowFacts)>),
     Over(FlowId),
     Stats(StatsReport),
 }
@@ -74,10 +74,9 @@ impl Sink for Feed {
         Ok(())
     }
 
-    fn flow_now(&mut self, flow: &Flow, report: &FlowReport) -> io::Result<()> {
-        let sightings = flow.subjects.as_slice().into();
+    fn flow_now(&mut self, report: &FlowReport, facts: FlowFacts) -> io::Result<()> {
         self.items
-            .push(Item::Flow(Box::new(report.clone()), sightings));
+            .push(Item::Flow(Box::new((report.clone(), facts))));
         Ok(())
     }
 
@@ -93,7 +92,7 @@ impl Sink for Feed {
             for item in items.by_ref().take(AT_ONCE) {
                 match item {
                     Item::Packet(packet) => model.packet(packet),
-                    Item::Flow(report, sightings) => model.flow(*report, &sightings),
+                    Item::Flow(flow) => model.flow(flow.0, flow.1),
                     Item::Over(id) => model.over(id),
                     Item::Stats(stats) => model.count(&stats),
                 }

@@ -21,7 +21,7 @@ pub use row::Row;
 
 use self::{drops::Drops, series::Series, traffic::Traffic};
 use crate::{
-    filter::Sighting,
+    filter::FlowFacts,
     journey::model::{FlowId, PacketId, Verdict},
     node::snapshot::Snapshot,
     output::text::words,
@@ -223,18 +223,18 @@ impl Model {
         self.let_go
     }
 
-    /// A flow stands like that, and was seen like that.
-    pub fn flow(&mut self, report: FlowReport, sightings: &[Sighting]) {
+    /// A flow stands like that, and is judged by that.
+    pub fn flow(&mut self, report: FlowReport, facts: FlowFacts) {
         self.version += 1;
         let id = report.id;
         if let Some(row) = self.rows.get_mut(&id) {
-            row.stands(report, sightings);
+            row.stands(report, facts);
             return;
         }
         while self.rows.len() >= self.bounds.flows.max(1) {
             self.let_flow_go();
         }
-        self.rows.insert(id, Row::new(report, sightings));
+        self.rows.insert(id, Row::new(report, facts));
         self.ages.push_back(id);
     }
 

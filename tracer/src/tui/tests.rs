@@ -5,7 +5,7 @@ mod hostile;
 mod keys;
 mod screens;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{buffer::Buffer, layout::Rect, layout::Size};
@@ -16,7 +16,7 @@ use super::{
     view::{self, theme::Theme},
 };
 use crate::{
-    filter::{Filter, Front, ResolveError, ResolvedFilter, ServiceTest},
+    filter::{Filter, FlowFacts, ResolveError, ResolvedFilter, Sighting},
     journey::model::{FlowId, PacketId},
     node::snapshot::Snapshot,
     output::terminal::Terminal,
@@ -29,36 +29,8 @@ use crate::{
 const SECOND: u64 = 1_000_000_000;
 
 /// Nothing has a name here.
-struct Nameless;
-
-impl crate::filter::Namespaces for Nameless {
-    fn inodes(&self, _: &str) -> Vec<u32> {
-        Vec::new()
-    }
-
-    fn names(&self) -> Vec<String> {
-        vec!["node1".to_owned()]
-    }
-
-    fn pod(&self, _: &str) -> Option<Vec<u32>> {
-        None
-    }
-
-    fn similar_pods(&self, _: &str) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn service(&self, _: &ServiceTest) -> Option<Vec<Front>> {
-        None
-    }
-
-    fn similar_services(&self, _: &ServiceTest) -> Vec<String> {
-        Vec::new()
-    }
-}
-
 fn resolve(filter: &Filter, _: &Snapshot) -> Result<ResolvedFilter, ResolveError> {
-    filter.resolve(&Nameless)
+    filter.resolve(&BTreeMap::new())
 }
 
 /// All scenarios, a flow each.
@@ -108,11 +80,16 @@ fn model() -> Model {
 fn add(model: &mut Model, number: u64, scenario: Scenario) {
     let mut report = scenario.flow;
     report.id = FlowId(number);
-    let seen = crate::filter::Sighting {
+    let seen = Sighting {
         subject: tracer_common::filter::Subject::default(),
         reply: false,
     };
-    model.flow(report, &[seen]);
+    let facts = FlowFacts {
+        hops: vec![seen],
+        dropped: report.drops > 0,
+        ..FlowFacts::default()
+    };
+    model.flow(report, facts);
     for (index, mut packet) in scenario.packets.into_iter().enumerate() {
         packet.flow = FlowId(number);
         packet.id = PacketId(number * 100 + index as u64);

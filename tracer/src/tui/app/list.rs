@@ -6,11 +6,7 @@ use std::{
 };
 
 use super::super::model::{Model, Row};
-use crate::{
-    filter::{CalledService, FlowView, ResolvedFilter},
-    journey::model::FlowId,
-    report::{FlowReport, Party},
-};
+use crate::{filter::ResolvedFilter, journey::model::FlowId, report::Party};
 
 /// What the table can be sorted by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,26 +105,22 @@ impl Column {
             Self::Packets => sum(y.packets).cmp(&sum(x.packets)),
             Self::Bytes => sum(y.bytes).cmp(&sum(x.bytes)),
             Self::Rate => b.bytes.rate(now).cmp(&a.bytes.rate(now)),
-            Self::RoundTrip => percentile(b, |row| &row.round_trips, 50).cmp(&percentile(
-                a,
-                |row| &row.round_trips,
-                50,
-            )),
-            Self::RoundTripTail => percentile(b, |row| &row.round_trips, 99).cmp(&percentile(
-                a,
-                |row| &row.round_trips,
-                99,
-            )),
-            Self::Path => percentile(b, |row| &row.path_times, 50).cmp(&percentile(
-                a,
-                |row| &row.path_times,
-                50,
-            )),
-            Self::PathTail => percentile(b, |row| &row.path_times, 99).cmp(&percentile(
-                a,
-                |row| &row.path_times,
-                99,
-            )),
+            Self::RoundTrip => b
+                .round_trips
+                .percentile(50)
+                .cmp(&a.round_trips.percentile(50)),
+            Self::RoundTripTail => b
+                .round_trips
+                .percentile(99)
+                .cmp(&a.round_trips.percentile(99)),
+            Self::Path => b
+                .path_times
+                .percentile(50)
+                .cmp(&a.path_times.percentile(50)),
+            Self::PathTail => b
+                .path_times
+                .percentile(99)
+                .cmp(&a.path_times.percentile(99)),
             Self::Drops => y.drops.cmp(&x.drops),
             Self::Holes => y.holes.cmp(&x.holes),
             Self::Age => y.first.cmp(&x.first),
@@ -136,21 +128,10 @@ impl Column {
     }
 }
 
+/// By the alphabet; then those without a name, then those who are not there.
 fn by_name(a: Option<Option<&str>>, b: Option<Option<&str>>) -> Ordering {
-    let key = |name: Option<Option<&'_ str>>| match name {
-        Some(Some(_)) => 0,
-        Some(None) => 1,
-        None => 2,
-    };
+    let key = |party: Option<Option<&str>>| (party.is_none(), party.flatten().is_none());
     key(a).cmp(&key(b)).then_with(|| a.cmp(&b))
-}
-
-fn percentile(
-    row: &Row,
-    times: impl Fn(&Row) -> &super::super::model::times::Times,
-    percent: u32,
-) -> Option<u64> {
-    times(row).percentile(percent)
 }
 
 /// What flows are put together by.
@@ -326,7 +307,7 @@ impl List {
             && self
                 .filter
                 .as_ref()
-                .is_none_or(|(_, filter)| matches(filter, row))
+                .is_none_or(|(_, filter)| filter.matches(&row.facts.view()))
     }
 
     /// The largest group first; of what is let through.
@@ -401,29 +382,4 @@ impl List {
         self.within = None;
         self.filter = None;
     }
-}
-
-/// Whether a filter lets a flow through.
-fn matches(filter: &ResolvedFilter, row: &Row) -> bool {
-    let report = &row.report;
-    filter.matches(&FlowView {
-        hops: &row.sightings,
-        client_pod: report.client.pod.as_deref(),
-        backend_pod: report
-            .backend
-            .as_ref()
-            .and_then(|party| party.pod.as_deref()),
-        service: called(report).as_ref(),
-        dropped: report.drops > 0,
-    })
-}
-
-/// The Service's port that a flow's client called.
-fn called(report: &FlowReport) -> Option<CalledService> {
-    let service = report.service.as_ref()?;
-    Some(CalledService {
-        name: format!("{}/{}", service.namespace, service.name),
-        port: service.port.clone(),
-        numbers: vec![report.destination.port],
-    })
 }

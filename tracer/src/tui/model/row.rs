@@ -8,7 +8,7 @@ use std::{
 
 use super::{series::Series, times::Times};
 use crate::{
-    filter::Sighting,
+    filter::FlowFacts,
     journey::model::{Direction, Verdict},
     report::{FlowReport, PacketReport, protocol_name},
 };
@@ -26,8 +26,8 @@ const REASONS: usize = 8;
 pub struct Row {
     /// How it stands.
     pub report: Arc<FlowReport>,
-    /// Where and as what its packets were seen, for filters.
-    pub sightings: Arc<[Sighting]>,
+    /// What filters judge it by.
+    pub facts: Arc<FlowFacts>,
     /// Whether it is over.
     pub over: bool,
     /// Those of its packets that are kept, in order.
@@ -51,11 +51,11 @@ pub struct Row {
 }
 
 impl Row {
-    pub(super) fn new(report: FlowReport, sightings: &[Sighting]) -> Self {
+    pub(super) fn new(report: FlowReport, facts: FlowFacts) -> Self {
         Self {
             text: text(&report),
             report: Arc::new(report),
-            sightings: sightings.into(),
+            facts: Arc::new(facts),
             over: false,
             packets: VecDeque::new(),
             not_kept: 0,
@@ -68,14 +68,12 @@ impl Row {
         }
     }
 
-    pub(super) fn stands(&mut self, report: FlowReport, sightings: &[Sighting]) {
+    pub(super) fn stands(&mut self, report: FlowReport, facts: FlowFacts) {
         if *self.report != report {
             self.text = text(&report);
             self.report = Arc::new(report);
         }
-        if *self.sightings != *sightings {
-            self.sightings = sightings.into();
-        }
+        self.facts = Arc::new(facts);
     }
 
     /// Takes a packet; says which one goes for it.

@@ -34,7 +34,7 @@ fn a_flow_that_goes_on_is_kept_before_one_that_is_over() {
     let mut model = small();
     let mut report = cluster_ip().flow;
     report.id = FlowId(1);
-    model.flow(report, &[]);
+    model.flow(report, FlowFacts::default());
     for number in 2..=40 {
         add(&mut model, number, cluster_ip());
     }
@@ -46,7 +46,7 @@ fn packets_are_let_go_and_counted() {
     let mut model = small();
     let Scenario { packets, mut flow } = cluster_ip();
     flow.id = FlowId(1);
-    model.flow(flow, &[]);
+    model.flow(flow, FlowFacts::default());
     for number in 0..10_000 {
         let mut packet = packets[0].clone();
         packet.flow = FlowId(1);
@@ -67,7 +67,7 @@ fn the_first_packets_the_slowest_and_the_last_are_kept() {
     let mut model = Model::default();
     let Scenario { packets, mut flow } = cluster_ip();
     flow.id = FlowId(1);
-    model.flow(flow, &[]);
+    model.flow(flow, FlowFacts::default());
     for number in 0..1000 {
         let mut packet = packets[0].clone();
         packet.flow = FlowId(1);
