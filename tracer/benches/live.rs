@@ -4,13 +4,14 @@
 //! `cargo bench -p tracer --bench live -- [SECONDS]`. The traffic is that of the benchmark of recordings.
 //! The output is a table in Markdown; `cargo xtask bench live` puts it into docs/performance.md.
 
+#[path = "recording/taken.rs"]
+mod taken;
 #[path = "recording/traffic.rs"]
 mod traffic;
 
 use std::{
     collections::BTreeMap,
     error::Error,
-    fs,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -21,8 +22,7 @@ use std::{
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{buffer::Buffer, layout::Rect, layout::Size};
-use rustix::time::{ClockId, clock_gettime};
-
+use taken::{memory, used};
 use tracer::{
     filter::Filter,
     journey::{Journeys, Limits, Patience, Reasons},
@@ -62,7 +62,7 @@ fn main() -> Result<()> {
     let seconds = arguments.next().map_or(Ok(SECONDS), |word| word.parse())?;
     let shared = Shared::new(Model::new(Bounds::default()));
     let over = Arc::new(AtomicBool::new(false));
-    let begin = used(ClockId::ProcessCPUTime);
+    let begin = used();
     let traced = {
         let (shared, over) = (shared.clone(), Arc::clone(&over));
         thread::spawn(move || trace(&shared, &over))
@@ -72,7 +72,7 @@ fn main() -> Result<()> {
     let flows = traced
         .join()
         .map_err(|_| "the thread that traces ended in a panic")??;
-    let taken = used(ClockId::ProcessCPUTime) - begin;
+    let taken = used() - begin;
 
     let of_second = taken.as_secs_f64() / seconds_of(seconds);
     println!("| | measured | aim |\n|---|---|---|");
@@ -198,18 +198,4 @@ fn trace(shared: &Shared, over: &AtomicBool) -> Result<u64> {
     }
     let model = shared.lock();
     Ok(model.len() as u64 + model.let_go().flows)
-}
-
-fn used(clock: ClockId) -> Duration {
-    let used = clock_gettime(clock);
-    let seconds = u64::try_from(used.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(used.tv_nsec).unwrap_or(0))
-}
-
-/// The most memory that this process had, in MB.
-fn memory() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kilobytes.unwrap_or(0) / 1024
 }

@@ -7,6 +7,8 @@
 //! rates are those of one core whatever else the machine does. The output is a table in Markdown;
 //! `cargo xtask bench recording` puts it into docs/performance.md.
 
+#[path = "recording/taken.rs"]
+mod taken;
 #[path = "recording/traffic.rs"]
 mod traffic;
 
@@ -20,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-use rustix::time::{ClockId, clock_gettime};
+use taken::{memory, used};
 
 use tracer::{
     event::Record,
@@ -289,21 +291,6 @@ fn rate(events: u64, taken: Duration) -> String {
 
 fn milliseconds(taken: Duration) -> String {
     format!("{:.2} ms", taken.as_secs_f64() * 1e3)
-}
-
-/// Processor time of this process so far.
-fn used() -> Duration {
-    let used = clock_gettime(ClockId::ProcessCPUTime);
-    let seconds = u64::try_from(used.tv_sec).unwrap_or(0);
-    Duration::new(seconds, u32::try_from(used.tv_nsec).unwrap_or(0))
-}
-
-/// The most memory that this process had since it was told to forget, in MB.
-fn memory() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kilobytes.unwrap_or(0) / 1024
 }
 
 /// `proc_pid_clear_refs(5)`: begins the count of the most memory anew.

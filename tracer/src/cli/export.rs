@@ -23,7 +23,8 @@ use crate::output::{
     pcapng::PcapngSink,
     perfetto::PerfettoSink,
 };
-use target::{Out, Target};
+use target::Out;
+pub(super) use target::Target;
 
 /// Convert a recording into a file for another program
 #[derive(Clone, Debug, clap::Args)]

@@ -24,7 +24,7 @@ use ratatui::layout::Size;
 use tokio::sync::mpsc;
 
 use self::{own::Meter, terminal::Guard};
-use super::{Usage, session::Interrupts};
+use super::{Usage, export::Target, session::Interrupts};
 use crate::{
     journey::model::FlowId,
     output::{
@@ -224,18 +224,28 @@ fn export(shared: &Shared, flow: FlowId, origin: Origin) -> anyhow::Result<Strin
     let row = shared.lock().row(flow).cloned();
     let row = row.context("the flow is not kept any more")?;
     let path = PathBuf::from(format!("flow-{flow}.html"));
-    let mut options = std::fs::OpenOptions::new();
-    std::os::unix::fs::OpenOptionsExt::mode(options.write(true).create_new(true), 0o600);
-    let file = options
-        .open(&path)
-        .with_context(|| format!("cannot make {}", path.display()))?;
-    let mut sink = HtmlSink::new(std::io::BufWriter::new(file), origin);
-    for packet in &row.packets {
-        sink.packet(packet)?;
-    }
-    sink.flow(&row.report)?;
+    anyhow::ensure!(
+        !path.exists(),
+        "{} exists: move it away first",
+        path.display()
+    );
+    let target = Target::file(&path, false, &[])?;
     let stats = shared.lock().counters.last.clone();
-    sink.finish(&stats)?;
+    let written = target.writer().and_then(|out| {
+        let mut sink = HtmlSink::new(out, origin);
+        for packet in &row.packets {
+            sink.packet(packet)?;
+        }
+        sink.flow(&row.report)?;
+        sink.finish(&stats)
+    });
+    match written {
+        Ok(()) => target.keep()?,
+        Err(error) => {
+            target.drop_it();
+            return Err(error.into());
+        }
+    }
     Ok(format!("wrote {}", path.display()))
 }
 

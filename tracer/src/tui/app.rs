@@ -81,10 +81,10 @@ pub struct Message {
     pub problem: bool,
 }
 
-/// How far one moves through what is longer than the screen.
+/// How far one moved through a list that is longer than the screen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scrolled {
-    /// The selected line, or the first one that is shown.
+    /// The selected line.
     pub line: usize,
     /// The first line that is shown.
     pub offset: usize,
@@ -105,10 +105,10 @@ pub struct App {
     pub list: List,
     /// The list of drops.
     pub drops: Scrolled,
-    /// The map.
-    pub map: Scrolled,
-    /// The node.
-    pub node: Scrolled,
+    /// The first line that is shown of the map.
+    pub map: usize,
+    /// The first line that is shown of the node.
+    pub node: usize,
     /// A sentence at the bottom.
     pub message: Option<Message>,
     /// How the recording is played; `None` when live.
@@ -135,8 +135,8 @@ impl App {
             prompt: None,
             list: List::default(),
             drops: Scrolled::default(),
-            map: Scrolled::default(),
-            node: Scrolled::default(),
+            map: 0,
+            node: 0,
             message: None,
             playback: None,
             subject: subject.to_owned(),
@@ -215,13 +215,6 @@ impl App {
         let kinds = model.drops.by_time().len();
         self.drops.line = self.drops.line.min(kinds.saturating_sub(1));
         self.drops.offset = scrolled(self.drops.offset, self.drops.line, lines);
-        let length = view::length(self.screen, model, size.width);
-        let furthest = length.saturating_sub(lines);
-        match self.screen {
-            Screen::Map => self.map.offset = self.map.offset.min(furthest),
-            Screen::Node => self.node.offset = self.node.offset.min(furthest),
-            Screen::Flows | Screen::Drops => {}
-        }
     }
 
     fn show(&mut self, screen: Screen) {
@@ -251,12 +244,12 @@ impl App {
     fn act(&mut self, action: Action, model: &Model, size: Size) -> Option<Effect> {
         let page = usize::from(Layout::of(self, size).lines()).max(2) - 1;
         match action {
-            Action::Up => self.go(model, |at, _| at.saturating_sub(1)),
-            Action::Down => self.go(model, |at, _| at + 1),
-            Action::PageUp => self.go(model, |at, _| at.saturating_sub(page)),
-            Action::PageDown => self.go(model, |at, _| at + page),
-            Action::First => self.go(model, |_, _| 0),
-            Action::Last => self.go(model, |_, last| last),
+            Action::Up => self.go(model, size, |at, _| at.saturating_sub(1)),
+            Action::Down => self.go(model, size, |at, _| at + 1),
+            Action::PageUp => self.go(model, size, |at, _| at.saturating_sub(page)),
+            Action::PageDown => self.go(model, size, |at, _| at + page),
+            Action::First => self.go(model, size, |_, _| 0),
+            Action::Last => self.go(model, size, |_, last| last),
             Action::Open => self.open(model),
             Action::Back => self.back(),
             Action::Flows => self.show(Screen::Flows),
@@ -333,7 +326,7 @@ impl App {
     }
 
     /// Moves through what is on the screen.
-    fn go(&mut self, model: &Model, to: impl FnOnce(usize, usize) -> usize) {
+    fn go(&mut self, model: &Model, size: Size, to: impl FnOnce(usize, usize) -> usize) {
         if let Some(journey) = &mut self.journey {
             journey.select(to);
             return;
@@ -344,9 +337,16 @@ impl App {
                 let last = model.drops.by_time().len().saturating_sub(1);
                 self.drops.line = to(self.drops.line, last).min(last);
             }
-            // How long they are is known when they are drawn.
-            Screen::Map => self.map.offset = to(self.map.offset, usize::MAX),
-            Screen::Node => self.node.offset = to(self.node.offset, usize::MAX),
+            Screen::Map | Screen::Node => {
+                let shown = usize::from(Layout::of(self, size).lines());
+                let length = view::length(self.screen, model, size.width);
+                let furthest = length.saturating_sub(shown);
+                let scrolled = match self.screen {
+                    Screen::Map => &mut self.map,
+                    _ => &mut self.node,
+                };
+                *scrolled = to(*scrolled, furthest).min(furthest);
+            }
         }
     }
 

@@ -26,10 +26,10 @@ use crate::output::{
 };
 
 /// What is written to, in large pieces.
-pub(super) type Out = BufWriter<Pipe<Box<dyn Write>>>;
+pub(in crate::cli) type Out = BufWriter<Pipe<Box<dyn Write>>>;
 
 /// Where the export goes.
-pub(super) struct Target {
+pub(in crate::cli) struct Target {
     place: Place,
     pub(super) closed: Closed,
 }
@@ -65,7 +65,11 @@ impl Target {
     ///
     /// # Errors
     /// One is in the way, or it cannot be written there.
-    pub(super) fn file(path: &Path, overwrite: bool, sources: &[&Path]) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn file(
+        path: &Path,
+        overwrite: bool,
+        sources: &[&Path],
+    ) -> anyhow::Result<Self> {
         let name = || sanitize::plain(&path.to_string_lossy()).into_owned();
         if let Ok(there) = fs::metadata(path) {
             let kind = there.file_type();
@@ -102,7 +106,7 @@ impl Target {
         Ok(Self::new(place))
     }
 
-    pub(super) fn writer(&self) -> io::Result<Out> {
+    pub(in crate::cli) fn writer(&self) -> io::Result<Out> {
         let inner: Box<dyn Write> = match &self.place {
             Place::Stdout => Box::new(io::stdout().lock()),
             Place::Device(file) | Place::Unnamed(file, _) | Place::Beside(file, ..) => {
@@ -122,7 +126,7 @@ impl Target {
     ///
     /// # Errors
     /// When it cannot have it.
-    pub(super) fn keep(self) -> anyhow::Result<()> {
+    pub(in crate::cli) fn keep(self) -> anyhow::Result<()> {
         let (kept, named) = match self.place {
             Place::Stdout | Place::Device(_) => return Ok(()),
             Place::Unnamed(file, named) => (named.give_to(&file), named),
@@ -140,7 +144,7 @@ impl Target {
     }
 
     /// Half a file is none.
-    pub(super) fn drop_it(self) {
+    pub(in crate::cli) fn drop_it(self) {
         if let Place::Beside(_, beside, _) = self.place {
             // What could not be written may not be removable either; the error is said anyway.
             let _ = fs::remove_file(beside);

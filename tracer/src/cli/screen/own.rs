@@ -51,10 +51,10 @@ impl Meter {
 
 /// Processor time of all threads.
 fn processor() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-    let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
-    Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds)
+    // It is not negative.
+    clock_gettime(ClockId::ProcessCPUTime)
+        .try_into()
+        .unwrap_or_default()
 }
 
 /// Resident memory, in bytes; 0 where it cannot be read.

@@ -1,11 +1,12 @@
 //! The line at the bottom: searching, and filtering in the filter language.
 
-use std::{net::IpAddr, ops::Range};
+use std::ops::Range;
 
 use super::editor::{self, Line};
 use crate::{
     filter::{self, Filter, ResolveError, ResolvedFilter},
     node::snapshot::Snapshot,
+    report::services_of,
 };
 
 /// What is asked for.
@@ -121,12 +122,7 @@ fn names(earlier: &str, node: &Snapshot) -> Vec<String> {
 }
 
 fn services(node: &Snapshot) -> Vec<String> {
-    let own = |ip: IpAddr| !node.with_address(ip).is_empty();
-    let versions = node
-        .namespaces()
-        .iter()
-        .filter_map(|netns| netns.rules.last());
-    let services = versions.flat_map(|version| version.services(own).all());
+    let services = node.namespaces().iter().filter_map(services_of).flatten();
     let names = services.filter_map(|service| service.name.as_ref());
     names.map(ToString::to_string).collect()
 }

@@ -15,6 +15,7 @@ use crate::{
         services::{Frontend, Service},
         snapshot::{Namespace, Snapshot},
     },
+    report::services_of,
     tui::{
         app::App,
         model::{Model, traffic::Flux},
@@ -45,13 +46,13 @@ pub(super) fn draw(canvas: &mut Canvas<'_>, app: &App, model: &Model, area: Rect
             (left, topology(theme, model, usize::from(left.width))),
             (right, services(theme, model, usize::from(right.width))),
         ] {
-            let first = window(lines.len(), app.map.offset, part.height);
+            let first = window(lines.len(), app.map, part.height);
             canvas.lines(part, &lines[first..]);
         }
         return;
     }
     let lines = all(theme, model, area.width);
-    let first = window(lines.len(), app.map.offset, area.height);
+    let first = window(lines.len(), app.map, area.height);
     canvas.lines(area, &lines[first..]);
 }
 
@@ -300,12 +301,7 @@ fn services(theme: Theme, model: &Model, width: usize) -> Vec<Line<'static>> {
 
 /// The Services of all namespaces, each port once, with what it is in IPv4 and in IPv6.
 fn by_name(node: &Snapshot) -> BTreeMap<String, Vec<&Service>> {
-    let versions = node
-        .namespaces()
-        .iter()
-        .filter_map(|netns| netns.rules.last());
-    let own = |ip| !node.with_address(ip).is_empty();
-    let services = versions.flat_map(|version| version.services(own).all());
+    let services = node.namespaces().iter().filter_map(services_of).flatten();
     let mut by_name = BTreeMap::<String, Vec<&Service>>::new();
     for service in services {
         let first = || service.frontends.first().map_or(String::new(), frontend);

@@ -15,7 +15,7 @@ use crate::{
 
 pub(super) fn draw(canvas: &mut Canvas<'_>, app: &App, model: &Model, area: Rect) {
     let lines = lines(canvas.theme, model, area.width);
-    let first = window(lines.len(), app.node.offset, area.height);
+    let first = window(lines.len(), app.node, area.height);
     canvas.lines(area, &lines[first..]);
 }
 
