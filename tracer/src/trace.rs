@@ -31,6 +31,7 @@ pub use column::ColumnError;
 pub use index::IndexEntry;
 pub use nodes::{Nodes, NodesError};
 pub use reader::{OpenError, ReadError, Reader};
+pub(crate) use standing::Standing;
 pub use steps::{Step, Steps};
 pub use timeline::{Timeline, TimelineError};
 pub use writer::{Storage, Writer};

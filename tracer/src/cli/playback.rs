@@ -141,16 +141,9 @@ impl Playback {
         })
     }
 
-    /// The first and the last event, nanoseconds of the recording's clock.
+    /// The first and the last event, nanoseconds of the first node's clock.
     pub(super) fn times(&self) -> (u64, u64) {
-        let times = || {
-            self.timeline
-                .readers()
-                .filter_map(|(_, reader)| reader.times())
-        };
-        let first = times().map(|(first, _)| first).min().unwrap_or(0);
-        let last = times().map(|(_, last)| last).max().unwrap_or(0);
-        (first, last)
+        self.timeline.times().unwrap_or_default()
     }
 
     /// What the recording is.
@@ -292,10 +285,17 @@ impl<K: Sink> Playing<K> {
         if let Some(now) = now {
             self.pipeline.advance(now, &known)?;
         }
-        self.pipeline.flush()?;
         self.pipeline.take_unknown();
         self.problems.extend(self.pipeline.take_problems());
         Ok(true)
+    }
+
+    /// Lets who looks have what was shown up to now.
+    ///
+    /// # Errors
+    /// The sink's.
+    pub(super) fn flush(&mut self) -> anyhow::Result<()> {
+        Ok(self.pipeline.flush()?)
     }
 
     /// Shows what was held for the end.
@@ -386,9 +386,12 @@ fn known(
         return Box::new(readers.flat_map(|(_, reader)| reader.into_nodes()));
     }
     let together = move || {
-        let mut readers: Vec<_> = files.iter().filter_map(|file| reader(file).ok()).collect();
-        let first = readers.remove(0);
-        Nodes::new(first, readers).map_or_else(|_| Vec::new(), Nodes::into_nodes)
+        let mut readers = files.iter().filter_map(|file| reader(file).ok());
+        let nodes = readers
+            .next()
+            .map(|first| Nodes::new(first, readers.collect()));
+        let nodes = nodes.and_then(Result::ok);
+        nodes.map(Nodes::into_nodes).unwrap_or_default()
     };
     Box::new(std::iter::once_with(together).flatten())
 }
@@ -466,14 +469,17 @@ fn resolve(
     };
     let mut result = resolution::resolve(&both, &Snapshot::default());
     let mut known = false;
+    if result.is_ok() {
+        return result;
+    }
     for node in nodes {
         known = true;
+        result = resolution::resolve(&both, &node);
         if result.is_ok() {
             break;
         }
-        result = resolution::resolve(&both, &node);
     }
-    if result.is_err() && !known {
+    if !known {
         // Broken off before anything was known of the node: nothing is in it that a name could be of.
         return resolution::resolve(filter, &Snapshot::default());
     }

@@ -22,7 +22,7 @@ const FUNCTIONS: usize = 4096;
 /// What holds at a place of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Standing {
+pub(crate) struct Standing {
     everywhere: Option<u64>,
     observed: BTreeMap<u32, u64>,
     /// [`Notice::Owner`], [`Notice::Socket`] and [`Notice::Listeners`].
@@ -32,7 +32,8 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    pub(super) fn note(&mut self, notice: &Notice) {
+    /// Takes what a notice says that holds on.
+    pub(crate) fn note(&mut self, notice: &Notice) {
         match notice {
             Notice::NetfilterEverywhere { time } => self.everywhere = Some(*time),
             Notice::NetfilterAttached { netns, time } => {
@@ -61,19 +62,25 @@ impl Standing {
         *self == Self::default()
     }
 
-    /// As a recording would say it.
-    pub(super) fn into_entries(self) -> Vec<Entry> {
+    /// As a source would say it.
+    pub(crate) fn into_notices(self) -> impl Iterator<Item = Notice> {
         let everywhere = self.everywhere.into_iter();
         let everywhere = everywhere.map(|time| Notice::NetfilterEverywhere { time });
         let observed = self.observed.into_iter();
         let observed = observed.map(|(netns, time)| Notice::NetfilterAttached { netns, time });
-        let notices = everywhere
+        everywhere
             .chain(observed)
             .chain(self.sockets)
-            .chain(self.bytes);
-        let functions = self.functions.into_iter();
+            .chain(self.bytes)
+    }
+
+    /// As a recording would say it.
+    pub(super) fn into_entries(mut self) -> Vec<Entry> {
+        let functions = std::mem::take(&mut self.functions).into_iter();
         let functions = functions.map(|(address, function)| Entry::Location { address, function });
-        functions.chain(notices.map(Entry::Notice)).collect()
+        functions
+            .chain(self.into_notices().map(Entry::Notice))
+            .collect()
     }
 }
 

@@ -136,7 +136,7 @@ impl Target {
                 } else {
                     fs::hard_link(&beside, &named.path).and_then(|()| fs::remove_file(&beside))
                 };
-                (kept, named)
+                (without(kept, &beside), named)
             }
         };
         let name = sanitize::plain(&named.path.to_string_lossy()).into_owned();
@@ -177,11 +177,19 @@ impl Named {
                 // A link replaces nothing, a new name does.
                 let beside = self.beside();
                 link(&beside)?;
-                fs::rename(&beside, &self.path)
+                without(fs::rename(&beside, &self.path), &beside)
             }
             linked => Ok(linked?),
         }
     }
+}
+
+/// Removes the file beside, should its own name not be to be had.
+fn without(kept: io::Result<()>, beside: &Path) -> io::Result<()> {
+    kept.inspect_err(|_| {
+        // The error is said anyway.
+        let _ = fs::remove_file(beside);
+    })
 }
 
 fn same_file(one: &Path, other: &Path) -> bool {

@@ -6,7 +6,7 @@ use crate::{
     node::snapshot::Snapshot,
     source::{Batch, Notice},
     trace::{
-        About,
+        About, Standing,
         recorder::{Options, RecordError, Recorder, Taken},
     },
 };
@@ -15,8 +15,8 @@ use crate::{
 const RECORDS: usize = 250_000;
 /// Snapshots of the node that are kept: one can take megabytes where there are many rules.
 const SNAPSHOTS: usize = 32;
-/// Notices that are kept of what went out.
-const NOTICES: usize = 20_000;
+/// Steps that are kept: also where little happens in each, they go out some time.
+const STEPS: usize = 20_000;
 
 /// A step of the session.
 #[derive(Debug)]
@@ -33,8 +33,10 @@ pub(in crate::cli) struct Kept {
     records: usize,
     /// How many different snapshots they have.
     snapshots: usize,
-    /// Of steps that went out: what holds on. Losses and counters of before do not.
-    before: VecDeque<Notice>,
+    /// Of steps that went out: what holds on.
+    before: Standing,
+    /// Whether any did.
+    went_out: bool,
 }
 
 impl Kept {
@@ -56,21 +58,22 @@ impl Kept {
             node: Arc::clone(node),
             now,
         });
-        while (self.records > RECORDS || self.snapshots > SNAPSHOTS)
+        while self.is_too_much()
             && let Some(step) = self.steps.pop_front()
         {
             self.records -= step.batch.records.len();
             let next = self.steps.front();
             let last_with_it = next.is_none_or(|next| !Arc::ptr_eq(&next.node, &step.node));
             self.snapshots -= usize::from(last_with_it);
-            let holds_on =
-                |notice: &Notice| !matches!(notice, Notice::Loss(_) | Notice::Statistics(_));
-            self.before
-                .extend(step.batch.notices.into_iter().filter(holds_on));
+            self.went_out = true;
+            for notice in &step.batch.notices {
+                self.before.note(notice);
+            }
         }
-        while self.before.len() > NOTICES {
-            self.before.pop_front();
-        }
+    }
+
+    fn is_too_much(&self) -> bool {
+        self.records > RECORDS || self.snapshots > SNAPSHOTS || self.steps.len() > STEPS
     }
 
     /// Writes everything into a recording; says how many events.
@@ -94,20 +97,22 @@ impl Kept {
             recorder.finish(&Arc::default())?;
             return Ok(0);
         };
-        let before = Batch {
-            notices: self.before.iter().cloned().collect(),
-            records: Vec::new(),
-        };
         let mut step = |batch: &Batch, node: &Arc<Snapshot>, now| {
             recorder.step(Taken { batch, node, now }, function_at)
         };
-        if !before.is_empty() {
-            let begin = first
-                .batch
-                .records
+        if self.went_out {
+            let records = &first.batch.records;
+            let time = records
                 .first()
                 .map_or(first.now, crate::event::Record::time);
-            step(&before, &first.node, begin)?;
+            // What is under way there is seen from its middle on.
+            let began = Notice::Began { time };
+            let notices = self.before.clone().into_notices().chain([began]);
+            let before = Batch {
+                notices: notices.collect(),
+                records: Vec::new(),
+            };
+            step(&before, &first.node, time)?;
         }
         for Step { batch, node, now } in &self.steps {
             step(batch, node, *now)?;
@@ -121,9 +126,10 @@ impl Kept {
 mod tests {
     use super::*;
 
-    fn notice() -> Batch {
+    fn notice(time: u64) -> Batch {
+        let netns = u32::try_from(time).unwrap();
         Batch {
-            notices: vec![Notice::Problem("x".to_owned())],
+            notices: vec![Notice::NetfilterAttached { netns, time }],
             records: Vec::new(),
         }
     }
@@ -132,10 +138,11 @@ mod tests {
     fn what_is_kept_is_bounded() {
         let mut kept = Kept::default();
         for now in 0..100 {
-            kept.take(notice(), &Arc::new(Snapshot::default()), now);
+            kept.take(notice(now), &Arc::new(Snapshot::default()), now);
         }
         assert_eq!((kept.steps.len(), kept.snapshots), (SNAPSHOTS, SNAPSHOTS));
-        assert_eq!(kept.before.len(), 100 - SNAPSHOTS);
+        let before = kept.before.clone().into_notices();
+        assert_eq!(before.count(), 100 - SNAPSHOTS);
         // A clock that goes on takes no room.
         let node = Arc::new(Snapshot::default());
         for now in 100..1_000_100 {
@@ -143,5 +150,16 @@ mod tests {
         }
         assert!(kept.steps.len() <= SNAPSHOTS + 1, "{}", kept.steps.len());
         assert_eq!(kept.steps.back().map(|step| step.now), Some(1_000_099));
+    }
+
+    #[test]
+    fn steps_in_which_little_happens_are_bounded_too() {
+        let mut kept = Kept::default();
+        let node = Arc::new(Snapshot::default());
+        for now in 0..STEPS as u64 + 500 {
+            kept.take(notice(now), &node, now);
+        }
+        assert_eq!((kept.steps.len(), kept.snapshots), (STEPS, 1));
+        assert!(kept.went_out);
     }
 }

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        mpsc::{Receiver, RecvTimeoutError, Sender, TryRecvError, channel},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -73,6 +73,7 @@ impl Replaying {
             standing: Arc::clone(&standing),
             ordered,
             playback: first,
+            pace: (Instant::now(), first.position),
         };
         // What is read is not sent between threads: it is opened where it is played.
         let thread = thread::Builder::new()
@@ -138,6 +139,8 @@ struct Work {
     standing: Standing,
     ordered: Receiver<Player>,
     playback: Playback,
+    /// When which position was shown, from where on it goes at its pace.
+    pace: (Instant, u64),
 }
 
 /// What a step is taken for.
@@ -157,42 +160,35 @@ impl Work {
     fn run(mut self) -> anyhow::Result<()> {
         let mut playing = self.begin(super::open(&self.args)?);
         let mut goal = Goal::None;
-        // When what on which clock is shown.
-        let mut pace = (Instant::now(), self.playback.position);
         loop {
-            let goes_on = self.playback.playing || goal != Goal::None;
-            let order = if goes_on && !self.playback.at_end {
-                match self.ordered.try_recv() {
-                    Ok(order) => Some(order),
-                    Err(TryRecvError::Empty) => None,
-                    Err(TryRecvError::Disconnected) => return Ok(()),
-                }
-            } else {
-                match self.ordered.recv() {
-                    Ok(order) => Some(order),
-                    Err(_) => return Ok(()),
-                }
+            let wait = self.wait(goal, &mut playing)?;
+            let order = match wait {
+                Some(wait) => self.ordered.recv_timeout(wait),
+                None => self.ordered.recv().map_err(RecvTimeoutError::from),
             };
-            if let Some(order) = order {
-                goal = self.obey(order, &mut playing)?;
-                pace = (Instant::now(), self.playback.position);
-                self.tell();
-                continue;
-            }
-            if goal == Goal::None && self.early(pace, &mut playing)? {
-                match self.ordered.recv_timeout(WAIT) {
-                    Ok(order) => {
-                        goal = self.obey(order, &mut playing)?;
-                        pace = (Instant::now(), self.playback.position);
-                        self.tell();
-                    }
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
+            match order {
+                Ok(order) => {
+                    goal = self.obey(order, &mut playing)?;
+                    self.pace = (Instant::now(), self.playback.position);
+                    self.tell();
                 }
-                continue;
+                Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                Err(RecvTimeoutError::Timeout) if wait == Some(Duration::ZERO) => {
+                    self.step(&mut playing, &mut goal)?;
+                }
+                Err(RecvTimeoutError::Timeout) => {}
             }
-            self.step(&mut playing, &mut goal)?;
         }
+    }
+
+    /// How long the next order is waited for before it goes on; `None`: until there is one.
+    fn wait(&self, goal: Goal, playing: &mut Playing<Feed>) -> anyhow::Result<Option<Duration>> {
+        let goes_on = self.playback.playing || goal != Goal::None;
+        Ok(match goes_on && !self.playback.at_end {
+            false => None,
+            true if goal == Goal::None && self.early(playing)? => Some(WAIT),
+            true => Some(Duration::ZERO),
+        })
     }
 
     fn begin(&self, recording: playback::Playback) -> Playing<Feed> {
@@ -205,11 +201,8 @@ impl Work {
     }
 
     /// Whether the next step is not due yet.
-    fn early(
-        &self,
-        (since, position): (Instant, u64),
-        playing: &mut Playing<Feed>,
-    ) -> anyhow::Result<bool> {
+    fn early(&self, playing: &mut Playing<Feed>) -> anyhow::Result<bool> {
+        let (since, position) = self.pace;
         let Some(speed) = self.playback.speed else {
             return Ok(false);
         };
@@ -226,6 +219,7 @@ impl Work {
         for problem in playing.take_problems() {
             self.shared.lock().problem(&problem);
         }
+        playing.flush()?;
         let now = playing.now();
         self.shared.tick(now, playing.node());
         self.playback.position = self.playback.position.max(now.min(self.playback.span.1));
@@ -236,8 +230,10 @@ impl Work {
             Goal::Drop(before) => self.shared.lock().drops.total() > before,
             Goal::Time(time) => now >= time,
         };
-        if reached || self.playback.at_end {
+        if *goal != Goal::None && (reached || self.playback.at_end) {
             *goal = Goal::None;
+            // What was passed over took no time.
+            self.pace = (Instant::now(), self.playback.position);
         }
         if self.playback.at_end {
             self.playback.playing = false;
