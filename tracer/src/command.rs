@@ -42,6 +42,7 @@ mod tests;
 use std::{
     env,
     ffi::OsString,
+    fs::File,
     io,
     os::{fd::AsFd, unix::process::ExitStatusExt},
     path::{Path, PathBuf},
@@ -65,10 +66,11 @@ use self::{
 pub use self::{child::Step, error::Error};
 use crate::{
     node::{
-        find,
+        find, netns,
         pods::{HostRoot, PodName},
     },
     privilege,
+    source::TracedCommand,
 };
 
 /// What to run, and where.
@@ -152,6 +154,19 @@ impl Prepared {
     #[must_use]
     pub fn netns(&self) -> Option<u32> {
         self.netns.as_ref().map(|found| found.inode)
+    }
+
+    /// What tells the command's flows from others.
+    ///
+    /// # Errors
+    /// When this process's own network namespace cannot be looked at.
+    pub fn traced(&self) -> io::Result<TracedCommand> {
+        let netns = match self.netns() {
+            Some(netns) => netns,
+            None => netns::inode_of(&File::open("/proc/self/ns/net")?)?,
+        };
+        let cgroup = self.cgroup_id();
+        Ok(TracedCommand { cgroup, netns })
     }
 
     /// Starts the command. Needs a tokio runtime with signals and I/O.

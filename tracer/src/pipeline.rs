@@ -4,6 +4,7 @@
 //! The same for live, recording and scenario. What the node knows is a value given with each call,
 //! so that names are those of the moment; nothing here reads a clock or the system.
 
+mod caused;
 mod changes;
 mod silence;
 mod window;
@@ -30,7 +31,9 @@ use crate::{
         listening::{Listener, Listening, Port},
         lookups::Lookups,
     },
-    source::{self, Batch, ListeningSocket, NodeClock, Notice, SocketProcess, Statistics},
+    source::{
+        self, Batch, ListeningSocket, NodeClock, Notice, SocketProcess, Statistics, TracedCommand,
+    },
 };
 
 /// How many hops of packets are held for the end: some 100 MB.
@@ -64,6 +67,8 @@ struct Waiting {
 pub struct Pipeline<K> {
     journeys: Journeys,
     filter: ResolvedFilter,
+    /// Only flows of this command are shown.
+    command: Option<TracedCommand>,
     window: Window,
     when: When,
     sink: K,
@@ -95,6 +100,7 @@ impl<K: Sink> Pipeline<K> {
         Self {
             journeys,
             filter,
+            command: None,
             window: Window::ALWAYS,
             when,
             sink,
@@ -120,6 +126,12 @@ impl<K: Sink> Pipeline<K> {
     #[must_use]
     pub fn within(self, window: Window) -> Self {
         Self { window, ..self }
+    }
+
+    /// Shows only what a command caused, if there is one.
+    #[must_use]
+    pub fn caused_by(self, command: Option<TracedCommand>) -> Self {
+        Self { command, ..self }
     }
 
     /// Goes on with the same filter, its names looked up anew.
@@ -379,6 +391,12 @@ impl<K: Sink> Pipeline<K> {
     /// Whether the filter lets the flow through, by all that is known of it.
     fn wanted(&self, flow: &Flow, known: &Knowledge<'_>) -> bool {
         if !self.window.meets(flow.first, flow.last) {
+            return false;
+        }
+        if self
+            .command
+            .is_some_and(|command| !caused::by(command, flow))
+        {
             return false;
         }
         let [client, backend] = if self.filter.asks_for_pods() {

@@ -178,6 +178,15 @@ pub struct SocketProcess {
     pub cgroup: u64,
 }
 
+/// The command of `tracer run`: what tells its flows from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TracedCommand {
+    /// The id of the cgroup (v2) that it runs in.
+    pub cgroup: u64,
+    /// The inode number of the network namespace that it begins in.
+    pub netns: u32,
+}
+
 /// Records of one CPU that the ring buffer had no room for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loss {

@@ -39,7 +39,7 @@ pub use writer::{Storage, Writer};
 use crate::{
     event::Record,
     node::{reasons::DropReasons, snapshot::Snapshot},
-    source::Notice,
+    source::{Notice, TracedCommand},
 };
 
 /// Whether a file is there that begins as a recording.
@@ -72,6 +72,8 @@ pub struct About {
     pub filter: String,
     /// Whether it was shown at its end, flow by flow, as `tracer run` does.
     pub at_the_end: bool,
+    /// The command of `tracer run`, whose flows it is about. Since 1.2.
+    pub command: Option<TracedCommand>,
     /// What drop reasons mean on that kernel.
     pub reasons: DropReasons,
     /// The attach plan, as `tracer doctor --json` has it.

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -263,6 +263,11 @@ impl Running {
     /// When it has ended and was waited for.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         kill_process(self.pid(), signal).context("the tracer is gone")
+    }
+
+    /// Its standard input, if that was piped: what is dropped ends it.
+    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.child.stdin.take()
     }
 
     /// Interrupts it as Ctrl-C does and waits for its end.

@@ -1,15 +1,17 @@
 //! What else goes on beside traced packets: captures that copy every buffer, devices that merge and
-//! cut buffers, a flood whose copies go everywhere. None of it changes a journey, none makes one up.
+//! cut buffers, a flood whose copies go everywhere, a connection of the very same tuple elsewhere. None of it
+//! changes a journey, none makes one up.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::Stdio;
 
 use anyhow::{Context as _, ensure};
 use rustix::net::{AddressFamily, SocketType, sockopt};
-use tracer_tests::lab::{Capture, Config, Fabric, Lab, Plugin, Proxy};
+use tracer_tests::lab::{Capture, Config, Fabric, HTTP_PORT, Lab, Plugin, Proxy};
 use tracer_tests::trace::json::{Direction, Flow, Packet, State, Trace, Verdict};
 use tracer_tests::trace::judge::ladder;
-use tracer_tests::trace::process::{Running, wait_until, whole_lab};
+use tracer_tests::trace::process::{self, Running, wait_until, whole_lab};
 use tracer_tests::trace::witness::{Captures, Device};
 
 use super::connection::Planned;
@@ -26,6 +28,7 @@ const TRANSFER: u64 = 1_000_000;
 /// Where the flood goes to.
 const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 2, 3);
 const GROUP_PORT: u16 = 28299;
+const TWIN: u16 = 28300;
 /// Datagrams, and how many may be on their way: less than a socket's buffer takes.
 const DATAGRAMS: usize = 1500;
 const AT_ONCE: usize = 50;
@@ -74,6 +77,48 @@ fn captures_change_no_journey() -> anyhow::Result<()> {
         let seen = capture.stop()?;
         // The second client has no part in it.
         ensure!(!seen.is_empty() || place.contains("a2"), "{place}");
+    }
+    lab.down()
+}
+
+/// Two pods, each calling itself by the same ports, are not told apart by tuples: what the traced command did not
+/// do is not shown, neither then nor of the recording.
+#[test]
+fn a_connection_of_the_same_tuple_elsewhere_is_not_the_commands() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let lab = Lab::up(&CONFIG)?;
+    let url = format!("http://127.0.0.1:{HTTP_PORT}/");
+    let port = TWIN.to_string();
+    let curl = ["--silent", "--show-error", "--local-port", &port, &url];
+    let recording = lab.directory().join("twin.rec");
+    let recording = recording.to_str().context("a path")?;
+    // Until it is told to end the tuple is followed.
+    let script = format!("curl {} && read -r end", curl.join(" "));
+    let netns = lab.netns("b1");
+    let mut command = process::command([
+        "run", "--netns", &netns, "--json", "--record", recording, "--", "sh", "-c", &script,
+    ])?;
+    command.stdin(Stdio::piped());
+    let mut running = Running::start(command)?;
+    let tell = running.take_stdin();
+    running.wait_for("server: b1")?;
+    let answer = lab.run(lab.command("b2", "curl").args(curl))?;
+    ensure!(answer.contains("server: b2"), "{answer}");
+    drop(tell);
+    let trace = running.wait()?.trace()?;
+    let replayed = process::run(["replay", "--json", recording])?.trace()?;
+    for trace in [trace, replayed] {
+        let clients: Vec<_> = trace.flows.iter().map(|flow| &flow.client).collect();
+        ensure!(
+            clients.len() == 1 && clients[0].netns.as_ref() == Some(&netns),
+            "{clients:#?}"
+        );
+        ensure!(
+            trace
+                .packets
+                .iter()
+                .all(|packet| packet.flow == trace.flows[0].id)
+        );
     }
     lab.down()
 }

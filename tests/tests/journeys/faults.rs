@@ -42,21 +42,21 @@ fn flows_of(lab: &Lab, from: &str, client: &str) -> anyhow::Result<Vec<Flow>> {
     let trace = ended.trace()?;
     let totals = trace.totals()?;
     ensure!(totals.lost == 0, "{totals:?}");
-    let flows = own(lab, trace.flows);
+    let flows = own(lab, trace.flows)?;
     ensure!(!flows.is_empty(), "{client} from {from}: {ended:#?}");
     Ok(flows)
 }
 
-/// The lab's own flows. Labs have the same addresses and the kernel takes ports for them by the same
-/// secret, so another lab's connection can have the very same tuple at the same time, and flows are
-/// followed by tuple.
-fn own(lab: &Lab, mut flows: Vec<Flow>) -> Vec<Flow> {
-    let elsewhere = |flow: &Flow| {
+/// The flows, if they are the lab's own: labs have the same addresses and the kernel takes ports for them by the
+/// same secret, so another lab's connection can have the very same tuple at the same time.
+fn own(lab: &Lab, flows: Vec<Flow>) -> anyhow::Result<Vec<Flow>> {
+    let elsewhere = |flow: &&Flow| {
         let netns = flow.client.netns.as_deref();
-        netns.is_some_and(|netns| netns.starts_with("tl") && !netns.starts_with(lab.id()))
+        !netns.is_some_and(|netns| netns.starts_with(lab.id()))
     };
-    flows.retain(|flow| !elsewhere(flow));
-    flows
+    let foreign = flows.iter().find(elsewhere);
+    ensure!(foreign.is_none(), "of another lab: {foreign:#?}");
+    Ok(flows)
 }
 
 fn curl(seconds: &str, to: impl std::fmt::Display) -> String {

@@ -202,7 +202,9 @@ impl Playback {
 
     /// Begins to play it.
     pub(super) fn begin<K: Sink>(self, when: When, sink: K) -> Playing<K> {
-        let reasons = self.about().reasons.clone();
+        let About {
+            reasons, command, ..
+        } = self.about().clone();
         let journeys = Journeys::new(
             Limits::default(),
             Patience::default(),
@@ -215,6 +217,7 @@ impl Playback {
         Playing {
             followed,
             pipeline: Pipeline::new(journeys, self.filter, when, sink)
+                .caused_by(command)
                 .within(self.window)
                 .on_clocks(self.timeline.clocks().to_vec()),
             node: Arc::clone(self.timeline.node()),

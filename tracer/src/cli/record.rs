@@ -98,6 +98,7 @@ pub(super) fn run(args: &RecordArgs) -> anyhow::Result<()> {
             program: &compiled.program,
             by_filter: true,
             filter,
+            command: None,
         };
         let target = Target {
             sink: Tally::default(),

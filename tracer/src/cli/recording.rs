@@ -13,6 +13,7 @@ use crate::{
     node::reasons::DropReasons,
     output::origin::Origin,
     pipeline::When,
+    source::TracedCommand,
     trace::{About, ClockRelation},
 };
 
@@ -23,6 +24,7 @@ use crate::{
 pub(super) fn about(
     filter: &str,
     when: When,
+    command: Option<TracedCommand>,
     plan: &Plan,
     reasons: &DropReasons,
 ) -> anyhow::Result<About> {
@@ -40,6 +42,7 @@ pub(super) fn about(
         clock: clocks(),
         filter: filter.to_owned(),
         at_the_end: when == When::AtTheEnd,
+        command,
         reasons: reasons.clone(),
         plan: serde_json::to_value(plan)?,
     })

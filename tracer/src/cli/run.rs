@@ -91,6 +91,7 @@ async fn trace(
         program: &program,
         by_filter: false,
         filter,
+        command: Some(prepared.traced()?),
     };
     let target = Target::output(output, record, When::AtTheEnd);
     let mut session = Session::start(node, subject, live, target)?;

@@ -30,7 +30,7 @@ use crate::{
     pipeline::{Pipeline, When},
     privilege::{self, Capabilities, Capability, Role},
     report::Knowledge,
-    source::{Batch, Source as _},
+    source::{Batch, Source as _, TracedCommand},
     trace::recorder::{self, Recorder, Room, Taken},
 };
 use tracer_common::filter::Program;
@@ -88,6 +88,8 @@ pub(super) struct Subject<'a> {
     pub(super) by_filter: bool,
     /// What is shown.
     pub(super) filter: ResolvedFilter,
+    /// Only what this command caused is shown.
+    pub(super) command: Option<TracedCommand>,
 }
 
 /// Where a session's findings go.
@@ -150,7 +152,10 @@ impl<K: Sink> Session<K> {
         }
         say_what_is_not_seen(&mut target.say);
         let reasons = live.reasons().clone();
-        let about = || recording::about(subject.text, target.when, live.plan(), &reasons);
+        let about = || {
+            let (text, command) = (subject.text, subject.command);
+            recording::about(text, target.when, command, live.plan(), &reasons)
+        };
         let recorder = target
             .record
             .map(|options| Recorder::create(options, about()?).map_err(anyhow::Error::from))
@@ -161,7 +166,8 @@ impl<K: Sink> Session<K> {
             Reasons::by_name(|name| reasons.number(name)),
         );
         let followed = Followed::new(&subject.filter, subject.program);
-        let pipeline = Pipeline::new(journeys, subject.filter, target.when, target.sink);
+        let pipeline = Pipeline::new(journeys, subject.filter, target.when, target.sink)
+            .caused_by(subject.command);
         Ok(Self {
             live,
             pipeline,
@@ -306,6 +312,7 @@ impl<K: Sink> Session<K> {
         let about = recording::about(
             &self.filter,
             When::AsTheyChange,
+            None,
             self.live.plan(),
             &self.reasons,
         )?;

@@ -46,6 +46,7 @@ pub(super) fn run(args: &WatchArgs) -> anyhow::Result<()> {
             program: &compiled.program,
             by_filter: true,
             filter,
+            command: None,
         };
         let target = Target::output(&args.output, &args.record, When::AsTheyEnd);
         let mut session = Session::start(node, subject, &args.live, target)?;

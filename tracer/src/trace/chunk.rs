@@ -13,7 +13,7 @@ use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 pub(super) const SIGNATURE: [u8; 12] = *b"\x89KPTRACE\r\n\x1a\n";
 /// The version of the format. A reader refuses others in the first number; the second grows when
 /// something is added that older readers may skip.
-pub const VERSION: [u16; 2] = [1, 1];
+pub const VERSION: [u16; 2] = [1, 2];
 /// Signature and version.
 pub(super) const PREAMBLE: usize = SIGNATURE.len() + 4;
 

@@ -436,6 +436,8 @@ fn tell_apart<R: Read + Seek>(
         all.at_the_end &= abouts.iter().all(|about| about.at_the_end);
         // Each node's own filter chose what is in its recordings; names in it are of that node.
         all.filter = String::new();
+        // Its numbers are of one node, and its packets cross several.
+        all.command = None;
         if !same_kernel {
             let kernels: Vec<&str> = abouts.iter().map(|about| about.kernel.as_str()).collect();
             all.kernel = kernels.join(" and ");

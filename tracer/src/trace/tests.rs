@@ -379,7 +379,7 @@ fn other_files_and_other_versions_are_refused() {
     let error = read(&bytes).unwrap_err().to_string();
     assert_eq!(
         error,
-        "this recording has format 9.1, which this tracer (1.1) cannot read; use a newer one"
+        "this recording has format 9.2, which this tracer (1.2) cannot read; use a newer one"
     );
     assert!(matches!(
         read(&recording()[..PREAMBLE]),

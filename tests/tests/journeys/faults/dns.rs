@@ -43,7 +43,7 @@ fn run(lab: &Lab, options: &[&str], line: &str) -> anyhow::Result<Ended> {
 
 fn flows(lab: &Lab, line: &str) -> anyhow::Result<Vec<Flow>> {
     let trace = run(lab, &["--json"], line)?.trace()?;
-    Ok(own(lab, trace.flows))
+    own(lab, trace.flows)
 }
 
 /// One of the flows has that diagnosis, and the others have none.

@@ -147,6 +147,7 @@ impl Work {
             program: &compiled.program,
             by_filter: true,
             filter,
+            command: None,
         };
         let shared = self.shared.clone();
         let target = Target {
