@@ -238,7 +238,18 @@ impl Lab {
     /// # Panics
     /// When there is no such Service.
     pub fn switch(&mut self, name: &str, pods: &[&str]) -> anyhow::Result<()> {
-        let endpoints = service::endpoints_of(&self.pods, pods, HTTP_PORT);
+        self.switch_to(name, pods, HTTP_PORT)
+    }
+
+    /// Gives a Service other endpoints behind another port, on all nodes.
+    ///
+    /// # Errors
+    /// When the rules cannot be loaded.
+    ///
+    /// # Panics
+    /// When there is no such Service.
+    pub fn switch_to(&mut self, name: &str, pods: &[&str], port: u16) -> anyhow::Result<()> {
+        let endpoints = service::endpoints_of(&self.pods, pods, port);
         self.change(name, |service| service.endpoints = endpoints)
     }
 

@@ -108,3 +108,13 @@ pub(crate) fn target_directory() -> anyhow::Result<PathBuf> {
     let directory = directory.context("xtask does not run from cargo's target directory")?;
     Ok(directory.to_path_buf())
 }
+
+/// Builds the release `lab-load`, and says where it is.
+///
+/// # Errors
+/// When it does not build.
+pub(crate) fn build_load() -> anyhow::Result<PathBuf> {
+    let arguments = ["build", "--quiet", "--release", "--package", "tracer-tests"];
+    run(cargo().args(arguments).args(["--bin", "lab-load"]))?;
+    Ok(target_directory()?.join("release/lab-load"))
+}

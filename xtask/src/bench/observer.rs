@@ -1,0 +1,265 @@
+//! Who looks at the traffic: the tracer, and what an operator would use otherwise.
+//!
+//! Each is started as an operator would, waited for until it says that it looks, and ended by Ctrl-C.
+//! What it prints goes to /dev/null or to a file, never to a pipe that this process would have to read.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+use tracer_tests::lab::Lab;
+
+use super::stage::scratch;
+use crate::process;
+
+/// How long starting and ending may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// For programs that do not say that they look.
+const SETTLING: Duration = Duration::from_millis(500);
+/// The node through which the traffic goes.
+const NODE: &str = "node1";
+/// No packet has it (RFC 5737).
+const NOWHERE: &str = "203.0.113.7";
+
+/// What is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Observer {
+    /// `tracer record` with a filter, into a file.
+    Record(&'static str),
+    /// `tracer watch --summary`, to nowhere.
+    Watch(&'static str),
+    /// `tracer watch --json` of what goes to the Service.
+    Flow(String),
+    /// `tcpdump -i any` in the node, to nowhere.
+    Tcpdump(&'static str),
+    /// `nft monitor trace` in the node, of packets from that address, or of all.
+    Nft(Option<&'static str>),
+    /// bpftrace counting at five tracepoints of the network stack.
+    Bpftrace,
+    /// retis with its generic profile.
+    Retis(&'static str),
+}
+
+/// That one of all filters that nothing matches.
+pub(crate) const NO_MATCH: &str = "host 203.0.113.7";
+/// The filter that everything matches.
+pub(crate) const EVERYTHING: &str = "";
+/// The address that nothing matches.
+pub(crate) const NO_ADDRESS: &str = NOWHERE;
+
+/// The five that follow a packet from device to device.
+const TRACEPOINTS: &str = "tracepoint:net:net_dev_queue,tracepoint:net:net_dev_start_xmit,\
+     tracepoint:net:netif_rx,tracepoint:net:netif_receive_skb,tracepoint:skb:consume_skb\
+     { @[probe] = count(); }";
+
+/// Rules that have packets traced.
+const NFT_TABLE: &str = "bench";
+
+impl Observer {
+    /// Whether the program is on this machine.
+    pub(crate) fn is_there(&self) -> bool {
+        let program = match self {
+            Self::Record(_) | Self::Watch(_) | Self::Flow(_) => return true,
+            Self::Tcpdump(_) => "tcpdump",
+            Self::Nft(_) => "nft",
+            Self::Bpftrace => "bpftrace",
+            Self::Retis(_) => "retis",
+        };
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|directory| directory.join(program).is_file())
+    }
+
+    /// Starts it and waits until it looks.
+    ///
+    /// # Errors
+    /// When it cannot be started: what it said.
+    pub(crate) fn start(&self, lab: &Lab, tracer: &Path) -> anyhow::Result<Looking> {
+        let output = scratch("observer.out")?;
+        let (mut command, ready) = self.command(lab, tracer)?;
+        if let Self::Nft(address) = self {
+            nft_table(lab, *address)?;
+        }
+        let errors = scratch("observer.err")?;
+        let stdout = match self {
+            Self::Flow(_) => File::create(&output)?.into(),
+            _ => Stdio::null(),
+        };
+        let child = command
+            .env("TRACER_HOST_ROOT", lab.root())
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(File::create(&errors)?)
+            .spawn()
+            .with_context(|| format!("cannot run `{}`", process::line(&command)))?;
+        let mut looking = Looking {
+            child,
+            output,
+            errors,
+            nft: matches!(self, Self::Nft(_)),
+        };
+        looking.wait_for(ready)?;
+        Ok(looking)
+    }
+
+    /// What is run, and what it says when it looks.
+    fn command(&self, lab: &Lab, tracer: &Path) -> anyhow::Result<(Command, Option<&'static str>)> {
+        let mut command = match self {
+            Self::Record(_) | Self::Watch(_) | Self::Flow(_) => Command::new(tracer),
+            Self::Tcpdump(_) => lab.command(NODE, "tcpdump"),
+            Self::Nft(_) => lab.command(NODE, "nft"),
+            Self::Bpftrace => Command::new("bpftrace"),
+            Self::Retis(_) => Command::new("retis"),
+        };
+        let filter = |filter: &str| (!filter.is_empty()).then(|| filter.to_owned());
+        let ready = match self {
+            Self::Record(terms) => {
+                command.args(["record", "--overwrite", "-o"]);
+                command.arg(scratch("observer.rec")?).args(filter(terms));
+                Some("tracer: recording")
+            }
+            Self::Watch(terms) => {
+                command.args(["watch", "--summary"]).args(filter(terms));
+                Some("tracer: watching")
+            }
+            Self::Flow(terms) => {
+                command.args(["watch", "--json"]).args(filter(terms));
+                Some("tracer: watching")
+            }
+            Self::Tcpdump(terms) => {
+                command.args(["-Z", "root", "-n", "-i", "any", "-w", "/dev/null"]);
+                command.args(filter(terms));
+                Some("listening on")
+            }
+            Self::Nft(_) => {
+                command.args(["monitor", "trace"]);
+                None
+            }
+            Self::Bpftrace => {
+                command.args(["-e", TRACEPOINTS]);
+                None
+            }
+            Self::Retis(terms) => {
+                command.args(["collect", "-p", "generic", "--allow-system-changes", "-o"]);
+                command.arg(scratch("observer.retis")?);
+                command.args(
+                    filter(terms)
+                        .into_iter()
+                        .flat_map(|it| ["-f".to_owned(), it]),
+                );
+                None
+            }
+        };
+        Ok((command, ready))
+    }
+}
+
+/// Has packets traced that come through the node.
+fn nft_table(lab: &Lab, address: Option<&str>) -> anyhow::Result<()> {
+    let only = address.map_or_else(String::new, |address| format!("ip saddr {address} "));
+    let rules = format!(
+        "table ip {NFT_TABLE} {{ chain traced {{ type filter hook prerouting priority -350; \
+         {only}meta nftrace set 1; }}; }}"
+    );
+    lab.run(lab.command(NODE, "nft").arg(rules)).map(drop)
+}
+
+/// One that looks. Dropping it ends it.
+pub(crate) struct Looking {
+    child: Child,
+    output: PathBuf,
+    errors: PathBuf,
+    nft: bool,
+}
+
+impl Looking {
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn said(&self) -> String {
+        let said = fs::read(&self.errors).unwrap_or_default();
+        String::from_utf8_lossy(&said).into_owned()
+    }
+
+    fn wait_for(&mut self, text: Option<&str>) -> anyhow::Result<()> {
+        let begin = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("the observer ended ({status}): {}", self.said());
+            }
+            match text {
+                Some(text) if self.said().contains(text) => return Ok(()),
+                None if begin.elapsed() > SETTLING => return Ok(()),
+                _ => {}
+            }
+            ensure!(begin.elapsed() < LIMIT, "not ready: {}", self.said());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The processor time that it took so far, in seconds.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub(crate) fn processor_time(&self) -> anyhow::Result<f64> {
+        let path = format!("/proc/{}/stat", self.pid());
+        let text = fs::read_to_string(path).context("the observer has ended")?;
+        let ticks = ticks(&text).context("/proc/PID/stat")?;
+        Ok(ticks / f64::from(u32::try_from(rustix::param::clock_ticks_per_second())?))
+    }
+
+    /// Ends it as Ctrl-C does, and says what it printed where that was kept, and what it said.
+    ///
+    /// # Errors
+    /// When it fails, or does not end.
+    pub(crate) fn end(mut self, lab: &Lab) -> anyhow::Result<(String, String)> {
+        kill_process(Pid::from_child(&self.child), Signal::INT)?;
+        let begin = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            ensure!(begin.elapsed() < LIMIT, "the observer does not end");
+            thread::sleep(Duration::from_millis(5));
+        }
+        if self.nft {
+            lab.run(
+                lab.command(NODE, "nft")
+                    .args(["delete", "table", "ip", NFT_TABLE]),
+            )?;
+        }
+        let output = fs::read_to_string(&self.output).unwrap_or_default();
+        Ok((output, self.said()))
+    }
+}
+
+impl Drop for Looking {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = fs::remove_file(&self.output);
+    }
+}
+
+/// Those in user space and in the kernel, of what `/proc/PID/stat` says.
+fn ticks(stat: &str) -> Option<f64> {
+    // The name may contain anything, so what follows its end counts.
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<f64>().ok();
+    Some(next()? + next()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ticks;
+
+    #[test]
+    fn processor_time_is_of_user_and_kernel() {
+        let stat = "12 (a b) c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 3 0 100";
+        assert_eq!(ticks(stat), Some(300.0));
+        assert_eq!(ticks("12 (a) S 1"), None);
+    }
+}
