@@ -1,12 +1,10 @@
 //! The server: answers requests and counts bytes over TCP, counts datagrams over UDP.
 
-use std::hint;
 use std::io::{self, BufRead as _, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rustix::net::sockopt;
@@ -16,8 +14,6 @@ use super::{BULK, SIZE, is_end, pin};
 /// How much may wait at the socket for datagrams, in bytes: what comes while another process has the
 /// processor for some milliseconds.
 const WAITING: usize = 16 << 20;
-/// After so long without a datagram there is no flood any more.
-const SILENCE: Duration = Duration::from_millis(20);
 /// How many bytes are taken from a connection at once.
 const CHUNK: usize = 256 << 10;
 
@@ -47,24 +43,11 @@ pub fn serve(port: u16, answering: usize, counting: usize) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Asks the socket again and again while there is a flood: a receiver that sleeps between two datagrams
-/// is woken by each, and what that takes, on another processor, is more than the whole way of the
-/// datagram.
 fn count(socket: &UdpSocket, datagrams: &AtomicU64) -> anyhow::Result<()> {
     let mut bytes = [0; SIZE];
     loop {
-        socket.set_nonblocking(false)?;
         socket.recv(&mut bytes).context("cannot take datagrams")?;
         datagrams.fetch_add(1, Ordering::Relaxed);
-        socket.set_nonblocking(true)?;
-        let mut last = Instant::now();
-        while last.elapsed() < SILENCE {
-            while socket.recv(&mut bytes).is_ok() {
-                datagrams.fetch_add(1, Ordering::Relaxed);
-                last = Instant::now();
-            }
-            hint::spin_loop();
-        }
     }
 }
 

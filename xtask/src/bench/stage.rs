@@ -21,10 +21,11 @@ const SERVICE: &str = "web-node1";
 const PORT: u16 = 9000;
 /// Both ends of request and response.
 const BOTH: usize = 1;
-/// The sender of datagrams and of bytes, with all that the kernel does on their way.
+/// Both ends of the flood, and who sends bytes. A taker on another processor would be woken by each datagram
+/// that finds it asleep, which takes more than the datagram's whole way, or would have to spin beside
+/// the sender, often on the same core. Here the whole way of a datagram is one processor's, and what
+/// observes it has the other.
 const SENDER: usize = 0;
-/// Who takes them.
-const TAKER: usize = 1;
 /// How long the one flow beside the flood pauses after an answer, in seconds.
 const PAUSE: &str = "0.01";
 
@@ -81,7 +82,10 @@ impl Stage {
     /// When something cannot be built or raised, or the machine has one processor only.
     pub(crate) fn raise(seconds: f64) -> anyhow::Result<Self> {
         let processors = std::thread::available_parallelism()?.get();
-        ensure!(processors >= 2, "sender and taker need a processor each");
+        ensure!(
+            processors >= 2,
+            "the observer needs a processor beside the traffic's"
+        );
         packages::install_for_lab()?;
         process::build_lab_server()?;
         let program = process::build_load()?;
@@ -90,7 +94,7 @@ impl Stage {
         let mut server = lab
             .command(SERVER, &program)
             .args(["serve".to_owned(), PORT.to_string()])
-            .args([BOTH, TAKER].map(|processor| processor.to_string()))
+            .args([BOTH, SENDER].map(|processor| processor.to_string()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
