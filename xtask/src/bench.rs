@@ -1,13 +1,18 @@
 //! Benchmarks, and their figures in the documentation.
 //!
 //! Some are programs of the tracer's crate that print a table: these are built as a release is, and run. The
-//! others trace real traffic on the lab: [`overhead`] says what a tracer takes from it. All put
+//! others trace real traffic on the lab: [`overhead`] says what a tracer takes from it, [`hooks`] what each of its
+//! programs costs, [`growth`] whether that stays so on a large node, [`machine`] what is taken on an older kernel. All put
 //! their table between two marks in docs/performance.md ([`page`]), so that the figures there are never
 //! others than measured ones.
 
+mod growth;
+mod hooks;
+mod machine;
 mod observer;
 mod overhead;
 mod page;
+mod programs;
 mod single;
 mod stage;
 mod statistics;
@@ -40,6 +45,12 @@ pub(crate) enum Subject {
     },
     /// What tracing takes from traffic, beside what other tools take; on the lab, needs root
     Overhead(overhead::Arguments),
+    /// What each of the tracer's programs costs a run; on the lab, needs root
+    Hooks(hooks::Arguments),
+    /// Whether a packet costs the same with many flows, namespaces, rules; on the lab, needs root
+    Growth(growth::Arguments),
+    /// What tracing takes in a virtual machine with an older kernel
+    Vm(machine::Arguments),
 }
 
 /// Measures, and writes the figures down.
@@ -52,5 +63,8 @@ pub(crate) fn run(subject: &Subject) -> anyhow::Result<()> {
         Subject::Live { seconds } => single::run("live", &[seconds.to_string().into()]),
         Subject::Rules { services } => single::run("rules", &[services.to_string().into()]),
         Subject::Overhead(arguments) => overhead::run(arguments),
+        Subject::Hooks(arguments) => hooks::run(arguments),
+        Subject::Growth(arguments) => growth::run(arguments),
+        Subject::Vm(arguments) => machine::run(arguments),
     }
 }

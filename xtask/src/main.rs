@@ -1,5 +1,5 @@
 //! The project's own commands: `cargo xtask lab`, `demo`, `test`, `ebpf`, `bench`,
-//! `screenshots`, `vm`.
+//! `soak`, `screenshots`, `vm`.
 //!
 //! One file for each; this one only parses and dispatches.
 
@@ -11,6 +11,7 @@ mod lab;
 mod packages;
 mod process;
 mod screenshots;
+mod soak;
 mod test;
 mod vm;
 
@@ -40,6 +41,8 @@ enum Command {
     /// Measure, and write the figures into docs/performance.md.
     #[command(subcommand)]
     Bench(bench::Subject),
+    /// Trace for minutes while pods, flows and rules come and go, and look whether the tracer stays as it was.
+    Soak(soak::Arguments),
     /// Make the pictures of the live view in docs/images anew, from a real run.
     Screenshots,
     /// Boot kernels in virtual machines, trace the same paths on each, compare.
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Ebpf => ebpf::build().map(|()| ExitCode::SUCCESS),
         Command::Lab(command) => lab::run(command).map(|()| ExitCode::SUCCESS),
         Command::Bench(subject) => bench::run(&subject).map(|()| ExitCode::SUCCESS),
+        Command::Soak(arguments) => soak::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Screenshots => screenshots::run().map(|()| ExitCode::SUCCESS),
         Command::Vm(arguments) => vm::run(&arguments),
     };

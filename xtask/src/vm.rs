@@ -22,6 +22,7 @@ mod index;
 mod kernel;
 mod lab;
 mod likeness;
+mod load;
 mod machine;
 #[cfg(test)]
 mod made_up;
@@ -48,8 +49,10 @@ use decompress::Format;
 use index::Index;
 use kernel::Kernel;
 use machine::Accelerator;
-use release::Series;
 use table::Outcome;
+
+pub(crate) use load::{Measured, Order, run as measure};
+pub(crate) use release::Series;
 
 /// Where the table is kept.
 const DOCUMENTATION: &str = "docs/kernels.md";

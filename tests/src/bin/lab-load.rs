@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! lab-load serve PORT PROCESSOR PROCESSOR      (that answers, that counts datagrams)
-//! lab-load ask PROCESSOR ADDRESS:PORT SECONDS [PAUSE]
-//! lab-load connect|send PROCESSOR ADDRESS:PORT SECONDS
+//! lab-load ask|connect PROCESSOR ADDRESS:PORT SECONDS [PAUSE]
+//! lab-load send PROCESSOR ADDRESS:PORT SECONDS
 //! lab-load flood PROCESSOR ADDRESS:PORT SECONDS [PORTS ADDRESSES]
 //! ```
 //!
@@ -22,16 +22,15 @@ fn main() -> anyhow::Result<()> {
         ["serve", port, answering, counting] => {
             return load::serve(read(port)?, read(answering)?, read(counting)?);
         }
-        ["ask", processor, server, time] => {
-            let pause = Duration::ZERO;
-            load::ask(read(processor)?, read(server)?, seconds(time)?, pause)
-        }
-        ["ask", processor, server, time, pause] => {
-            let pause = seconds(pause)?;
-            load::ask(read(processor)?, read(server)?, seconds(time)?, pause)
-        }
-        ["connect", processor, server, time] => {
-            load::connect(read(processor)?, read(server)?, seconds(time)?)
+        ["ask" | "connect", processor, server, time, ..] if words.len() <= 5 => {
+            let (processor, server) = (read(processor)?, read(server)?);
+            let pause = words.get(4).map_or(Ok(Duration::ZERO), |it| seconds(it))?;
+            let client = if words[0] == "ask" {
+                load::ask
+            } else {
+                load::connect
+            };
+            client(processor, server, seconds(time)?, pause)
         }
         ["send", processor, server, time] => {
             load::send(read(processor)?, read(server)?, seconds(time)?)

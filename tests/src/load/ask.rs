@@ -33,13 +33,8 @@ pub fn ask(
     let mut before = begin;
     while before - begin < time {
         exchange(&mut stream)?;
-        let mut now = Instant::now();
-        times.push(nanoseconds(now - before));
-        if !pause.is_zero() {
-            thread::sleep(pause);
-            now = Instant::now();
-        }
-        before = now;
+        times.push(nanoseconds(before.elapsed()));
+        before = rest(pause);
     }
     let done = Done::new(times.len() as u64, begin, &mut times);
     // Over when the server has said so too: who traces it may be ended now.
@@ -48,11 +43,16 @@ pub fn ask(
     Ok(done)
 }
 
-/// Makes a connection for each request.
+/// Makes a connection for each request, the next one when the pause is over.
 ///
 /// # Errors
 /// As [`ask`].
-pub fn connect(processor: usize, server: SocketAddr, time: Duration) -> anyhow::Result<Done> {
+pub fn connect(
+    processor: usize,
+    server: SocketAddr,
+    time: Duration,
+    pause: Duration,
+) -> anyhow::Result<Done> {
     pin(processor)?;
     let mut times = Vec::new();
     let begin = Instant::now();
@@ -63,9 +63,8 @@ pub fn connect(processor: usize, server: SocketAddr, time: Duration) -> anyhow::
         // Ends with a reset: so many connections waiting for their ports would use these up.
         rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
         drop(stream);
-        let now = Instant::now();
-        times.push(nanoseconds(now - before));
-        before = now;
+        times.push(nanoseconds(before.elapsed()));
+        before = rest(pause);
     }
     Ok(Done::new(times.len() as u64, begin, &mut times))
 }
@@ -101,6 +100,14 @@ fn exchange(stream: &mut TcpStream) -> anyhow::Result<()> {
     let mut bytes = [0; SIZE];
     stream.write_all(&bytes)?;
     stream.read_exact(&mut bytes).context("no answer")
+}
+
+/// The time after the pause.
+fn rest(pause: Duration) -> Instant {
+    if !pause.is_zero() {
+        thread::sleep(pause);
+    }
+    Instant::now()
 }
 
 fn nanoseconds(time: Duration) -> u32 {

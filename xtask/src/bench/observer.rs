@@ -13,15 +13,13 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tracer_tests::lab::Lab;
 
-use super::stage::scratch;
+use super::stage::{NODE, scratch};
 use crate::process;
 
 /// How long starting and ending may take.
 const LIMIT: Duration = Duration::from_secs(60);
 /// For programs that do not say that they look.
 const SETTLING: Duration = Duration::from_millis(500);
-/// The node through which the traffic goes.
-const NODE: &str = "node1";
 /// No packet has it (RFC 5737).
 const NOWHERE: &str = "203.0.113.7";
 
@@ -30,6 +28,8 @@ const NOWHERE: &str = "203.0.113.7";
 pub(crate) enum Observer {
     /// `tracer record` with a filter, into a file.
     Record(&'static str),
+    /// The same, with netfilter's hooks seen by links.
+    RecordByLinks(&'static str),
     /// `tracer watch --summary`, to nowhere.
     Watch(&'static str),
     /// `tracer watch --json` of what goes to the Service.
@@ -63,7 +63,9 @@ impl Observer {
     /// Whether the program is on this machine.
     pub(crate) fn is_there(&self) -> bool {
         let program = match self {
-            Self::Record(_) | Self::Watch(_) | Self::Flow(_) => return true,
+            Self::Record(_) | Self::RecordByLinks(_) | Self::Watch(_) | Self::Flow(_) => {
+                return true;
+            }
             Self::Tcpdump(_) => "tcpdump",
             Self::Nft(_) => "nft",
             Self::Bpftrace => "bpftrace",
@@ -108,7 +110,9 @@ impl Observer {
     /// What is run, and what it says when it looks.
     fn command(&self, lab: &Lab, tracer: &Path) -> anyhow::Result<(Command, Option<&'static str>)> {
         let mut command = match self {
-            Self::Record(_) | Self::Watch(_) | Self::Flow(_) => Command::new(tracer),
+            Self::Record(_) | Self::RecordByLinks(_) | Self::Watch(_) | Self::Flow(_) => {
+                Command::new(tracer)
+            }
             Self::Tcpdump(_) => lab.command(NODE, "tcpdump"),
             Self::Nft(_) => lab.command(NODE, "nft"),
             Self::Bpftrace => Command::new("bpftrace"),
@@ -116,9 +120,13 @@ impl Observer {
         };
         let filter = |filter: &str| (!filter.is_empty()).then(|| filter.to_owned());
         let ready = match self {
-            Self::Record(terms) => {
+            Self::Record(terms) | Self::RecordByLinks(terms) => {
                 command.args(["record", "--overwrite", "-o"]);
-                command.arg(scratch("observer.rec")?).args(filter(terms));
+                command.arg(scratch("observer.rec")?);
+                if matches!(self, Self::RecordByLinks(_)) {
+                    command.args(["--netfilter", "link"]);
+                }
+                command.args(filter(terms));
                 Some("tracer: recording")
             }
             Self::Watch(terms) => {

@@ -1,7 +1,7 @@
 //! Where it is measured: a lab with a server of load behind a ClusterIP, and the kinds of traffic.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -11,6 +11,8 @@ use tracer_tests::load::Done;
 
 use crate::{packages, process};
 
+/// The node through which it goes.
+pub(crate) const NODE: &str = "node1";
 /// Where the load is answered.
 const SERVER: &str = "b1";
 /// Where it comes from.
@@ -26,6 +28,11 @@ const BOTH: usize = 1;
 /// the sender, often on the same core. Here the whole way of a datagram is one processor's, and what
 /// observes it has the other.
 const SENDER: usize = 0;
+/// From how many ports a flood goes that is spread over flows, at most.
+const PORTS: u32 = 10;
+/// Where it goes: the first of many addresses that no pod has, in the pods' range, so that nothing is
+/// masqueraded.
+const ADDRESSES: (Ipv4Addr, &str) = (Ipv4Addr::new(10, 244, 128, 0), "10.244.128.0/17");
 /// How long the one flow beside the flood pauses after an answer, in seconds.
 const PAUSE: &str = "0.01";
 
@@ -130,11 +137,11 @@ impl Stage {
     /// When it cannot.
     pub(crate) fn run(&mut self, load: Load) -> anyhow::Result<Done> {
         match load {
-            Load::Flood => self.flood(&[]),
+            Load::Flood => self.flood(None),
             Load::FloodBeside => {
                 let mut command = self.client("ask", BOTH, self.service());
                 let beside = command.arg(PAUSE).stdout(Stdio::piped()).spawn()?;
-                let done = self.flood(&[])?;
+                let done = self.flood(None)?;
                 let beside = beside.wait_with_output()?;
                 ensure!(
                     beside.status.success(),
@@ -149,14 +156,42 @@ impl Stage {
         }
     }
 
-    /// Datagrams, with what else the client is told. What counts is what the server got.
+    /// Datagrams over so many flows, in turn.
     ///
     /// # Errors
     /// When they cannot be sent.
-    fn flood(&mut self, more: &[String]) -> anyhow::Result<Done> {
-        let server = (self.lab.pod(SERVER).ipv4, PORT).into();
+    pub(crate) fn spread(&mut self, flows: u32) -> anyhow::Result<Done> {
+        let ports = PORTS.min(flows);
+        self.flood(Some([ports, flows / ports]))
+    }
+
+    /// Makes the server answer at many addresses beside its own.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub(crate) fn open_addresses(&self) -> anyhow::Result<()> {
+        let via = self.lab.pod(SERVER).ipv4.to_string();
+        let mut here = self.lab.command(SERVER, "ip");
+        here.args(["route", "replace", "local", ADDRESSES.1, "dev", "lo"]);
+        let mut there = self.lab.command(CLIENT, "ip");
+        there.args(["route", "replace", ADDRESSES.1, "via", &via]);
+        self.lab.run(&mut here)?;
+        self.lab.run(&mut there).map(drop)
+    }
+
+    /// What counts is what the server got.
+    fn flood(&mut self, spread: Option<[u32; 2]>) -> anyhow::Result<Done> {
+        let to = match spread {
+            None | Some([_, 1]) => self.lab.pod(SERVER).ipv4,
+            Some(_) => ADDRESSES.0,
+        };
         let before = self.arrived()?;
-        let sent = done(self.client("flood", SENDER, server).args(more))?;
+        let mut client = self.client("flood", SENDER, (to, PORT).into());
+        let more = spread
+            .into_iter()
+            .flatten()
+            .map(|number| number.to_string());
+        let sent = done(client.args(more))?;
         let count = self.arrived()? - before;
         ensure!(count > 0, "no datagram arrived");
         Ok(Done { count, ..sent })

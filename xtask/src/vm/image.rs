@@ -36,6 +36,8 @@ const EXTENSIONS: &str = "/usr/lib/x86_64-linux-gnu/xtables";
 const SCRIPT: &str = include_str!("guest.sh");
 /// The command of its `tracer run`.
 const TRACED: &str = include_str!("traced.sh");
+/// What measures.
+const LOAD: &str = include_str!("load.sh");
 /// Whom tcpdump runs as.
 const USERS: &str = "root:x:0:0:root:/root:/bin/dash\n";
 
@@ -50,6 +52,32 @@ pub(crate) fn build(
     paths: &[Traced],
     options: &str,
 ) -> anyhow::Result<Vec<u8>> {
+    let mut programs = begin(kernel, tracer, server)?;
+    lab::add(&mut programs, paths, options);
+    Ok(programs.finish())
+}
+
+/// Builds one with the tracer, the lab's server and `lab-load`, in which the script does what the
+/// plan says, with what is in `load.sh`.
+///
+/// # Errors
+/// When something that goes in cannot be read.
+pub(crate) fn with_load(
+    kernel: &Kernel,
+    [tracer, server, load]: [&Path; 3],
+    plan: &str,
+) -> anyhow::Result<Vec<u8>> {
+    let mut programs = begin(kernel, tracer, server)?;
+    programs.add_as(load, "/usr/bin/lab-load")?;
+    programs.write(Path::new("/lab/load"), LOAD.as_bytes());
+    // The first that is written stays: this instead of the one without paths.
+    programs.write(Path::new("/lab/plan"), plan.as_bytes());
+    lab::add(&mut programs, &[], "");
+    Ok(programs.finish())
+}
+
+/// What is the same in all.
+fn begin(kernel: &Kernel, tracer: &Path, server: &Path) -> anyhow::Result<Programs> {
     let mut programs = Programs::new();
     for directory in ["dev", "proc", "sys", "run", "tmp", "opt", "root", "etc"] {
         programs.directory(&Path::new("/").join(directory));
@@ -64,11 +92,10 @@ pub(crate) fn build(
     programs.add_as(tracer, "/usr/bin/tracer")?;
     programs.add_as(server, "/usr/bin/lab-server")?;
     add_modules(&mut programs, kernel)?;
-    lab::add(&mut programs, paths, options);
     programs.write(Path::new("/init"), SCRIPT.as_bytes());
     programs.write(Path::new("/lab/traced"), TRACED.as_bytes());
     programs.write(Path::new("/etc/passwd"), USERS.as_bytes());
-    Ok(programs.finish())
+    Ok(programs)
 }
 
 fn add_modules(programs: &mut Programs, kernel: &Kernel) -> anyhow::Result<()> {
