@@ -124,6 +124,9 @@ impl Journeys {
         for id in ids {
             self.flows.mark_lost(id);
         }
+        for flow in self.given_up.iter_mut().filter(|flow| flow.last >= after) {
+            flow.affected_by_loss = true;
+        }
     }
 
     /// Ends what is over at that time.

@@ -11,8 +11,9 @@ use super::{
     flight::{Fingerprint, InFlight, Segment},
     flows::Membership,
     hop::{add_hop, transport_of},
-    model::{Direction, Hole, NetnsId, Packet, PacketId, Stage, Verdict},
+    model::{Direction, Hole, NetnsId, Packet, PacketId, Stage, Transport, Verdict},
     path::{self, Before, Step},
+    state,
 };
 use crate::event::Event;
 
@@ -237,6 +238,9 @@ impl Journeys {
         let transport = transport_of(event);
         let member = self.flows.join(event, &transport);
         let time = event.record.time;
+        if self.may_miss(member, event, &transport) {
+            self.flows.mark_lost(member.flow);
+        }
         Packet {
             id: PacketId(self.packets),
             flow: member.flow,
@@ -252,6 +256,26 @@ impl Journeys {
             hops_cut: 0,
             bytes: self.captured.of(&Fingerprint::of(event), (time, time)),
         }
+    }
+
+    /// Whether something of the flow may have been lost before this packet of it: it passes while
+    /// something was lost, or it is the flow's first, after a loss, and not how a flow begins. What began in
+    /// the middle longer after a loss than flows are silent was under way before tracing began.
+    fn may_miss(&self, member: Membership, event: &Event, transport: &Transport) -> bool {
+        let time = event.record.time;
+        if self.lost_before == 0 || time <= self.lost_before {
+            return self.lost_before > 0;
+        }
+        let flow = self.flows.get(member.flow);
+        let first = flow.is_some_and(|flow| flow.packets.iter().sum::<u64>() == 1);
+        if !first || time - self.lost_before > self.patience.silent {
+            return false;
+        }
+        let begins = match transport {
+            Transport::Tcp { .. } => state::begins(transport),
+            _ => member.direction == Direction::Original,
+        };
+        !begins || Step::of(event) == Step::Freed || path::beginning(event).is_some()
     }
 
     /// Where the flow's two ends are. Returns the end that is seen for the first time: that which

@@ -412,6 +412,31 @@ fn losses_mark_what_is_first_seen_after_and_what_comes_from_then() {
 }
 
 #[test]
+fn losses_mark_what_is_first_seen_in_its_middle_afterwards() {
+    let later = |flags, lost: u64| {
+        let mut journeys = engine();
+        let mut walk = Walk::new();
+        let records = request(&mut walk, flags, 1);
+        journeys.lost(0, lost);
+        run(&mut journeys, &records);
+        journeys.flows()[0].affected_by_loss
+    };
+    // Its SYN may be what was lost.
+    assert!(later(ACK, 1));
+    assert!(!later(SYN, 1));
+    assert!(!later(ACK, 0), "nothing was lost");
+    // Of a whole walk without its first hop, the beginning may be.
+    let mut journeys = engine();
+    journeys.lost(0, 1);
+    let records = request(&mut Walk::new(), SYN, 1);
+    let rest = records.iter().position(|record| {
+        matches!(record, Record::Event(e) if e.record.hook == hook::DEVICE_TRANSMIT)
+    });
+    run(&mut journeys, &records[rest.unwrap()..]);
+    assert!(journeys.flows()[0].affected_by_loss);
+}
+
+#[test]
 fn with_everything_observed_only_hooks_that_there_are_can_be_missing() {
     let mut walk = Walk::new();
     let mut records = request(&mut walk, SYN, 1);

@@ -43,6 +43,10 @@ struct Suspicion {
     age: u32,
     /// The least that was missing since.
     least: i64,
+    /// The most, and the time of the record that showed it: what is missing beyond the least went
+    /// between `after` and then.
+    most: i64,
+    grown: u64,
 }
 
 impl LossMeter {
@@ -120,17 +124,27 @@ impl Account {
             before: time,
             age: 0,
             least: missing,
+            most: missing,
+            grown: time,
         });
         suspicion.age += 1;
         suspicion.least = suspicion.least.min(missing);
+        if missing > suspicion.most {
+            suspicion.most = missing;
+            suspicion.grown = time;
+        }
     }
 
     fn settle(&mut self) -> Option<Loss> {
         let suspicion = self.suspicion.take()?;
         let records = u64::try_from(suspicion.least - self.reported).ok()?;
         self.reported = suspicion.least;
-        // More may be missing by now than was all the while.
+        // More may be missing by now than was all the while. It went before now, not after.
         self.look(self.last_time);
+        if let Some(rest) = &mut self.suspicion {
+            rest.after = suspicion.after;
+            rest.before = suspicion.grown.max(suspicion.before);
+        }
         Some(Loss {
             cpu: 0,
             records,

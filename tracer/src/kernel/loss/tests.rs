@@ -43,6 +43,21 @@ fn a_gap_is_reported_with_its_place_once_it_is_sure() {
 }
 
 #[test]
+fn a_second_gap_close_behind_is_reported_with_its_own_place() {
+    let mut account = account_from(0);
+    let orders = (0..5).chain(6..9).chain(12..12 + 2 * u64::from(PATIENCE));
+    let losses = give(&mut account, orders.map(|n| (n, n * 10)));
+    let [first, second] = losses[..] else {
+        panic!("{losses:?}")
+    };
+    assert_eq!((first.records, second.records), (1, 3));
+    assert!(first.after <= 50 && first.before >= 50, "{first:?}");
+    // Numbers 9 to 11.
+    assert!(second.after <= 90 && second.before >= 110, "{second:?}");
+    assert!(second.before <= 120, "{second:?}");
+}
+
+#[test]
 fn an_interrupts_record_that_overtakes_is_no_loss() {
     let mut account = account_from(0);
     let mut orders: Vec<u64> = (0..100).collect();
@@ -106,6 +121,7 @@ proptest! {
             }
         }
         let mut account = account_from(start);
+        let times: Vec<u64> = came.iter().map(|(_, time)| *time).collect();
         let mut losses = give(&mut account, came);
         account.expected = start + u64::try_from(lost.len()).unwrap();
         account.look(u64::MAX);
@@ -114,6 +130,15 @@ proptest! {
         let reported: u64 = losses.iter().map(|loss| loss.records).sum();
         let expected = lost.iter().filter(|lost| **lost).count();
         prop_assert_eq!(reported, u64::try_from(expected).unwrap());
+        // Whatever was lost went within a gap that was told. In order here, so that times are.
+        if times.is_sorted() {
+            for missing in (start..).zip(&lost).filter_map(|(order, lost)| lost.then_some(order)) {
+                let within = |loss: &Loss| {
+                    (loss.after < missing || loss.after == 0) && missing < loss.before
+                };
+                prop_assert!(losses.iter().any(within), "{} in {:?}", missing, losses);
+            }
+        }
     }
 
     #[test]
