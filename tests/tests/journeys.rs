@@ -48,6 +48,8 @@ mod evidence;
 mod exports;
 #[path = "journeys/faults.rs"]
 mod faults;
+#[path = "journeys/flood.rs"]
+mod flood;
 #[path = "journeys/granted.rs"]
 mod granted;
 #[path = "journeys/hundred.rs"]
