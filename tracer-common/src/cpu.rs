@@ -12,6 +12,8 @@ pub struct HookCounters {
     pub matched: u64,
     /// Matched packets whose event the ring buffer had no room for.
     pub lost: u64,
+    /// Packets that were let go before it was looked whether they match: see [`crate::shed`].
+    pub shed: u64,
 }
 
 /// What a packet was decided to be where a netfilter hook begins, for the same hook's end.
@@ -61,7 +63,7 @@ pub struct CpuState {
     pub receiving: Receiving,
 }
 
-const _: () = assert!(size_of::<HookCounters>() == 24);
+const _: () = assert!(size_of::<HookCounters>() == 32);
 const _: () = assert!(size_of::<Undecided>() == 24);
 const _: () = assert!(size_of::<Receiving>() == 40);
-const _: () = assert!(size_of::<CpuState>() == 24 * hook::COUNT + 8 + 24 * UNDECIDED + 40);
+const _: () = assert!(size_of::<CpuState>() == 32 * hook::COUNT + 8 + 24 * UNDECIDED + 40);

@@ -16,3 +16,4 @@ pub mod filter;
 pub mod flow;
 pub mod hook;
 pub mod record;
+pub mod shed;

@@ -15,6 +15,7 @@ use crate::{
     matching,
     memory::{self, Pointer, Typed},
     packet::Packet,
+    shed,
     skb::{Located, Place, Skb},
 };
 
@@ -41,7 +42,7 @@ pub(crate) fn device_receive(ctx: BtfTracePointContext) -> u32 {
 
 #[inline(always)]
 fn observe(skb: Skb<Typed>, header_at: u64, hook: u8) -> u32 {
-    if !skb.is_ip() {
+    if !skb.is_ip() || shed::rests(hook) {
         return 0;
     }
     let mut packet = MaybeUninit::uninit();
@@ -52,6 +53,9 @@ fn observe(skb: Skb<Typed>, header_at: u64, hook: u8) -> u32 {
     let packet = unsafe { packet.assume_init_ref() };
     let Some(cpu) = emit::cpu() else { return 0 };
     emit::count(&mut cpu.hooks[usize::from(hook)].seen);
+    if shed::lets_go(cpu, hook, packet) {
+        return 0;
+    }
     let place = Place::of(skb);
     if !matching::lets_through(matching::decide(packet, &place)) {
         if hook == hook::DEVICE_RECEIVE {

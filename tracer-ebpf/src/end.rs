@@ -14,6 +14,7 @@ use crate::{
     matching,
     memory::{Pointer, Typed},
     packet::Packet,
+    shed,
     skb::{Located, Place, Skb},
 };
 
@@ -42,7 +43,7 @@ pub(crate) fn consume(ctx: BtfTracePointContext) -> u32 {
 
 #[inline(always)]
 fn observe(skb: Skb<Typed>, hook: u8, location: u64, reason: u32) -> u32 {
-    if !skb.is_ip() {
+    if !skb.is_ip() || shed::rests(hook) {
         return 0;
     }
     let mut packet = MaybeUninit::uninit();
@@ -54,6 +55,9 @@ fn observe(skb: Skb<Typed>, hook: u8, location: u64, reason: u32) -> u32 {
     let packet = unsafe { packet.assume_init_ref() };
     let Some(cpu) = emit::cpu() else { return 0 };
     emit::count(&mut cpu.hooks[usize::from(hook)].seen);
+    if shed::lets_go(cpu, hook, packet) {
+        return 0;
+    }
     let place = Place::of(skb);
     if !matching::lets_through(matching::decide(packet, &place)) {
         return 0;

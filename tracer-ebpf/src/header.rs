@@ -88,6 +88,14 @@ pub(crate) struct Header {
     fragment: u64,
 }
 
+impl Header {
+    /// Whether so many bytes from the transport header on are in the linear part.
+    #[inline(always)]
+    pub(crate) fn has_linear(&self, bytes: u64) -> bool {
+        self.linear >= bytes
+    }
+}
+
 /// Reads the headers at kernel address `at`; `end` is the end of the buffer's linear part.
 /// Returns 0 when there is no IP header, else 1.
 #[inline(never)]

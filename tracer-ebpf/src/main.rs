@@ -19,6 +19,7 @@ mod netfilter;
 mod owner;
 mod packet;
 mod probe;
+mod shed;
 mod skb;
 mod socket;
 

@@ -43,6 +43,10 @@ pub(crate) static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(
 #[map]
 pub(crate) static CAPTURE: Array<Capture> = Array::with_max_entries(1, 0);
 
+/// How many packets are let go unseen, one element: see [`tracer_common::shed`].
+#[map]
+pub(crate) static SHED: Array<u32> = Array::with_max_entries(1, 0);
+
 /// Counters and what is under way on each CPU, one element.
 #[map]
 pub(crate) static CPU: PerCpuArray<CpuState> = PerCpuArray::with_max_entries(1, 0);

@@ -28,6 +28,7 @@ use crate::{
     matching::{self, CTINFO_MASK, Decision, UNKNOWN},
     memory::{self, Access, Pointer, Typed},
     packet::Packet,
+    shed,
     skb::{Device, Located, Net, Place, Skb},
 };
 
@@ -112,7 +113,7 @@ impl<A: Access> State<A> {
 /// to its end, where the caller knows which end belongs to which beginning; else it says nothing.
 #[inline(always)]
 pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &mut Decision) {
-    if STATE_HOOK.load() == ABSENT || STATE_NET.load() == ABSENT {
+    if STATE_HOOK.load() == ABSENT || STATE_NET.load() == ABSENT || shed::rests(hook) {
         return;
     }
     let mut packet = MaybeUninit::uninit();
@@ -124,6 +125,9 @@ pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &
     let packet = unsafe { packet.assume_init_ref() };
     let Some(cpu) = emit::cpu() else { return };
     emit::count(&mut cpu.hooks[usize::from(hook)].seen);
+    if shed::lets_go(cpu, hook, packet) {
+        return;
+    }
     // SAFETY: members of the structure that the pointer is to, the last three pointers.
     let (number, net, input, output): (u8, _, _, _) = unsafe {
         (

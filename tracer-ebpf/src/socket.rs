@@ -21,6 +21,7 @@ use crate::{
     matching,
     memory::{Pointer, Untyped},
     packet::Packet,
+    shed,
     skb::{Place, Skb},
 };
 
@@ -33,7 +34,11 @@ pub(crate) fn socket_deliver(ctx: SkBuffContext) -> i32 {
     // The context, not a typed pointer: it is read as a bare address.
     let skb = Skb(Pointer::<Untyped>::new(ctx.skb.skb as u64));
     let Some(cpu) = emit::cpu() else { return PASS };
+    // What was let go where it was received is not noted there.
     if cpu.receiving.head == 0 || skb.head() != cpu.receiving.head {
+        return PASS;
+    }
+    if shed::rests(hook::SOCKET_DELIVER) {
         return PASS;
     }
     let counters = &mut cpu.hooks[usize::from(hook::SOCKET_DELIVER)];
@@ -63,6 +68,9 @@ pub(crate) fn socket_deliver(ctx: SkBuffContext) -> i32 {
 /// packets' bytes are asked for, takes those of the packets that match. It has no event of its own.
 #[cgroup_skb]
 pub(crate) fn socket_send(ctx: SkBuffContext) -> i32 {
+    if shed::is_resting() {
+        return PASS;
+    }
     let skb = Skb(Pointer::<Untyped>::new(ctx.skb.skb as u64));
     let mut packet = MaybeUninit::uninit();
     if !Packet::read(skb.network_header(), skb.end(), &mut packet) {
@@ -71,7 +79,7 @@ pub(crate) fn socket_send(ctx: SkBuffContext) -> i32 {
     // SAFETY: `read` filled it.
     let packet = unsafe { packet.assume_init_ref() };
     // The bytes of what is inside a tunnel were taken before it was.
-    if packet.encapsulated() {
+    if packet.encapsulated() || !shed::keeps(packet) {
         return PASS;
     }
     let place = Place::of(skb);

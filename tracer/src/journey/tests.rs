@@ -429,9 +429,9 @@ fn losses_mark_what_is_first_seen_in_its_middle_afterwards() {
     let mut journeys = engine();
     journeys.lost(0, 1);
     let records = request(&mut Walk::new(), SYN, 1);
-    let rest = records.iter().position(|record| {
-        matches!(record, Record::Event(e) if e.record.hook == hook::DEVICE_TRANSMIT)
-    });
+    let rest = records.iter().position(
+        |record| matches!(record, Record::Event(e) if e.record.hook == hook::DEVICE_TRANSMIT),
+    );
     run(&mut journeys, &records[rest.unwrap()..]);
     assert!(journeys.flows()[0].affected_by_loss);
 }
