@@ -38,6 +38,8 @@ macro_rules! by_configuration {
 
 #[path = "journeys/appearing.rs"]
 mod appearing;
+#[path = "journeys/budget.rs"]
+mod budget;
 #[path = "journeys/company.rs"]
 mod company;
 #[path = "journeys/connection.rs"]

@@ -56,6 +56,8 @@ pub struct Journeys {
     hooks_seen: HashSet<(NetnsId, Stage)>,
     /// Something was lost before that time.
     lost_before: u64,
+    /// Packets are let go unseen, or were until that time.
+    sampled_until: u64,
     done: VecDeque<Packet>,
     given_up: VecDeque<Flow>,
     overflow: Overflow,
@@ -126,6 +128,23 @@ impl Journeys {
         }
         for flow in self.given_up.iter_mut().filter(|flow| flow.last >= after) {
             flow.affected_by_loss = true;
+        }
+    }
+
+    /// From that time on packets are let go unseen, or none any more. What is under way when that changes is
+    /// seen in part.
+    pub fn sampled(&mut self, time: u64, sampled: bool) {
+        if !sampled {
+            self.sampled_until = self.sampled_until.min(time.saturating_add(UNDER_WAY));
+            return;
+        }
+        self.sampled_until = u64::MAX;
+        let over =
+            |flow: &&Flow| matches!(flow.state, State::Closed | State::Refused | State::Reset);
+        let under_way = self.flows.iter().filter(|flow| !over(flow));
+        let ids: Vec<FlowId> = under_way.map(|flow| flow.id).collect();
+        for id in ids {
+            self.flows.mark_sampled(id);
         }
     }
 

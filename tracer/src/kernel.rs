@@ -6,10 +6,12 @@
 
 pub mod attach;
 pub mod btf;
+pub mod budget;
 pub mod checkup;
 pub mod clock;
 pub mod cost;
 pub mod coverage;
+pub mod expense;
 pub mod facts;
 mod limits;
 pub mod live;

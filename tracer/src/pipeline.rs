@@ -32,7 +32,8 @@ use crate::{
         lookups::Lookups,
     },
     source::{
-        self, Batch, ListeningSocket, NodeClock, Notice, SocketProcess, Statistics, TracedCommand,
+        self, Batch, ListeningSocket, NodeClock, Notice, Shedding, SocketProcess, Statistics,
+        TracedCommand,
     },
 };
 
@@ -211,7 +212,13 @@ impl<K: Sink> Pipeline<K> {
             }
             Notice::Loss(loss) => self.journeys.lost(loss.after, loss.before),
             Notice::Statistics(statistics) => {
-                if self.when != When::AtTheEnd && self.statistics.is_some() {
+                let before = self.statistics.map_or(Shedding::None, |it| it.shedding);
+                let changes = before != statistics.shedding;
+                if changes {
+                    let sampled = statistics.shedding != Shedding::None;
+                    self.journeys.sampled(statistics.time, sampled);
+                }
+                if self.when != When::AtTheEnd && (self.statistics.is_some() || changes) {
                     let report = self.stats_report(statistics);
                     self.sink.stats(&report)?;
                 }
@@ -308,6 +315,7 @@ impl<K: Sink> Pipeline<K> {
             matched: c.matched,
             emitted: c.emitted,
             lost: c.lost,
+            shed: c.shed,
         };
         StatsReport {
             total: counts(&statistics.total),
@@ -315,6 +323,7 @@ impl<K: Sink> Pipeline<K> {
                 .into_iter()
                 .zip(statistics.hooks.iter().map(counts))
                 .collect(),
+            shedding: statistics.shedding,
             clocks: self.clocks.clone(),
         }
     }

@@ -31,7 +31,7 @@ use crate::{
         Direction, Encapsulation, FlowId, Hole, PacketId, Stage, State, Transport, Verdict,
     },
     node::services::ServiceName,
-    source::NodeClock,
+    source::{NodeClock, Shedding},
 };
 
 /// Both directions of one exchange.
@@ -72,6 +72,8 @@ pub struct FlowReport {
     pub holes: u64,
     /// Events were lost while it was under way, so that something of it may be missing.
     pub affected_by_loss: bool,
+    /// Packets were let go unseen while it was under way, so that its counts are those of a sample.
+    pub sampled: bool,
     /// The first event, nanoseconds of `CLOCK_MONOTONIC`.
     pub first: u64,
     /// The last event.
@@ -309,6 +311,8 @@ pub struct Counts {
     pub emitted: u64,
     /// Events that the ring buffer had no room for.
     pub lost: u64,
+    /// Packets that were let go unseen, to keep a budget.
+    pub shed: u64,
 }
 
 /// What the hooks counted since tracing began.
@@ -318,6 +322,8 @@ pub struct StatsReport {
     pub total: Counts,
     /// Each hook by its name in `tracer_common::hook::NAMES`.
     pub hooks: Vec<(&'static str, Counts)>,
+    /// What is let go unseen from now on.
+    pub shedding: Shedding,
     /// Of recordings of several nodes: how the clocks of those behind the first stand to its.
     pub clocks: Vec<NodeClock>,
 }

@@ -11,9 +11,12 @@
 use std::{future::Future, net::SocketAddr};
 
 mod hex;
+mod shedding;
 
 use serde::{Deserialize, Serialize};
 use tracer_common::hook;
+
+pub use shedding::Shedding;
 
 use crate::event::Record;
 
@@ -213,6 +216,9 @@ pub struct Statistics {
     pub tuples: u64,
     /// Such records that were lost. Only the final statistics know.
     pub tuples_lost: u64,
+    /// What is let go unseen from now on. Statistics are given whenever that changes.
+    #[serde(default)]
+    pub shedding: Shedding,
 }
 
 impl Statistics {
@@ -225,6 +231,7 @@ impl Statistics {
             total.matched += counts.matched;
             total.emitted += counts.emitted;
             total.lost += counts.lost;
+            total.shed += counts.shed;
         }
         Self {
             time,
@@ -232,6 +239,7 @@ impl Statistics {
             hooks,
             tuples,
             tuples_lost: 0,
+            shedding: Shedding::None,
         }
     }
 }
@@ -246,10 +254,12 @@ impl Statistics {
             counts.matched += more.matched;
             counts.emitted += more.emitted;
             counts.lost += more.lost;
+            counts.shed += more.shed;
         }
         let time = self.time.max(other.time);
         Self {
             tuples_lost: self.tuples_lost + other.tuples_lost,
+            shedding: self.shedding.max(other.shedding),
             ..Self::new(time, hooks, self.tuples + other.tuples)
         }
     }
@@ -266,4 +276,7 @@ pub struct Counts {
     pub emitted: u64,
     /// Matched, but the ring buffer had no room.
     pub lost: u64,
+    /// Let go unseen, to keep a budget: nobody knows which of them would have matched.
+    #[serde(default)]
+    pub shed: u64,
 }

@@ -205,9 +205,21 @@ pub struct Stats {
     pub emitted: u64,
     pub lost: u64,
     pub hooks: Vec<HookStats>,
+    pub shed: u64,
+    #[serde(deserialize_with = "present")]
+    pub shedding: Option<Shedding>,
     /// Of several nodes only.
     #[serde(default)]
     pub clocks: Vec<NodeClock>,
+}
+
+/// What is let go unseen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the members of the contract")]
+pub struct Shedding {
+    #[serde(deserialize_with = "present")]
+    pub one_in: Option<u32>,
 }
 
 /// How a node's clock stands to the first one's.
@@ -239,6 +251,7 @@ pub struct HookStats {
     pub matched: u64,
     pub emitted: u64,
     pub lost: u64,
+    pub shed: u64,
 }
 
 #[cfg(test)]
@@ -266,8 +279,7 @@ mod tests {
 
     #[test]
     fn lines_are_objects_of_this_schema() {
-        let stats =
-            r#"{"type":"stats","schema":1,"seen":4,"matched":3,"emitted":2,"lost":1,"hooks":[]}"#;
+        let stats = r#"{"type":"stats","schema":1,"seen":4,"matched":3,"emitted":2,"lost":1,"hooks":[],"shed":0,"shedding":null}"#;
         let trace = Trace::read([stats]).unwrap();
         assert_eq!(trace.totals().unwrap().lost, 1);
         for wrong in ["schema\":2", "kind\":1"] {

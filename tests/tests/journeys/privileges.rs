@@ -31,6 +31,8 @@ const NETFILTER: &[&str] = &[
 ];
 /// The thread that looks for the processes at sockets.
 const SOCKETS: &[&str] = &["CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"];
+/// The thread that has the kernel measure the programs.
+const COSTS: &[&str] = &["CAP_SYS_ADMIN"];
 /// What the main thread of `tracer run` needs.
 const RUN: &[&str] = &["CAP_DAC_OVERRIDE", "CAP_KILL"];
 /// That of `tracer record`, and the guardian.
@@ -97,6 +99,7 @@ fn threads_differ(running: &Running, main: &[&str]) -> anyhow::Result<Option<Str
             "rules" => of_own(RULES)?,
             "netfilter" => of_own(NETFILTER)?,
             "sockets" => of_own(SOCKETS)?,
+            "costs" => of_own(COSTS)?,
             // Of either; made for a moment, to be in a namespace.
             "netns" if thread.effective == of_own(NODE)? => continue,
             "netns" => of_own(NETFILTER)?,
@@ -114,7 +117,7 @@ fn a_tracer_that_watches_or_records_keeps_only_what_it_needs() -> anyhow::Result
     needs_a_lab!();
     // With rules in namespaces, so that links are made.
     let lab = Lab::up(&Config::default())?;
-    let watch = Running::watch(["--json", "host 192.0.2.1"])?;
+    let watch = Running::watch(["--json", "--max-overhead=50%", "host 192.0.2.1"])?;
     // It has said that it watches: so it is, without waiting.
     if let Some(difference) = threads_differ(&watch, &[])? {
         anyhow::bail!(difference);

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use super::Usage;
 use crate::{
     filter::Filter,
-    kernel::{load::Sizes, plan::NetfilterWay},
+    kernel::{budget::Budget, load::Sizes, plan::NetfilterWay},
     node::pods::HostRoot,
     output::{
         Sink,
@@ -104,6 +104,10 @@ pub(super) struct LiveArgs {
     /// The ring buffer between kernel and tracer, in bytes or with K, M or G: a power of two
     #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = ring_size)]
     ring_size: u32,
+    /// How much tracing may cost: a part of all processors' time as 2%, or events a second as 50000/s; above
+    /// it less is seen, and that is said
+    #[arg(long, value_name = "N%|N/s")]
+    max_overhead: Option<Budget>,
     #[command(flatten)]
     host: HostArgs,
 }
@@ -171,6 +175,10 @@ impl LiveArgs {
 
     pub(super) fn netfilter(&self) -> Option<NetfilterWay> {
         self.netfilter
+    }
+
+    pub(super) fn budget(&self) -> Option<Budget> {
+        self.max_overhead
     }
 
     pub(super) fn verbose(&self) -> bool {

@@ -1,5 +1,6 @@
 //! `tracer doctor`: can it run here, how well, and what can be done about it.
 
+mod cost;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +27,14 @@ pub struct DoctorArgs {
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
+    /// Measure for some seconds instead what tracing costs here, by the kernel's account of each program.
+    /// Exit status: 0 when that could be measured
+    #[arg(long)]
+    pub cost: bool,
+    /// Measure what tracing these flows costs, in the words of docs/filter.md; without, what it costs to look
+    /// and find nothing
+    #[arg(requires = "cost")]
+    pub filter: Vec<String>,
 }
 
 /// Looks, really attaches and detaches, and prints what was found.
@@ -33,18 +42,26 @@ pub struct DoctorArgs {
 /// # Errors
 /// When the output cannot be written.
 pub fn run(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    if args.cost {
+        print(&cost::run(args)?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let found = checkup();
     let shown = if args.json {
         json(&found)?
     } else {
         text(&found)
     };
+    print(&shown)?;
+    Ok(ExitCode::from(status(found.readiness)))
+}
+
+fn print(shown: &str) -> io::Result<()> {
     match io::stdout().lock().write_all(shown.as_bytes()) {
         // The reader of a pipe has seen enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-        other => other?,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
     }
-    Ok(ExitCode::from(status(found.readiness)))
 }
 
 /// The exit status.

@@ -18,6 +18,7 @@ use crate::{
     pipeline::When,
     privilege::Role,
     report::{Counts, FlowReport, PacketReport, StatsReport},
+    source::Shedding,
     trace::recorder::{Options, Recorder, Rotation},
 };
 
@@ -148,7 +149,8 @@ async fn until_end(mut session: Session<Tally>, duration: Option<Duration>) -> a
         .map(|recorder| recorder.path().to_owned());
     let tally = session.finish().await?;
     state.flows = tally.flows;
-    state.lost = tally.lost;
+    (state.lost, state.shed) = (tally.lost, tally.shed);
+    state.shedding = Shedding::None;
     if let Some(path) = path {
         state.size =
             std::fs::metadata(&path).map_or(state.size, |metadata| metadata.len().max(state.size));
@@ -164,6 +166,8 @@ async fn until_end(mut session: Session<Tally>, duration: Option<Duration>) -> a
 struct Tally {
     flows: u64,
     lost: u64,
+    shed: u64,
+    shedding: Shedding,
 }
 
 impl Sink for Tally {
@@ -185,8 +189,8 @@ impl Sink for Tally {
     }
 
     fn stats(&mut self, stats: &StatsReport) -> io::Result<()> {
-        let Counts { lost, .. } = stats.total;
-        self.lost = lost;
+        let Counts { lost, shed, .. } = stats.total;
+        (self.lost, self.shed, self.shedding) = (lost, shed, stats.shedding);
         Ok(())
     }
 
@@ -202,6 +206,8 @@ struct State {
     flows: u64,
     size: u64,
     lost: u64,
+    shed: u64,
+    shedding: Shedding,
 }
 
 impl State {
@@ -212,6 +218,8 @@ impl State {
             flows: pipeline.sink().flows + pipeline.open_flows() as u64,
             size: recorder.map_or(0, Recorder::length),
             lost: pipeline.sink().lost,
+            shed: pipeline.sink().shed,
+            shedding: pipeline.sink().shedding,
         }
     }
 
@@ -221,9 +229,20 @@ impl State {
             flows,
             size,
             lost,
+            shed,
+            shedding,
         } = self;
         let size = indicatif::HumanBytes(*size);
-        format!("{events} events, {flows} flows, {size}, {lost} events lost")
+        let mut line = format!("{events} events, {flows} flows, {size}, {lost} events lost");
+        if *shed > 0 {
+            line.push_str(&format!(
+                ", {shed} times a packet let go unseen (--max-overhead)"
+            ));
+        }
+        if *shedding != Shedding::None {
+            line.push_str(&format!(": {shedding}"));
+        }
+        line
     }
 }
 

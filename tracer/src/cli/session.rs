@@ -144,6 +144,7 @@ impl<K: Sink> Session<K> {
                 sizes: args.sizes(),
                 netfilter: args.netfilter(),
                 bytes: target.bytes,
+                budget: args.budget(),
             },
             node,
         )?;

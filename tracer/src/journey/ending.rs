@@ -5,6 +5,7 @@ use tracer_common::record::FLAG_FRAGMENT;
 use super::{
     Journeys,
     flight::{Fingerprint, InFlight, telling},
+    flows::Membership,
     hop::note_drop,
     model::{Direction, FlowId, Packet, PacketId, Stage, Transport, Verdict},
     path::Step,
@@ -116,6 +117,12 @@ impl Journeys {
             self.complete(packet);
         }
         let packet = self.new_packet(event);
+        // It was seen nowhere else: by this a filter judges the flow.
+        let mut member = Membership {
+            flow: packet.flow,
+            direction: packet.direction,
+        };
+        self.flows.seen(&mut member, event, true);
         let mut packet = InFlight::new(packet, event, false, self.spare.trail());
         note_drop(&mut packet.packet, event, self.limits.hops);
         self.complete(packet);

@@ -151,6 +151,14 @@ impl Flows {
         }
     }
 
+    /// Marks that packets of the flow may be let go unseen.
+    pub(super) fn mark_sampled(&mut self, id: FlowId) {
+        if let Some(entry) = self.by_id.get_mut(&id) {
+            entry.changed |= !entry.flow.sampled;
+            entry.flow.sampled = true;
+        }
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
         self.by_id.values().map(|entry| &entry.flow)
     }
@@ -249,6 +257,7 @@ impl Flows {
             drops: 0,
             holes: 0,
             affected_by_loss: false,
+            sampled: false,
             first: event.record.time,
             last: event.record.time,
             subjects: Vec::new(),

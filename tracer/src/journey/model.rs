@@ -506,6 +506,8 @@ pub struct Flow {
     pub holes: u64,
     /// Events were lost while it was under way, so that something of it may be missing.
     pub affected_by_loss: bool,
+    /// Packets were let go unseen while it was under way, so that its counts are those of a sample.
+    pub sampled: bool,
     /// The first event, nanoseconds of `CLOCK_MONOTONIC`.
     pub first: u64,
     /// The last event.

@@ -106,7 +106,8 @@ impl Journeys {
                 (event.record.skb, hole.filter(|_| seen))
             }
         };
-        let hole = hole.filter(|hole| self.is_hole(*hole, event));
+        let hole =
+            hole.filter(|hole| self.is_hole(*hole, event) && !self.may_be_shed(*hole, event));
         let Some(packet) = self.flight.get_mut(skb) else {
             return;
         };
@@ -238,6 +239,9 @@ impl Journeys {
         let transport = transport_of(event);
         let member = self.flows.join(event, &transport);
         let time = event.record.time;
+        if time <= self.sampled_until {
+            self.flows.mark_sampled(member.flow);
+        }
         if self.may_miss(member, event, &transport) {
             self.flows.mark_lost(member.flow);
         }
@@ -256,6 +260,13 @@ impl Journeys {
             hops_cut: 0,
             bytes: self.captured.of(&Fingerprint::of(event), (time, time)),
         }
+    }
+
+    /// While packets are let go unseen, a packet whose beginning is missing may have been in a larger buffer
+    /// that was let go, as one in the middle of its way: what carries data is merged with others and cut.
+    fn may_be_shed(&self, hole: Hole, event: &Event) -> bool {
+        let whole = event.record.payload == 0 && matches!(hole, Hole::Missing(_));
+        event.record.time <= self.sampled_until && !whole
     }
 
     /// Whether something of the flow may have been lost before this packet of it: it passes while

@@ -437,6 +437,39 @@ fn losses_mark_what_is_first_seen_in_its_middle_afterwards() {
 }
 
 #[test]
+fn a_drop_that_is_all_that_was_seen_of_a_flow_can_be_filtered() {
+    let mut walk = Walk::new();
+    walk.begin(client(), service(), ACK, 1);
+    walk.drop(6, 7);
+    let mut journeys = engine();
+    let packets = run(&mut journeys, &walk.take());
+    assert_eq!(packets[0].verdict, Verdict::Dropped);
+    let flow = journeys.flows()[0];
+    assert_eq!(flow.drops, 1);
+    assert_eq!(flow.subjects.len(), 1, "{flow:?}");
+}
+
+#[test]
+fn what_is_let_go_is_no_hole_and_the_flow_is_a_sample() {
+    let without_queue = |sampled: &[(u64, bool)]| {
+        let mut journeys = engine();
+        for (time, sampled) in sampled {
+            journeys.sampled(*time, *sampled);
+        }
+        let records = request(&mut Walk::new(), SYN, 1);
+        let rest = records.iter().position(
+            |record| matches!(record, Record::Event(e) if e.record.hook == hook::DEVICE_TRANSMIT),
+        );
+        let packets = run(&mut journeys, &records[rest.unwrap()..]);
+        (packets[0].holes(), journeys.flows()[0].sampled)
+    };
+    assert_eq!(without_queue(&[]), (1, false));
+    assert_eq!(without_queue(&[(0, true)]), (0, true));
+    // What is under way when everything is seen again may have begun before.
+    assert_eq!(without_queue(&[(0, true), (1, false)]), (0, true));
+}
+
+#[test]
 fn with_everything_observed_only_hooks_that_there_are_can_be_missing() {
     let mut walk = Walk::new();
     let mut records = request(&mut walk, SYN, 1);

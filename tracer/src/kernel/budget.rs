@@ -11,14 +11,14 @@
 //! each time that it turns out to be true. So under a constant load the steps come to rest, and without
 //! load everything is seen again.
 
-pub(super) mod meter;
+pub(super) mod governor;
+mod meter;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{str::FromStr, time::Duration};
 
-use serde::{Deserialize, Serialize};
-use tracer_common::shed;
+use crate::source::Shedding;
 
 /// Between two looks at what it costs.
 pub(super) const PERIOD: Duration = Duration::from_millis(500);
@@ -69,61 +69,12 @@ impl FromStr for Budget {
     }
 }
 
-/// What is let go unseen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Shedding {
-    /// Nothing.
-    #[default]
-    None,
-    /// Packets but for one in 2 to the power of that, for drops, and for what begins and ends
-    /// connections.
-    Halved(u32),
-    /// All but drops.
-    Rest,
-}
-
-impl Shedding {
-    /// The word for the BPF programs.
-    #[must_use]
-    pub fn word(self) -> u32 {
-        match self {
-            Self::None => shed::NONE,
-            Self::Halved(halvings) => shed::one_in_two_to(halvings),
-            Self::Rest => shed::REST,
-        }
-    }
-
-    /// Of how many packets one is seen; 0: none.
-    #[must_use]
-    pub fn one_in(self) -> u32 {
-        match self {
-            Self::None => 1,
-            Self::Halved(halvings) => 1 << halvings.min(31),
-            Self::Rest => 0,
-        }
-    }
-
-    fn of_step(step: usize) -> Self {
-        match u32::try_from(step) {
-            Ok(0) => Self::None,
-            Ok(step) if (step as usize) < LAST => Self::Halved(step * HALVINGS),
-            _ => Self::Rest,
-        }
-    }
-}
-
-impl fmt::Display for Shedding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.write_str("everything is seen"),
-            Self::Halved(_) => write!(
-                f,
-                "1 packet in {} is seen, with what begins and ends connections, and drops",
-                self.one_in()
-            ),
-            Self::Rest => f.write_str("only drops are seen"),
-        }
+/// What is let go at a step.
+fn at_step(step: usize) -> Shedding {
+    match u32::try_from(step) {
+        Ok(0) => Shedding::None,
+        Ok(halvings) if step < LAST => Shedding::Halved(halvings * HALVINGS),
+        _ => Shedding::Rest,
     }
 }
 
@@ -169,12 +120,14 @@ impl Controller {
     }
 
     pub(super) fn shedding(&self) -> Shedding {
-        Shedding::of_step(self.step)
+        at_step(self.step)
     }
 
     /// Takes what it costs; returns what is let go from now on, if that changes.
     pub(super) fn look(&mut self, load: Load) -> Option<Shedding> {
-        let here = self.since.map_or(u64::MAX, |since| load.time.saturating_sub(since));
+        let here = self
+            .since
+            .map_or(u64::MAX, |since| load.time.saturating_sub(since));
         if here < SETTLE {
             return None;
         }

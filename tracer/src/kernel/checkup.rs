@@ -19,6 +19,8 @@ mod machine;
 
 use serde::{Deserialize, Serialize};
 
+pub use attempt::nothing;
+
 use self::{attempt::Failure, machine::Machine};
 use super::plan::{Outcome, Plan, Readiness};
 use crate::privilege::{Capabilities, Capability};

@@ -5,12 +5,15 @@
 //! machine. What it measured stands in the descriptors' `fdinfo`, which takes no privilege to read; the
 //! programs' names do, so they are asked for at the beginning.
 
-use std::{collections::BTreeMap, fs, os::fd::OwnedFd, time::Duration};
+use std::{collections::BTreeMap, fs, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 use aya::{
     programs::loaded_programs,
     sys::{Stats, SyscallError, enable_stats},
 };
+
+/// What is known of this process's descriptors.
+const DESCRIPTORS: &str = "/proc/self/fdinfo";
 
 /// What a program took so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +24,42 @@ pub struct Cost {
     pub runs: u64,
     /// How long in all.
     pub time: Duration,
+}
+
+/// Has the kernel measure as long as what is returned is there. Takes `CAP_SYS_ADMIN`.
+///
+/// # Errors
+/// What the kernel said.
+pub(super) fn ask() -> Result<OwnedFd, SyscallError> {
+    enable_stats(Stats::RunTime)
+}
+
+/// Where the kernel says what this process's programs took: found once, since there can be thousands of
+/// descriptors.
+#[derive(Debug)]
+pub(super) struct Programs(Vec<PathBuf>);
+
+impl Programs {
+    /// Those that are loaded by now.
+    pub(super) fn own() -> Self {
+        let entries = fs::read_dir(DESCRIPTORS).into_iter().flatten();
+        let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let read =
+            paths.filter_map(|path| Some((program(&fs::read_to_string(&path).ok()?)?.0, path)));
+        // A program can have several descriptors.
+        let of_each: BTreeMap<u32, PathBuf> = read.collect();
+        Self(of_each.into_values().collect())
+    }
+
+    /// What they took so far, all together.
+    pub(super) fn time(&self) -> Duration {
+        let texts = self
+            .0
+            .iter()
+            .filter_map(|path| fs::read_to_string(path).ok());
+        let times = texts.filter_map(|text| Some(program(&text)?.1.0));
+        Duration::from_nanos(times.sum())
+    }
 }
 
 /// The kernel measures as long as this is there.
@@ -36,7 +75,7 @@ impl Metering {
     /// # Errors
     /// What the kernel said.
     pub fn begin() -> Result<Self, SyscallError> {
-        let asked = enable_stats(Stats::RunTime)?;
+        let asked = ask()?;
         let own = own_programs();
         let loaded = loaded_programs().filter_map(Result::ok);
         let names = loaded.filter(|program| own.contains_key(&program.id()));
@@ -72,7 +111,7 @@ impl Metering {
 
 /// Nanoseconds and runs of the programs that this process holds, by id.
 fn own_programs() -> BTreeMap<u32, (u64, u64)> {
-    let entries = fs::read_dir("/proc/self/fdinfo").into_iter().flatten();
+    let entries = fs::read_dir(DESCRIPTORS).into_iter().flatten();
     let texts = entries
         .filter_map(Result::ok)
         .filter_map(|entry| fs::read_to_string(entry.path()).ok());

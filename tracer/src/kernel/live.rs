@@ -22,11 +22,12 @@ use std::{
 
 use aya::Btf;
 use tokio::{runtime::Handle, select, time::sleep};
-use tracer_common::filter::Program;
+use tracer_common::{cpu::CpuState, filter::Program};
 
 use super::{
     attach::{self, Attached},
     btf::{KernelBtf, Offsets},
+    budget::{Budget, governor::Governor},
     clock,
     coverage::{Coverage, Node},
     facts::{self, Surroundings},
@@ -43,7 +44,7 @@ use crate::{
         watch::Watch,
     },
     privilege::Capabilities,
-    source::{Batch, ListeningSocket, Notice, SocketProcess, Source},
+    source::{Batch, ListeningSocket, Notice, Shedding, SocketProcess, Source, Statistics},
 };
 
 pub use error::{LiveError, StartError};
@@ -78,6 +79,8 @@ pub struct Options<'a> {
     pub netfilter: Option<NetfilterWay>,
     /// How many bytes of each packet are kept; `None`: of DNS answers only.
     pub bytes: Option<u32>,
+    /// How much tracing may cost; `None`: whatever it takes.
+    pub budget: Option<Budget>,
 }
 
 /// The running kernel, traced.
@@ -99,6 +102,7 @@ pub struct Live {
     ring: Ring,
     owners: Owners,
     counters: Counters,
+    governor: Option<Governor>,
     flagged: HashSet<u32>,
     state: State,
     last_record: Instant,
@@ -219,6 +223,12 @@ impl Live {
             ring: Ring::new(load::take_ring(&mut ebpf)?)?,
             owners: load::take_owners(&mut ebpf)?,
             counters: load::take_counters(&mut ebpf)?,
+            governor: options
+                .budget
+                .map(|budget| {
+                    Ok::<_, LoadError>(Governor::new(budget, load::take_shed(&mut ebpf)?))
+                })
+                .transpose()?,
             attached: Some(ebpf),
             coverage: Coverage::start(netfilter, node)?,
             // Where no thread can be had, processes that are looked for stay unknown.
@@ -303,6 +313,8 @@ impl Live {
             notices: std::mem::take(&mut self.first),
             ..Batch::default()
         };
+        let changed = self.keep_budget()?;
+        batch.notices.extend(changed);
         let (flagged, coverage) = (&mut self.flagged, &self.coverage);
         self.full = self.ring.drain(&mut batch, |netns| {
             if flagged.insert(netns) {
@@ -327,13 +339,39 @@ impl Live {
         }
         if now >= self.next_statistics {
             self.next_statistics = now + STATISTICS;
-            let statistics = self.ring.statistics(&self.counters.read()?, clock::now());
+            let statistics = self.statistics(&self.counters.read()?, clock::now());
             let notice = Notice::Statistics(Box::new(statistics));
             batch.notices.push(notice);
             // Ask again about namespaces that had no rules when they were last looked at.
             self.flagged.clear();
         }
         Ok((!batch.is_empty()).then_some(batch))
+    }
+
+    fn statistics(&self, cpus: &[CpuState], time: u64) -> Statistics {
+        let governor = self.governor.as_ref();
+        Statistics {
+            shedding: governor.map_or(Shedding::None, Governor::shedding),
+            ..self.ring.statistics(cpus, time)
+        }
+    }
+
+    /// Has more or less be seen, if tracing costs more or less than it may; says so.
+    fn keep_budget(&mut self) -> Result<Option<Notice>, LiveError> {
+        let now = clock::now();
+        let Some(governor) = self
+            .governor
+            .as_mut()
+            .filter(|governor| governor.is_due(now))
+        else {
+            return Ok(None);
+        };
+        let cpus = self.counters.read()?;
+        if !governor.look(now, &cpus)? {
+            return Ok(None);
+        }
+        let statistics = self.statistics(&cpus, now);
+        Ok(Some(Notice::Statistics(Box::new(statistics))))
     }
 
     fn take_coverage(&mut self, notices: &mut Vec<Notice>) {
@@ -358,7 +396,7 @@ impl Live {
             }));
         }
         let cpus = self.counters.read()?;
-        let mut statistics = self.ring.statistics(&cpus, clock::now());
+        let mut statistics = self.statistics(&cpus, clock::now());
         if !self.ring.is_complete(&statistics) && Instant::now() < deadline {
             return Ok(None);
         }

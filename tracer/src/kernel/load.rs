@@ -227,6 +227,36 @@ pub fn take_filter(ebpf: &mut Ebpf) -> Result<Filter, LoadError> {
         .map_err(|e| wrong(name, &e))
 }
 
+/// How much the programs let go unseen.
+pub(super) struct Shed(Array<MapData, u32>);
+
+impl std::fmt::Debug for Shed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shed")
+    }
+}
+
+impl Shed {
+    /// From now on, by that word: see [`tracer_common::shed`].
+    ///
+    /// # Errors
+    /// [`LoadError`] when the map refuses it.
+    pub(super) fn set(&mut self, word: u32) -> Result<(), LoadError> {
+        self.0.set(0, word, 0).map_err(|e| wrong("SHED", &e))
+    }
+}
+
+/// The word's map; it can be taken once, as the filter's.
+///
+/// # Errors
+/// [`LoadError::Map`].
+pub(super) fn take_shed(ebpf: &mut Ebpf) -> Result<Shed, LoadError> {
+    let name = "SHED";
+    Array::try_from(ebpf.take_map(name).ok_or_else(|| missing(name))?)
+        .map(Shed)
+        .map_err(|e| wrong(name, &e))
+}
+
 /// The ring buffer; it can be taken once.
 ///
 /// # Errors

@@ -128,6 +128,7 @@ impl Ring {
                 counts.seen += counters.seen;
                 counts.matched += counters.matched;
                 counts.lost += counters.lost;
+                counts.shed += counters.shed;
             }
             counts
         });

@@ -21,7 +21,10 @@ use flow::FlowObject;
 use packet::PacketObject;
 
 use super::{Sink, sanitize};
-use crate::report::{Counts, FlowReport, PacketReport, StatsReport};
+use crate::{
+    report::{Counts, FlowReport, PacketReport, StatsReport},
+    source::Shedding,
+};
 
 /// The version of these objects' form, as everywhere in the program's JSON.
 const SCHEMA: u32 = 1;
@@ -85,6 +88,8 @@ struct StatsObject<'a> {
     emitted: u64,
     lost: u64,
     hooks: Vec<HookObject>,
+    shed: u64,
+    shedding: Option<SheddingObject>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     clocks: Vec<ClockObject<'a>>,
 }
@@ -111,6 +116,26 @@ struct HookObject {
     matched: u64,
     emitted: u64,
     lost: u64,
+    shed: u64,
+}
+
+/// What is let go unseen.
+#[derive(Serialize)]
+struct SheddingObject {
+    /// `null`: all but drops.
+    one_in: Option<u32>,
+}
+
+impl SheddingObject {
+    fn new(shedding: Shedding) -> Option<Self> {
+        match (shedding, shedding.one_in()) {
+            (Shedding::None, _) => None,
+            (_, 0) => Some(Self { one_in: None }),
+            (_, one_in) => Some(Self {
+                one_in: Some(one_in),
+            }),
+        }
+    }
 }
 
 impl<'a> StatsObject<'a> {
@@ -120,6 +145,7 @@ impl<'a> StatsObject<'a> {
             matched,
             emitted,
             lost,
+            shed,
         } = stats.total;
         let hooks = stats.hooks.iter().map(|&(hook, counts)| HookObject {
             hook,
@@ -127,6 +153,7 @@ impl<'a> StatsObject<'a> {
             matched: counts.matched,
             emitted: counts.emitted,
             lost: counts.lost,
+            shed: counts.shed,
         });
         let clocks = stats.clocks.iter().map(|clock| ClockObject {
             node: &clock.node,
@@ -145,6 +172,8 @@ impl<'a> StatsObject<'a> {
             emitted,
             lost,
             hooks: hooks.collect(),
+            shed,
+            shedding: SheddingObject::new(stats.shedding),
             clocks: clocks.collect(),
         }
     }

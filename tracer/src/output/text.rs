@@ -23,7 +23,10 @@ pub(crate) mod words;
 use std::io::{self, Write};
 
 use super::{Sink, terminal::Terminal};
-use crate::report::{FlowReport, PacketReport, StatsReport};
+use crate::{
+    report::{FlowReport, PacketReport, StatsReport},
+    source::Shedding,
+};
 use glyphs::Page;
 use line::{Line, Piece, Style};
 use paths::Paths;
@@ -61,6 +64,7 @@ pub struct TextSink<W> {
     paths: Paths,
     last: Option<Block>,
     lost: u64,
+    shedding: Shedding,
 }
 
 impl<W: Write> TextSink<W> {
@@ -74,6 +78,7 @@ impl<W: Write> TextSink<W> {
             paths: Paths::default(),
             last: None,
             lost: 0,
+            shedding: Shedding::None,
         }
     }
 
@@ -99,6 +104,21 @@ impl<W: Write> TextSink<W> {
         self.lost = lost;
         let events = if lost == 1 { "event" } else { "events" };
         let text = format!("{lost} {events} lost: flows marked ? may be incomplete");
+        self.note(Style::Warning, text)
+    }
+
+    /// Says that less is seen than everything, or everything again, when that changes.
+    fn shedding(&mut self, shedding: Shedding) -> io::Result<()> {
+        if shedding == self.shedding {
+            return Ok(());
+        }
+        self.shedding = shedding;
+        if shedding == Shedding::None {
+            let text = "everything is seen again".to_owned();
+            return self.note(Style::Good, text);
+        }
+        let text =
+            format!("to keep --max-overhead, {shedding}; packets of flows marked ~ are a sample");
         self.note(Style::Warning, text)
     }
 
@@ -146,11 +166,20 @@ impl<W: Write> Sink for TextSink<W> {
 
     fn stats(&mut self, stats: &StatsReport) -> io::Result<()> {
         self.loss(stats.total.lost)?;
+        self.shedding(stats.shedding)?;
         self.out.flush()
     }
 
     fn finish(&mut self, stats: &StatsReport) -> io::Result<()> {
         self.loss(stats.total.lost)?;
+        let shed = stats.total.shed;
+        if shed > 0 {
+            let text = format!(
+                "{shed} times a packet passed a hook unseen, to keep --max-overhead: flows marked ~ had more packets, and others \
+                 may not be seen at all"
+            );
+            self.note(Style::Warning, text)?;
+        }
         if self.last.is_none() {
             let text = match stats.total.seen {
                 0 => "the hooks saw no packet".to_owned(),

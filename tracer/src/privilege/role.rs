@@ -27,13 +27,15 @@ pub enum Role {
     /// The thread that finds out which process a socket is of: looks at tables of sockets and at
     /// processes' descriptors.
     Sockets,
+    /// The thread that has the kernel measure the BPF programs, where there is a budget.
+    Costs,
     /// The process that removes the command's cgroup when the tracer was killed.
     Guardian,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Watch,
         Self::Live,
         Self::Record,
@@ -42,6 +44,7 @@ impl Role {
         Self::Rules,
         Self::Netfilter,
         Self::Sockets,
+        Self::Costs,
         Self::Guardian,
     ];
 
@@ -53,6 +56,7 @@ impl Role {
             Self::Live | Self::Record | Self::Guardian => &[Capability::DacOverride],
             Self::Run => &[Capability::DacOverride, Capability::Kill],
             Self::Sockets => &[Capability::DacReadSearch, Capability::SysPtrace],
+            Self::Costs => &[Capability::SysAdmin],
             Self::Node => &[
                 Capability::DacReadSearch,
                 Capability::SysPtrace,

@@ -220,6 +220,10 @@ impl Knowledge<'_> {
         if flow.affected_by_loss {
             return Some(lost_events());
         }
+        // What is missing was let go. What was dropped was seen.
+        if flow.sampled && flow.drops == 0 {
+            return None;
+        }
         let known = Knowledge {
             names: true,
             ..*self

@@ -83,6 +83,7 @@ impl Knowledge<'_> {
             drops: flow.drops,
             holes: flow.holes,
             affected_by_loss: flow.affected_by_loss,
+            sampled: flow.sampled,
             first: flow.first,
             last: flow.last,
             diagnosis: None,

@@ -23,7 +23,7 @@ use super::{About, Writer, chunk::SIGNATURE};
 use crate::{
     event::Record,
     node::snapshot::Snapshot,
-    source::{Batch, Notice},
+    source::{Batch, Notice, Shedding},
 };
 
 /// Where to record, and how much.
@@ -111,6 +111,8 @@ pub struct Recorder {
     /// Since when netfilter hooks are observed, as was said: by namespace, and everywhere.
     observed: BTreeMap<u32, u64>,
     everywhere: Option<u64>,
+    /// The last statistics, where packets were let go.
+    shedding: Option<Notice>,
     /// Whether this part has that.
     begun: bool,
 }
@@ -143,6 +145,7 @@ impl Recorder {
             located: HashSet::new(),
             observed: BTreeMap::new(),
             everywhere: None,
+            shedding: None,
             begun: false,
         };
         recorder.remove_oldest();
@@ -218,6 +221,10 @@ impl Recorder {
                     self.observed.remove(netns);
                 }
                 Notice::NetfilterEverywhere { time } => self.everywhere = Some(*time),
+                Notice::Statistics(statistics) => {
+                    let sheds = statistics.shedding != Shedding::None;
+                    self.shedding = sheds.then(|| notice.clone());
+                }
                 _ => {}
             }
         }
@@ -229,7 +236,11 @@ impl Recorder {
         let observed = self.observed.iter();
         let observed = observed.map(|(&netns, &time)| Notice::NetfilterAttached { netns, time });
         Batch {
-            notices: everywhere.into_iter().chain(observed).collect(),
+            notices: everywhere
+                .into_iter()
+                .chain(observed)
+                .chain(self.shedding.clone())
+                .collect(),
             records: Vec::new(),
         }
     }

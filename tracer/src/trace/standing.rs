@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 
 use super::Entry;
-use crate::source::Notice;
+use crate::source::{Notice, Shedding};
 
 /// Notices of a kind that are kept.
 const KEPT: usize = 1024;
@@ -29,6 +29,9 @@ pub(crate) struct Standing {
     sockets: VecDeque<Notice>,
     bytes: VecDeque<Notice>,
     functions: BTreeMap<u64, String>,
+    /// The last statistics, where packets were let go unseen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shedding: Option<Notice>,
 }
 
 impl Standing {
@@ -46,9 +49,12 @@ impl Standing {
                 keep(&mut self.sockets, notice, KEPT);
             }
             Notice::Bytes(_) => keep(&mut self.bytes, notice, KEPT_BYTES),
-            // Of the moment, or of the whole.
-            Notice::Began { .. } | Notice::Loss(_) | Notice::Statistics(_) | Notice::Problem(_) => {
+            Notice::Statistics(statistics) => {
+                let sheds = statistics.shedding != Shedding::None;
+                self.shedding = sheds.then(|| notice.clone());
             }
+            // Of the moment, or of the whole.
+            Notice::Began { .. } | Notice::Loss(_) | Notice::Problem(_) => {}
         }
     }
 
@@ -70,6 +76,7 @@ impl Standing {
         let observed = observed.map(|(netns, time)| Notice::NetfilterAttached { netns, time });
         everywhere
             .chain(observed)
+            .chain(self.shedding)
             .chain(self.sockets)
             .chain(self.bytes)
     }

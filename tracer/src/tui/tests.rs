@@ -45,11 +45,12 @@ fn model() -> Model {
         matched: seen / 2,
         emitted: seen / 2 - 3,
         lost: 3,
+        ..Counts::default()
     };
     let stats = |seen| StatsReport {
         total: counts(seen * 2),
         hooks: vec![("device.queue", counts(seen)), ("prerouting", counts(seen))],
-        clocks: Vec::new(),
+        ..StatsReport::default()
     };
     model.count(&stats(1_000));
     model.tick(

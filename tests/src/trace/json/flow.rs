@@ -37,6 +37,7 @@ pub struct Flow {
     pub diagnosis_info: Option<DiagnosisInfo>,
     pub unanswered: u64,
     pub ongoing: bool,
+    pub sampled: bool,
 }
 
 /// What is wrong with it, in parts.

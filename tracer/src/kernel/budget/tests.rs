@@ -56,14 +56,16 @@ fn budgets_are_shares_or_rates() {
     assert_eq!("2%".parse(), Ok(Budget::Share(0.02)));
     assert_eq!("0.5 %".parse(), Ok(Budget::Share(0.005)));
     assert_eq!("50000/s".parse(), Ok(Budget::Events(50_000.0)));
-    for wrong in ["", "2", "%", "0%", "-1%", "101%", "nan%", "inf/s", "5/m", "/s"] {
+    for wrong in [
+        "", "2", "%", "0%", "-1%", "101%", "nan%", "inf/s", "5/m", "/s",
+    ] {
         assert!(wrong.parse::<Budget>().is_err(), "{wrong}");
     }
 }
 
 #[test]
 fn words_say_what_the_steps_are() {
-    let steps: Vec<u32> = (0..=LAST + 1).map(|step| Shedding::of_step(step).one_in()).collect();
+    let steps: Vec<u32> = (0..=LAST + 1).map(|step| at_step(step).one_in()).collect();
     assert_eq!(steps, [1, 4, 16, 64, 256, 1024, 4096, 0, 0]);
     assert_eq!(Shedding::None.word(), 0);
     assert_eq!(Shedding::Halved(2).word(), 3 << 30);

@@ -41,6 +41,7 @@ async fn attach_and_detach() -> Result<(Plan, Timing), Failure> {
         netfilter: None,
         // All that can be attached.
         bytes: Some(*load::BYTES_RANGE.start()),
+        budget: None,
     };
     let mut live = Live::start(options, node)?;
     let attached = Moment::now();
@@ -86,7 +87,8 @@ impl Moment {
 }
 
 /// A filter that no packet matches.
-pub(super) fn nothing() -> Program {
+#[must_use]
+pub fn nothing() -> Program {
     let mut program = Program {
         count: 1,
         ..Program::default()

@@ -16,7 +16,7 @@ use crate::{
         testing::{Named, root, wait_until},
     },
     privilege::Capability,
-    source::{Loss, Statistics},
+    source::Loss,
 };
 use pair::Pair;
 
@@ -33,6 +33,7 @@ fn start(filter: &Program) -> Live {
         sizes: Sizes::default(),
         netfilter: None,
         bytes: None,
+        budget: None,
     };
     Live::start(options, Node::watch(HostRoot::default()).unwrap()).unwrap()
 }
@@ -243,6 +244,7 @@ fn what_the_ring_cannot_take_is_accounted_for() {
                 sizes,
                 netfilter: None,
                 bytes: None,
+                budget: None,
             },
             Node::watch(HostRoot::default()).unwrap(),
         )
@@ -302,6 +304,7 @@ fn without_a_runtime_it_is_an_error() {
         sizes: Sizes::default(),
         netfilter: None,
         bytes: None,
+        budget: None,
     };
     let error = Live::start(options, Node::watch(HostRoot::default()).unwrap()).unwrap_err();
     assert!(matches!(error, StartError::System(_)), "{error}");

@@ -102,4 +102,5 @@ pub(super) const COLUMNS: &[Column] = &[
         let diagnosis = row.flow.diagnosis.as_ref();
         Cell::known(diagnosis.map(Diagnosis::sentence).as_deref())
     }),
+    ("sampled", |row| Cell::truth(row.flow.sampled)),
 ];

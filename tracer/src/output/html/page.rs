@@ -186,7 +186,7 @@ fn row(origin: &Origin, flow: &FlowReport) -> Markup {
                 }
             }
             td { @if let Some(backend) = &flow.backend { (party(protocol, backend)) } }
-            td { (flow.state.as_str()) @if flow.affected_by_loss { " ?" } }
+            td { (flow.state.as_str()) @if flow.affected_by_loss { " ?" } @if flow.sampled { " ~" } }
             td.number { (flow.packets[0]) "/" (flow.packets[1]) }
             td.number { (flow.drops) ", " (flow.holes) }
             td.number { (words::duration(flow.duration())) }

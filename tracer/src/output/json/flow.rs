@@ -38,6 +38,7 @@ pub(super) struct FlowObject<'a> {
     diagnosis_info: Option<DiagnosisObject<'a>>,
     unanswered: usize,
     ongoing: bool,
+    sampled: bool,
 }
 
 #[derive(Serialize)]
@@ -166,6 +167,7 @@ impl<'a> FlowObject<'a> {
             diagnosis_info: flow.diagnosis.as_ref().map(DiagnosisObject::new),
             unanswered: flow.unanswered,
             ongoing: flow.ongoing,
+            sampled: flow.sampled,
         }
     }
 }

@@ -34,6 +34,7 @@ const CONTRACT: [(&str, &[&str], &[&str]); 16] = [
             "diagnosis_info",
             "unanswered",
             "ongoing",
+            "sampled",
         ],
     ),
     ("client", &["addr", "netns", "pod", "process"], &[]),
@@ -108,9 +109,13 @@ const CONTRACT: [(&str, &[&str], &[&str]); 16] = [
     (
         "stats",
         &["type", "schema", "seen", "matched", "emitted", "lost"],
-        &["hooks"],
+        &["hooks", "shed", "shedding"],
     ),
-    ("hook", &["hook", "seen", "matched", "emitted", "lost"], &[]),
+    (
+        "hook",
+        &["hook", "seen", "matched", "emitted", "lost"],
+        &["shed"],
+    ),
 ];
 
 fn stats() -> StatsReport {
@@ -119,11 +124,12 @@ fn stats() -> StatsReport {
         matched: 60,
         emitted: 60 - lost,
         lost,
+        ..Counts::default()
     };
     StatsReport {
         total: counts(412, 2),
         hooks: vec![("device.queue", counts(400, 2)), ("drop", counts(12, 0))],
-        clocks: Vec::new(),
+        ..StatsReport::default()
     }
 }
 

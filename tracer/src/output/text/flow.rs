@@ -17,7 +17,12 @@ const DIAGNOSIS_INDENT: usize = 2;
 /// `flow 1: tcp a:p (app/a) -> vip:80 => b:8080 (app/b)  closed  6/5 packets  0 drops 0 holes  ..`.
 pub(super) fn lines(page: &Page, flow: &FlowReport) -> Vec<Line> {
     let mut line = Line::default();
-    let mark = if flow.affected_by_loss { "?" } else { "" };
+    let mark = match (flow.affected_by_loss, flow.sampled) {
+        (true, true) => "?~",
+        (true, false) => "?",
+        (false, true) => "~",
+        (false, false) => "",
+    };
     line.push(Style::Strong, format!("flow {}{mark}:", flow.id));
     line.push(Style::Plain, format!(" {}", protocol_name(flow.protocol)));
     let indent = line.width() + 1;

@@ -30,11 +30,12 @@ fn stats(lost: u64) -> StatsReport {
         matched: 60,
         emitted: 60 - lost,
         lost,
+        ..Counts::default()
     };
     StatsReport {
         total,
         hooks: Vec::new(),
-        clocks: Vec::new(),
+        ..StatsReport::default()
     }
 }
 

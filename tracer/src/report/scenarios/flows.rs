@@ -24,6 +24,7 @@ pub(crate) fn flow(protocol: u8, client: &str, destination: &str, state: State) 
         drops: 0,
         holes: 0,
         affected_by_loss: false,
+        sampled: false,
         first: START,
         last: START + 1_200_000,
         subjects: Vec::new(),

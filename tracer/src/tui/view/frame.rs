@@ -76,6 +76,11 @@ fn facts(app: &App, model: &Model) -> Vec<(String, Tone)> {
     if lost > 0 {
         facts.push((format!("{} events lost", count(lost)), Tone::Problem));
     }
+    match model.counters.last.shedding.one_in() {
+        1 => {}
+        0 => facts.push(("DROPS ONLY (budget)".to_owned(), Tone::Problem)),
+        one_in => facts.push((format!("1 IN {one_in} SEEN (budget)"), Tone::Problem)),
+    }
     let flows = if shown {
         format!("{} of {total} flows", app.list.shown.len())
     } else {

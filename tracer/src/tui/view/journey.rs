@@ -91,6 +91,8 @@ fn summary(canvas: &mut Canvas<'_>, journey: &Journey, area: Rect) {
             Tone::Warning,
             if report.affected_by_loss {
                 "  events were lost"
+            } else if report.sampled {
+                "  a sample"
             } else {
                 ""
             },

@@ -96,12 +96,12 @@ fn flow() -> Value {
         "state": "replied", "packets": {"original": 1, "reply": 1}, "drops": 0, "holes": 0,
         "first_ns": 1, "last_ns": 2, "diagnosis": null, "diagnosis_info": null, "protocol": 17,
         "bytes": {"original": 60, "reply": 60}, "affected_by_loss": false,
-        "unanswered": 0, "ongoing": false})
+        "unanswered": 0, "ongoing": false, "sampled": false})
 }
 
 fn stats(lost: u64) -> Value {
     json!({"type": "stats", "schema": 1, "seen": 9, "matched": 9, "emitted": 9, "lost": lost,
-        "hooks": []})
+        "hooks": [], "shed": 0, "shedding": null})
 }
 
 /// There and back, by a way that sees the hooks of every namespace or by one that does not.
