@@ -14,6 +14,8 @@ use crate::{
 /// Where the kernel does not measure: nanoseconds for a packet that a hook looks at, and for an event more.
 const SEEN: f64 = 80e-9;
 const MATCHED: f64 = 200e-9;
+/// How much of a budget may be taken up by what has nothing to do with packets.
+const ASIDE: f64 = 0.5;
 /// How much of what is measured is believed at once, so that a moment's work is no reason to see less.
 const NEW: f64 = 0.5;
 
@@ -21,7 +23,9 @@ const NEW: f64 = 0.5;
 #[derive(Clone, Copy, Debug)]
 struct Before {
     time: u64,
+    /// Of the whole process, and of the thread that takes the records.
     own: Duration,
+    thread: Duration,
     seen: u64,
     matched: u64,
 }
@@ -77,10 +81,11 @@ impl Governor {
         cpus: &[CpuState],
     ) -> Result<bool, LoadError> {
         let hooks = || cpus.iter().flat_map(|cpu| &cpu.hooks);
-        let own = clock_gettime(ClockId::ProcessCPUTime);
+        let used = |clock| Duration::try_from(clock_gettime(clock)).unwrap_or_default();
         let after = Before {
             time: now,
-            own: Duration::try_from(own).unwrap_or_default(),
+            own: used(ClockId::ProcessCPUTime),
+            thread: used(ClockId::ThreadCPUTime),
             seen: hooks().map(|hook| hook.seen).sum(),
             matched: hooks().map(|hook| hook.matched).sum(),
         };
@@ -94,11 +99,16 @@ impl Governor {
         let matched = rate(after.matched, before.matched);
         let used = match self.budget {
             Budget::Events(_) => matched,
-            Budget::Share(_) => {
+            Budget::Share(limit) => {
                 let measured = self.meter.as_ref().and_then(Meter::part);
                 let programs = measured.unwrap_or(seen * SEEN + matched * MATCHED);
-                let own = after.own.saturating_sub(before.own).as_secs_f64() / seconds.max(1e-3);
-                (own + programs) / self.processors
+                let part =
+                    |time: Duration| time.as_secs_f64() / seconds.max(1e-3) / self.processors;
+                let own = after.own.saturating_sub(before.own);
+                let thread = after.thread.saturating_sub(before.thread);
+                // What it takes to know the node is not less when fewer packets are seen.
+                let aside = part(own.saturating_sub(thread)).min(limit * ASIDE);
+                part(thread) + programs / self.processors + aside
             }
         };
         let used = self.used.map_or(used, |last| last + (used - last) * NEW);
