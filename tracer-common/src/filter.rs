@@ -7,7 +7,10 @@
 
 use core::hint::black_box;
 
-use crate::address::Address;
+use crate::{
+    address::Address,
+    glance::{Glance, MAX_GLANCES},
+};
 
 /// How many terms a program holds.
 pub const MAX_TERMS: usize = 24;
@@ -78,9 +81,20 @@ pub struct Program {
     /// tests what a translation can change only under a `not`), so its translations are kept out
     /// too ([`crate::flow::IGNORE`]).
     pub negative: u32,
+    /// Nonzero: a term is about where the packet is ([`NETNS`], [`DEVICE`], [`CGROUP`]); else nothing
+    /// of that is read.
+    pub place: u32,
+    /// How many glances are in use, where they are.
+    pub glances: u32,
+    /// Nonzero: a packet that none of the glances fits cannot match.
+    pub glancing: u32,
+    /// Reserved, zero.
+    pub reserved: u32,
+    /// What a packet must have at least, of the plainest kind ([`crate::glance`]).
+    pub glance: [Glance; MAX_GLANCES],
 }
 
-const _: () = assert!(size_of::<Program>() == 48 * MAX_TERMS + 8);
+const _: () = assert!(size_of::<Program>() == 48 * MAX_TERMS + 24 + 56 * MAX_GLANCES);
 
 /// What a term is tested against.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -135,6 +149,12 @@ fn portless(subject: &Subject) -> u64 {
 }
 
 impl Term {
+    /// Whether it is about where the packet is.
+    #[must_use]
+    pub const fn is_of_place(&self) -> bool {
+        matches!(self.kind, NETNS | DEVICE | CGROUP)
+    }
+
     /// Whether the term holds. An unknown kind holds never.
     ///
     /// All kinds are worked out and one is picked, without a branch: the verifier walks every path
@@ -181,6 +201,11 @@ impl Default for Program {
             terms: [Term::default(); MAX_TERMS],
             count: 0,
             negative: 0,
+            place: 0,
+            glances: 0,
+            glancing: 0,
+            reserved: 0,
+            glance: [Glance::default(); MAX_GLANCES],
         }
     }
 }

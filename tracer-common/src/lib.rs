@@ -14,6 +14,7 @@ pub mod cpu;
 pub mod fields;
 pub mod filter;
 pub mod flow;
+pub mod glance;
 pub mod hook;
 pub mod record;
 pub mod shed;

@@ -4,6 +4,7 @@
 //! written, and every jump goes forward. Each test is one term; `and`, `or` and `not` are where the
 //! jumps lead, so they cost nothing.
 
+mod glances;
 mod listing;
 
 use tracer_common::filter::{self as terms, ACCEPT, MAX_TERMS, Program, REJECT, Term};
@@ -108,6 +109,8 @@ fn lay_out(node: &Node) -> Program {
             ..*term
         };
     }
+    program.place = u32::from(program.terms.iter().any(Term::is_of_place));
+    glances::add(&mut program);
     program
 }
 

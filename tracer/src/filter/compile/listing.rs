@@ -27,6 +27,7 @@ impl Display for Compiled {
             terms,
             count,
             negative,
+            ..
         } = program;
         let count = usize::try_from(*count).unwrap_or(usize::MAX);
         writeln!(

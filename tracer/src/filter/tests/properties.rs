@@ -3,7 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::{collection::vec, prelude::*};
-use tracer_common::address::{from_bytes, from_ipv4, to_bytes};
+use tracer_common::{
+    address::{from_bytes, from_ipv4, to_bytes},
+    glance::{Glance, Words},
+};
 
 use super::subjects::{BACKEND, NODE, POD, device, namespaces};
 use crate::filter::{
@@ -12,6 +15,23 @@ use crate::filter::{
 };
 
 const DEVICES: [&str; 3] = ["eth0", "cni0", "vethc"];
+
+/// The words that a glance at the packet takes; `None` where it is none of the plain ones.
+fn words(hop: &Subject) -> Option<Words> {
+    let last = |address| {
+        let [.., a, b, c, d] = to_bytes(address);
+        u64::from(u32::from_ne_bytes([a, b, c, d]))
+    };
+    let plain = hop.ip_version == 4 && matches!(hop.protocol, 6 | 17);
+    plain.then(|| {
+        [
+            last(hop.source) | last(hop.destination) << 32,
+            u64::from(hop.source_port.to_be())
+                | u64::from(hop.destination_port.to_be()) << 16
+                | u64::from(hop.protocol) << 32,
+        ]
+    })
+}
 
 /// Addresses that lie near each other, of both families.
 fn addresses() -> impl Strategy<Value = IpAddr> {
@@ -247,6 +267,21 @@ proptest! {
         // Where the kernel ignores a flow by one miss, no hop of a flow that matches is one.
         if compiled.program.negative != 0 && matches {
             prop_assert!(hops.iter().all(|hop| compiled.program.matches(hop)));
+        }
+    }
+
+    #[test]
+    fn no_packet_that_matches_fails_at_the_first_glance(
+        expression in prop_oneof![expressions(tests()), large()],
+        hops in flows(),
+    ) {
+        let program = filter(expression).resolve(&namespaces()).unwrap().compile().program;
+        let glances = &program.glance[..usize::try_from(program.glances).unwrap()];
+        for hop in hops.iter().filter(|hop| program.matches(hop)) {
+            if let Some(words) = words(hop) && program.glancing != 0 {
+                let fits = |glance: &Glance| glance.fits(words) && glance.fits_place(hop);
+                prop_assert!(glances.iter().any(fits), "{:?} {:?}", hop, glances);
+            }
         }
     }
 
