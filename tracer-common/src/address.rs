@@ -37,6 +37,18 @@ pub const fn from_ipv4(b: [u8; 4]) -> Address {
     ]
 }
 
+/// As [`from_ipv4`], of the four bytes as they were read from memory into a word.
+#[must_use]
+#[inline(always)]
+pub const fn from_ipv4_word(word: u32) -> Address {
+    let high = if cfg!(target_endian = "little") {
+        (word as u64) << 32
+    } else {
+        word as u64
+    };
+    [0, from_ipv4([0; 4])[1] | high]
+}
+
 /// The mask of the first `length` bits of the sixteen bytes (an IPv4 prefix counts from bit 96).
 #[must_use]
 pub const fn prefix_mask(length: u32) -> Address {
@@ -51,6 +63,12 @@ pub const fn prefix_mask(length: u32) -> Address {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_word_of_memory_is_the_same_address() {
+        let bytes = [10, 96, 0, 10];
+        assert_eq!(from_ipv4_word(u32::from_ne_bytes(bytes)), from_ipv4(bytes));
+    }
 
     #[test]
     fn an_address_survives_the_round_trip() {

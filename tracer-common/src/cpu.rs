@@ -49,6 +49,19 @@ pub struct Receiving {
     pub device_name: [u64; 2],
 }
 
+/// The last packet that this CPU took a glance at, if it was nobody's: at the hooks that follow, what was
+/// seen of it is still true.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Glanced {
+    /// The `sk_buff`'s address; 0 when the packet was looked at closely.
+    pub skb: u64,
+    /// Where its IP header is, and was read.
+    pub header: u64,
+    /// What the glance said.
+    pub glimpse: u64,
+}
+
 /// One CPU's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -61,9 +74,12 @@ pub struct CpuState {
     pub undecided: [Undecided; UNDECIDED],
     /// The last matched packet received here.
     pub receiving: Receiving,
+    /// The last packet seen here, when nobody asked for it.
+    pub glanced: Glanced,
 }
 
 const _: () = assert!(size_of::<HookCounters>() == 32);
 const _: () = assert!(size_of::<Undecided>() == 24);
 const _: () = assert!(size_of::<Receiving>() == 40);
-const _: () = assert!(size_of::<CpuState>() == 32 * hook::COUNT + 8 + 24 * UNDECIDED + 40);
+const _: () = assert!(size_of::<Glanced>() == 24);
+const _: () = assert!(size_of::<CpuState>() == 32 * hook::COUNT + 8 + 24 * UNDECIDED + 40 + 24);

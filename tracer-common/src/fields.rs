@@ -69,7 +69,6 @@ pub const FIELDS: &[Field] = &[
     optional("STATE_PF", "nf_hook_state", "pf"),
     optional("STATE_IN", "nf_hook_state", "in"),
     optional("STATE_OUT", "nf_hook_state", "out"),
-    optional("STATE_NET", "nf_hook_state", "net"),
     optional("CONN_STATUS", "nf_conn", "status"),
     optional("CONN_TUPLES", "nf_conn", "tuplehash"),
     optional("CALL_FIRST", "pt_regs", REGISTERS[0]),

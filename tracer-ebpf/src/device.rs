@@ -12,7 +12,7 @@ use tracer_common::hook;
 
 use crate::{
     emit::{self, Sight},
-    matching,
+    glance, matching,
     memory::{self, Pointer, Typed},
     packet::Packet,
     shed,
@@ -45,18 +45,33 @@ fn observe(skb: Skb<Typed>, header_at: u64, hook: u8) -> u32 {
     if !skb.is_ip() || shed::rests(hook) {
         return 0;
     }
+    let Some(cpu) = emit::cpu() else { return 0 };
+    let (end, place) = (skb.end(), Place::of(skb));
+    // What is transmitted was queued a moment before.
+    let mut glimpse = 0;
+    if hook == hook::DEVICE_TRANSMIT {
+        glimpse = glance::before(cpu, header_at, &place);
+    }
+    if glimpse == 0 {
+        glimpse = glance::at(cpu, header_at, end, &place);
+    }
+    if glimpse != 0 {
+        emit::count_plainly(&mut cpu.hooks[usize::from(hook)].seen);
+        if hook == hook::DEVICE_RECEIVE {
+            cpu.receiving.head = 0;
+        }
+        return 0;
+    }
     let mut packet = MaybeUninit::uninit();
-    if !Packet::read(header_at, skb.end(), &mut packet) {
+    if !Packet::read(header_at, end, &mut packet) {
         return 0;
     }
     // SAFETY: `read` filled it.
     let packet = unsafe { packet.assume_init_ref() };
-    let Some(cpu) = emit::cpu() else { return 0 };
-    emit::count(&mut cpu.hooks[usize::from(hook)].seen);
+    emit::count_plainly(&mut cpu.hooks[usize::from(hook)].seen);
     if shed::lets_go(cpu, hook, packet) {
         return 0;
     }
-    let place = Place::of(skb);
     if !matching::lets_through(matching::decide(packet, &place)) {
         if hook == hook::DEVICE_RECEIVE {
             cpu.receiving.head = 0;
@@ -64,11 +79,11 @@ fn observe(skb: Skb<Typed>, header_at: u64, hook: u8) -> u32 {
         return 0;
     }
     if hook == hook::DEVICE_RECEIVE {
-        cpu.receiving = place.receiving(skb);
+        cpu.receiving = place.receiving();
     }
     // The sender's socket, while the packet is with it.
     let sender = if hook == hook::DEVICE_QUEUE {
-        place.socket.cookie()
+        place.socket().cookie()
     } else {
         0
     };
@@ -83,7 +98,6 @@ fn observe(skb: Skb<Typed>, header_at: u64, hook: u8) -> u32 {
         sight,
         packet,
         &Located {
-            skb,
             place,
             at: header_at,
         },

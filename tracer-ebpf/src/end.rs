@@ -11,7 +11,7 @@ use tracer_common::hook;
 
 use crate::{
     emit::{self, Sight},
-    matching,
+    glance, matching,
     memory::{Pointer, Typed},
     packet::Packet,
     shed,
@@ -46,19 +46,22 @@ fn observe(skb: Skb<Typed>, hook: u8, location: u64, reason: u32) -> u32 {
     if !skb.is_ip() || shed::rests(hook) {
         return 0;
     }
+    let Some(cpu) = emit::cpu() else { return 0 };
+    let (at, end, place) = (skb.network_header(), skb.end(), Place::of(skb));
+    if glance::at(cpu, at, end, &place) != 0 {
+        emit::count_plainly(&mut cpu.hooks[usize::from(hook)].seen);
+        return 0;
+    }
     let mut packet = MaybeUninit::uninit();
-    let at = skb.network_header();
-    if !Packet::read(at, skb.end(), &mut packet) {
+    if !Packet::read(at, end, &mut packet) {
         return 0;
     }
     // SAFETY: `read` filled it.
     let packet = unsafe { packet.assume_init_ref() };
-    let Some(cpu) = emit::cpu() else { return 0 };
-    emit::count(&mut cpu.hooks[usize::from(hook)].seen);
+    emit::count_plainly(&mut cpu.hooks[usize::from(hook)].seen);
     if shed::lets_go(cpu, hook, packet) {
         return 0;
     }
-    let place = Place::of(skb);
     if !matching::lets_through(matching::decide(packet, &place)) {
         return 0;
     }
@@ -67,6 +70,6 @@ fn observe(skb: Skb<Typed>, hook: u8, location: u64, reason: u32) -> u32 {
         reason,
         ..Sight::new(hook)
     };
-    emit::event(cpu, sight, packet, &Located { skb, place, at });
+    emit::event(cpu, sight, packet, &Located { place, at });
     0
 }

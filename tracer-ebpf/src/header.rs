@@ -70,11 +70,12 @@ impl Tuple {
 /// One IP header and the transport header behind it.
 #[repr(C)]
 pub(crate) struct Header {
-    /// IPv4: twenty bytes and what follows; IPv6: all forty.
-    pub(crate) ip: [u8; Ipv6Hdr::LEN],
+    /// IPv4: twenty bytes and what follows; IPv6: all forty. In memory's order, as whole words: a
+    /// field is a shift away, and the machine loads no single bytes.
+    pub(crate) ip: [u64; IP_WORDS],
     /// The transport header's first bytes; without meaning with [`FLAG_FRAGMENT`] or
     /// [`FLAG_NOT_LINEAR`].
-    pub(crate) transport: [u8; 24],
+    pub(crate) transport: [u64; TRANSPORT_WORDS],
     pub(crate) tuple: Tuple,
     /// 4 or 6.
     pub(crate) version: u64,
@@ -96,31 +97,69 @@ impl Header {
     }
 }
 
+const IP_WORDS: usize = 5;
+const TRANSPORT_WORDS: usize = 3;
+/// The two lie behind one another, so that one read fills both.
+type Both = [u64; IP_WORDS + TRANSPORT_WORDS];
+const _: () = assert!(
+    core::mem::offset_of!(Header, ip) == 0
+        && core::mem::offset_of!(Header, transport) == size_of::<[u64; IP_WORDS]>()
+        && size_of::<[u64; IP_WORDS]>() == Ipv6Hdr::LEN
+        && cfg!(target_endian = "little")
+);
+
+/// The two bytes of a word from byte `at` on, which the network sends first to last.
+#[inline(always)]
+pub(crate) fn short(word: u64, at: u32) -> u16 {
+    ((word >> (at * 8)) as u16).swap_bytes()
+}
+
+/// As [`short`], four bytes.
+#[inline(always)]
+pub(crate) fn long(word: u64, at: u32) -> u32 {
+    ((word >> (at * 8)) as u32).swap_bytes()
+}
+
+/// One byte of a word.
+#[inline(always)]
+pub(crate) fn byte(word: u64, at: u32) -> u8 {
+    (word >> (at * 8)) as u8
+}
+
 /// Reads the headers at kernel address `at`; `end` is the end of the buffer's linear part.
 /// Returns 0 when there is no IP header, else 1.
 #[inline(never)]
 pub(crate) fn read(at: u64, end: u64, out: &mut Header) -> u64 {
-    if at + Ipv4Hdr::LEN as u64 > end || !memory::fill(&mut out.ip, at) {
+    // SAFETY: the two members lie behind one another and are words; see the assertion.
+    let both = unsafe { &mut *core::ptr::from_mut(out).cast::<MaybeUninit<Both>>() };
+    if at + Ipv4Hdr::LEN as u64 > end || !memory::copy(both, at) {
         return 0;
     }
-    let version = u64::from(out.ip[0] >> 4);
+    let version = out.ip[0] >> 4 & 0xf;
     let (protocol, fragment);
+    // Where the transport header is not in its place yet.
+    let mut apart = false;
     if version == 4 {
-        // SAFETY: Ipv4Hdr is twenty bytes of alignment one.
-        let ip = unsafe { &*out.ip.as_ptr().cast::<Ipv4Hdr>() };
-        out.transport_at = u64::from(ip.vihl & 0xf) * 4;
-        protocol = u64::from(ip.proto);
-        fragment = u64::from(u16::from_be_bytes(ip.frags) & 0x1fff) << 35;
-        out.tuple.source = address::from_ipv4(ip.src_addr);
-        out.tuple.destination = address::from_ipv4(ip.dst_addr);
+        out.transport_at = (out.ip[0] & 0xf) * 4;
+        protocol = u64::from(byte(out.ip[1], 1));
+        fragment = u64::from(short(out.ip[0], 6) & 0x1fff) << 35;
+        out.tuple.source = address::from_ipv4_word((out.ip[1] >> 32) as u32);
+        out.tuple.destination = address::from_ipv4_word(out.ip[2] as u32);
+        if out.transport_at == Ipv4Hdr::LEN as u64 {
+            let [_, _, a, b, c] = out.ip;
+            let d = out.transport[0];
+            out.transport = [a >> 32 | b << 32, b >> 32 | c << 32, c >> 32 | d << 32];
+        } else {
+            apart = true;
+        }
     } else if version == 6 {
-        // SAFETY: Ipv6Hdr is forty bytes of alignment one.
-        let ip = unsafe { &*out.ip.as_ptr().cast::<Ipv6Hdr>() };
-        out.tuple.source = address::from_bytes(ip.src_addr);
-        out.tuple.destination = address::from_bytes(ip.dst_addr);
-        let mut next = u64::from(ip.next_hdr);
+        let [_, a, b, c, d] = out.ip;
+        out.tuple.source = [a, b];
+        out.tuple.destination = [c, d];
+        let mut next = u64::from(byte(out.ip[0], 6));
         if is_extension(next) {
             next = skip_extensions(at, next);
+            apart = true;
         } else {
             next |= (Ipv6Hdr::LEN as u64) << 8;
         }
@@ -133,8 +172,7 @@ pub(crate) fn read(at: u64, end: u64, out: &mut Header) -> u64 {
     out.version = version;
     out.fragment = 0;
     out.tuple.ends = protocol << 32;
-    // Also where it says nothing: the verifier then finds the same on every path.
-    if !memory::fill(&mut out.transport, at + out.transport_at) {
+    if apart && !read_apart(out, at) {
         return 0;
     }
     out.linear = end.wrapping_sub(at + out.transport_at);
@@ -145,33 +183,42 @@ pub(crate) fn read(at: u64, end: u64, out: &mut Header) -> u64 {
     } else if at + out.transport_at + UdpHdr::LEN as u64 > end {
         out.flags = u64::from(FLAG_NOT_LINEAR);
     } else {
-        out.tuple.ends |= ports(protocol, &out.transport);
+        out.tuple.ends |= ports(protocol, out.transport[0]);
     }
-    let noise = u64::from_ne_bytes([
-        out.ip[8], out.ip[9], out.ip[10], out.ip[11], out.ip[12], out.ip[13], out.ip[14],
-        out.ip[15],
-    ]);
+    let noise = out.ip[1];
     out.version = memory::forget(out.version, noise);
     out.transport_at = memory::forget(out.transport_at, noise);
     out.flags = memory::forget(out.flags, noise);
     out.linear = memory::forget(out.linear, noise);
     out.fragment = memory::forget(out.fragment, noise);
     out.tuple.ends = memory::forget(out.tuple.ends, noise);
-    out.tuple.source[0] = memory::forget(out.tuple.source[0], noise);
-    out.tuple.destination[0] = memory::forget(out.tuple.destination[0], noise);
+    out.tuple.source = out.tuple.source.map(|word| memory::forget(word, noise));
+    out.tuple.destination = out
+        .tuple
+        .destination
+        .map(|word| memory::forget(word, noise));
+    out.transport = out.transport.map(|word| memory::forget(word, noise));
     1
 }
 
-/// Source port << 16 | destination port.
+/// Reads a transport header behind options or extension headers.
 #[inline(always)]
-fn ports(protocol: u64, t: &[u8; 24]) -> u64 {
-    let both = u64::from(u32::from_be_bytes([t[0], t[1], t[2], t[3]]));
+fn read_apart(out: &mut Header, at: u64) -> bool {
+    // SAFETY: words.
+    let transport =
+        unsafe { &mut *(&raw mut out.transport).cast::<MaybeUninit<[u64; TRANSPORT_WORDS]>>() };
+    memory::copy(transport, at + out.transport_at)
+}
+
+/// Source port << 16 | destination port; from the transport header's first word.
+#[inline(always)]
+fn ports(protocol: u64, first: u64) -> u64 {
     // Echo request and reply: the id stands for both ports, as conntrack has it.
-    let id = u64::from(u16::from_be_bytes([t[4], t[5]]));
+    let (kind, id) = (byte(first, 0), u64::from(short(first, 4)));
     match protocol {
-        TCP | UDP | SCTP => both,
-        ICMP if t[0] == 8 || t[0] == 0 => id << 16 | id,
-        ICMPV6 if t[0] == 128 || t[0] == 129 => id << 16 | id,
+        TCP | UDP | SCTP => u64::from(long(first, 0)),
+        ICMP if kind == 8 || kind == 0 => id << 16 | id,
+        ICMPV6 if kind == 128 || kind == 129 => id << 16 | id,
         _ => 0,
     }
 }
@@ -220,19 +267,17 @@ impl Header {
     /// `to` must be memory of an event's size.
     #[inline(always)]
     pub(crate) unsafe fn describe(&self, to: *mut Event, length: u32) {
-        // SAFETY: the caller's; header types are bytes of alignment one.
+        // SAFETY: the caller's.
         unsafe {
             let mut whole;
             if self.version == 4 {
-                let ip = &*self.ip.as_ptr().cast::<Ipv4Hdr>();
-                (*to).ttl = ip.ttl;
-                (*to).ip_id = u32::from(u16::from_be_bytes(ip.id));
-                whole = u32::from(u16::from_be_bytes(ip.tot_len));
+                (*to).ttl = byte(self.ip[1], 0);
+                (*to).ip_id = u32::from(short(self.ip[0], 4));
+                whole = u32::from(short(self.ip[0], 2));
             } else {
-                let ip = &*self.ip.as_ptr().cast::<Ipv6Hdr>();
-                (*to).ttl = ip.hop_limit;
-                (*to).ip_id = u32::from_be_bytes(ip.vcf) & 0xf_ffff;
-                whole = u32::from(u16::from_be_bytes(ip.payload_len));
+                (*to).ttl = byte(self.ip[0], 7);
+                (*to).ip_id = long(self.ip[0], 0) & 0xf_ffff;
+                whole = u32::from(short(self.ip[0], 4));
                 if whole != 0 {
                     whole += Ipv6Hdr::LEN as u32;
                 }
@@ -263,33 +308,32 @@ impl Header {
     /// As [`Header::describe`].
     #[inline(always)]
     unsafe fn describe_transport(&self, to: *mut Event, body: u32) {
-        let t = &self.transport;
+        let [first, second, _] = self.transport;
         // SAFETY: as above.
         unsafe {
             match self.tuple.protocol() {
                 TCP if self.linear < TcpHdr::LEN as u64 => (*to).flags |= FLAG_NOT_LINEAR,
                 TCP => {
-                    let tcp = &*t.as_ptr().cast::<TcpHdr>();
-                    (*to).sequence = u32::from_be_bytes(tcp.seq);
-                    (*to).acknowledgement = u32::from_be_bytes(tcp.ack_seq);
-                    (*to).tcp_flags = t[13];
-                    (*to).payload = body.saturating_sub(u32::from(t[12] >> 4) * 4);
+                    (*to).sequence = long(first, 4);
+                    (*to).acknowledgement = long(second, 0);
+                    (*to).tcp_flags = byte(second, 5);
+                    (*to).payload = body.saturating_sub(u32::from(byte(second, 4) >> 4) * 4);
                 }
                 // Packets of one UDP flow differ in nothing else that NAT leaves alone.
                 UDP => {
                     // The header's own length, which fragmentation leaves alone.
-                    let length = u32::from(u16::from_be_bytes([t[4], t[5]]));
+                    let length = u32::from(short(first, 4));
                     (*to).payload = length.saturating_sub(UdpHdr::LEN as u32);
                     // Only what is payload, and is there: what lies behind changes on the way.
                     if (*to).payload >= 8 && self.linear >= 16 {
-                        (*to).sequence = u32::from_be_bytes([t[8], t[9], t[10], t[11]]);
-                        (*to).acknowledgement = u32::from_be_bytes([t[12], t[13], t[14], t[15]]);
+                        (*to).sequence = long(second, 0);
+                        (*to).acknowledgement = long(second, 4);
                     }
                 }
                 ICMP | ICMPV6 => {
                     (*to).payload = body.saturating_sub(UdpHdr::LEN as u32);
-                    (*to).sequence = u32::from(u16::from_be_bytes([t[6], t[7]]));
-                    (*to).acknowledgement = (u32::from(t[0]) << 8) | u32::from(t[1]);
+                    (*to).sequence = u32::from(short(first, 6));
+                    (*to).acknowledgement = u32::from(short(first, 0));
                 }
                 _ => {}
             }

@@ -11,6 +11,7 @@ mod device;
 mod emit;
 mod end;
 mod fields;
+mod glance;
 mod header;
 mod maps;
 mod matching;

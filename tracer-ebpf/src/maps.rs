@@ -1,5 +1,7 @@
 //! The maps and the globals that the agent sets.
 
+use core::cell::UnsafeCell;
+
 use aya_ebpf::{
     Global,
     bindings::BPF_F_NO_COMMON_LRU,
@@ -27,6 +29,28 @@ pub(crate) static FILTER: Array<Program> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static FOLLOWED: LruHashMap<FlowKey, Followed> =
     LruHashMap::with_max_entries(1 << 16, 0);
+
+/// The places of tuples that were followed at some time: one byte for all whose hashes agree, 1 when
+/// one of them was. Not a map with look-ups but memory that the programs address themselves.
+#[unsafe(no_mangle)]
+pub(crate) static MARKED: Marked = Marked(UnsafeCell::new([0; 1 << MARKED_BITS]));
+
+/// As many places as twice the tuples that are followed at most by default.
+pub(crate) const MARKED_BITS: u32 = 17;
+
+/// Bytes that all CPUs write, one value only.
+#[repr(transparent)]
+pub(crate) struct Marked(UnsafeCell<[u8; 1 << MARKED_BITS]>);
+
+// SAFETY: the programs load and store single bytes, which is atomic, and store nothing but 1.
+unsafe impl Sync for Marked {}
+
+impl Marked {
+    #[inline(always)]
+    pub(crate) fn get(&self) -> *mut [u8; 1 << MARKED_BITS] {
+        self.0.get()
+    }
+}
 
 /// The calls of `nf_hook_slow` under way, where kprobes see them. The agent sets the size. Each CPU
 /// evicts its own oldest only: calls that were not seen returning, not those of another CPU.

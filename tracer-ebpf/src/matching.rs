@@ -14,9 +14,9 @@ use tracer_common::{
 };
 
 use crate::{
-    header::Tuple,
-    maps::{FILTER, FOLLOWED},
-    memory::Access,
+    header::{Tuple, byte},
+    maps::{FILTER, FOLLOWED, MARKED, MARKED_BITS},
+    memory::{self, Access},
     packet::Packet,
     skb::Place,
 };
@@ -45,12 +45,23 @@ pub(crate) fn lets_through(decision: Decision) -> bool {
 /// Evaluates the filter's terms.
 #[inline(never)]
 fn terms_hold<A: Access>(program: &Program, tuple: &Tuple, version: u64, place: &Place<A>) -> u64 {
+    // Most filters are about the packet alone, and need nothing of where it is. One branch for all of
+    // that: each would double what the verifier walks below.
+    let (mut device_name, mut cgroup, mut netns) = ([0; 2], 0, 0);
+    if program.place != 0 {
+        if place.device.is_there() {
+            device_name = place.device.name();
+        }
+        cgroup = place.socket().cgroup();
+        netns = place.netns();
+    }
+    let noise = tuple.source[1];
     let subject = Subject {
         source: tuple.source,
         destination: tuple.destination,
-        device_name: place.device.name(),
-        cgroup: place.socket.cgroup(),
-        netns: place.netns as u32,
+        device_name: device_name.map(|word| memory::forget(word, noise)),
+        cgroup: memory::forget(cgroup, noise),
+        netns: memory::forget(u64::from(netns), noise) as u32,
         source_port: tuple.source_port(),
         destination_port: tuple.destination_port(),
         protocol: tuple.protocol() as u8,
@@ -69,9 +80,38 @@ fn flow_tuple(packet: &Packet) -> &Tuple {
     }
 }
 
-/// What the followed set says of the tuple.
+/// The place in [`MARKED`] of a tuple and of its reply: `addresses` are all words of both, `ports` both
+/// ports, each folded by exclusive or.
+#[inline(always)]
+fn marked_at(addresses: u64, ports: u64) -> usize {
+    // Fibonacci hashing: the high bits of the product depend on all bits.
+    ((addresses ^ ports).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - MARKED_BITS)) as usize
+}
+
+/// The tuple's place.
+#[inline(always)]
+fn mark_of(tuple: &Tuple) -> usize {
+    let (source, destination) = (&tuple.source, &tuple.destination);
+    let addresses = source[0] ^ destination[0] ^ source[1] ^ destination[1];
+    let ports = u64::from(tuple.source_port() ^ tuple.destination_port());
+    marked_at(addresses, ports)
+}
+
+/// Whether a tuple with these was followed at some time, see [`marked_at`].
+#[inline(always)]
+pub(crate) fn is_marked(addresses: u64, ports: u64) -> bool {
+    // SAFETY: bytes, of which any value is one; a store meanwhile is of 1.
+    unsafe { (*MARKED.get())[marked_at(addresses, ports)] != 0 }
+}
+
+/// What the followed set says of the tuple. Most packets on a busy node are followed by nobody: one
+/// load tells that of almost all of them, which costs a tenth of the set's look-up.
 #[inline(never)]
 fn recall(tuple: &Tuple) -> Decision {
+    // SAFETY: bytes, of which any value is one; a store meanwhile is of 1.
+    if unsafe { (*MARKED.get())[mark_of(tuple)] } == 0 {
+        return UNKNOWN;
+    }
     // SAFETY: the value is integers, and a concurrent update of them is harmless.
     match unsafe { FOLLOWED.get(tuple.key()) } {
         Some(followed) => u64::from(followed.decision),
@@ -82,6 +122,9 @@ fn recall(tuple: &Tuple) -> Decision {
 /// Notes the decision for the tuple and its reply.
 #[inline(never)]
 fn remember(tuple: &Tuple, decision: Decision) -> u64 {
+    // Before the set has it. Nothing is unmarked: the set loses what is oldest, and its look-up says so.
+    // SAFETY: a byte, which every CPU sets to the same value.
+    unsafe { (*MARKED.get())[mark_of(tuple)] = 1 };
     let value = Followed {
         decision: decision as u32,
         reserved: 0,
@@ -120,20 +163,31 @@ pub(crate) fn decide<A: Access>(packet: &Packet, place: &Place<A>) -> Decision {
     MATCH
 }
 
+/// A number of the packet that few others share, from its header's first word: of length and
+/// identification (IPv6: of the payload's length, and what comes next).
+#[inline(always)]
+pub(crate) fn shared(first: u64) -> u8 {
+    byte(first, 3) ^ byte(first, 5)
+}
+
 /// Two packets that are inside hooks at once on one CPU are in different hooks or have different
-/// ids, mostly; where they share a slot, the later one wins and the other is decided anew.
+/// numbers, mostly; where they share a slot, the later one wins and the other is decided anew.
+#[inline(always)]
+pub(crate) fn slot_of(cpu: &mut CpuState, id: u8, hook: u8) -> &mut Undecided {
+    &mut cpu.undecided[usize::from(id.wrapping_mul(8) ^ hook) & (UNDECIDED - 1)]
+}
+
 #[inline(always)]
 fn slot<'a>(cpu: &'a mut CpuState, packet: &Packet, hook: u8) -> &'a mut Undecided {
-    let id = packet.header.ip[3] ^ packet.header.ip[5];
-    &mut cpu.undecided[usize::from(id.wrapping_mul(8) ^ hook) & (UNDECIDED - 1)]
+    slot_of(cpu, shared(packet.header.ip[0]), hook)
 }
 
 /// What of a packet the translation of its destination leaves alone: length, IP id or flow label,
 /// protocol and the source.
 #[inline(always)]
 fn mark(packet: &Packet) -> u64 {
-    let (ip, tuple) = (&packet.header.ip, &packet.header.tuple);
-    let length_and_id = u64::from(u32::from_ne_bytes([ip[2], ip[3], ip[4], ip[5]]));
+    let tuple = &packet.header.tuple;
+    let length_and_id = packet.header.ip[0] >> 16 & 0xffff_ffff;
     let protocol_and_port = tuple.protocol() << 16 | u64::from(tuple.source_port());
     length_and_id << 32 ^ protocol_and_port ^ tuple.source[0] ^ tuple.source[1]
 }
@@ -142,11 +196,10 @@ fn mark(packet: &Packet) -> u64 {
 /// from there (`ip_vs_nat_send_or_cont`): the hook that it was taken in never ends with it.
 #[inline(always)]
 pub(crate) fn taken(cpu: &mut CpuState, skb: u64, packet: &Packet) -> Decision {
-    let mark = mark(packet);
     let mut decision = UNKNOWN;
     for hook in [netfilter::INPUT, netfilter::OUTPUT, netfilter::FORWARD] {
         let slot = slot(cpu, packet, hook);
-        if slot.skb == skb && slot.mark == mark {
+        if slot.skb == skb && slot.mark == mark(packet) {
             slot.skb = 0;
             decision = slot.decision;
         }
@@ -186,9 +239,13 @@ pub(crate) fn enter(
         decision
     };
     let slot = slot(cpu, packet, hook);
-    slot.skb = skb;
-    slot.decision = carried;
-    slot.mark = mark(packet);
+    if carried != UNKNOWN {
+        slot.skb = skb;
+        slot.decision = carried;
+        slot.mark = mark(packet);
+    } else if slot.skb == skb {
+        slot.skb = 0;
+    }
     carried
 }
 

@@ -133,13 +133,6 @@ pub(crate) fn copy<T>(to: &mut MaybeUninit<T>, from: u64) -> bool {
     }
 }
 
-/// Fills `to` from the kernel address `from`; false when it cannot be read.
-#[inline(always)]
-pub(crate) fn fill<const N: usize>(to: &mut [u8; N], from: u64) -> bool {
-    // SAFETY: the helper writes at most N bytes to `to` and checks `from` itself.
-    unsafe { bpf_probe_read_kernel(to.as_mut_ptr().cast(), N as u32, from as *const _) == 0 }
-}
-
 /// An address that was read from a kernel structure, as a number.
 ///
 /// From 6.17 on the verifier takes what is read from a member like `unsigned char *` for a pointer, each

@@ -24,12 +24,13 @@ use tracer_common::{fields::ABSENT, hook, hook::netfilter, record::VERDICT_ACCEP
 
 use crate::{
     emit::{self, Sight},
-    fields::{STATE_HOOK, STATE_IN, STATE_NET, STATE_OUT, STATE_PF},
+    fields::{STATE_HOOK, STATE_IN, STATE_OUT, STATE_PF},
+    glance,
     matching::{self, CTINFO_MASK, Decision, UNKNOWN},
     memory::{self, Access, Pointer, Typed},
     packet::Packet,
     shed,
-    skb::{Device, Located, Net, Place, Skb},
+    skb::{Device, Located, Place, Skb},
 };
 
 /// `NF_ACCEPT`: always. The tracer observes.
@@ -113,26 +114,14 @@ impl<A: Access> State<A> {
 /// to its end, where the caller knows which end belongs to which beginning; else it says nothing.
 #[inline(always)]
 pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &mut Decision) {
-    if STATE_HOOK.load() == ABSENT || STATE_NET.load() == ABSENT || shed::rests(hook) {
+    if STATE_HOOK.load() == ABSENT || shed::rests(hook) {
         return;
     }
-    let mut packet = MaybeUninit::uninit();
-    let at = skb.network_header();
-    if !Packet::read(at, skb.end(), &mut packet) {
-        return;
-    }
-    // SAFETY: `read` filled it.
-    let packet = unsafe { packet.assume_init_ref() };
     let Some(cpu) = emit::cpu() else { return };
-    emit::count(&mut cpu.hooks[usize::from(hook)].seen);
-    if shed::lets_go(cpu, hook, packet) {
-        return;
-    }
-    // SAFETY: members of the structure that the pointer is to, the last three pointers.
-    let (number, net, input, output): (u8, _, _, _) = unsafe {
+    // SAFETY: members of the structure that the pointer is to, the last two pointers.
+    let (number, input, output): (u8, _, _) = unsafe {
         (
             state.0.load(STATE_HOOK.load()),
-            Net(state.0.follow(STATE_NET.load())),
             Device(state.0.follow(STATE_IN.load())),
             Device(state.0.follow(STATE_OUT.load())),
         )
@@ -140,11 +129,39 @@ pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &
     // Where the packet is: it came in by one device until it is forwarded, then leaves by the other.
     let outward = number == netfilter::OUTPUT || number == netfilter::POSTROUTING;
     let device = if outward { output } else { input };
-    let place = Place {
-        device,
-        netns: u64::from(net.inode()),
-        socket: skb.socket(),
+    let place = Place { skb, device };
+    let (at, end) = (skb.network_header(), skb.end());
+    // Packets begin their life at OUTPUT; at the end of all hooks but FORWARD they may be translated.
+    // Of a copy, so that the verifier does not walk on with what it learns of the number.
+    let which = memory::forget(u64::from(number), end);
+    let same = if hook == hook::NETFILTER_ENTER {
+        which != u64::from(netfilter::OUTPUT)
+    } else {
+        which == u64::from(netfilter::FORWARD)
     };
+    let mut glimpse = 0;
+    if same {
+        glimpse = glance::before(cpu, at, &place);
+    }
+    if glimpse == 0 {
+        glimpse = glance::at(cpu, at, end, &place);
+    }
+    // A decision that is to be carried over to the translated tuple waits here, or came with the call.
+    if glimpse != 0 && *kept == UNKNOWN && !glance::is_awaited(cpu, skb.0.address, glimpse, number)
+    {
+        emit::count_plainly(&mut cpu.hooks[usize::from(hook)].seen);
+        return;
+    }
+    let mut packet = MaybeUninit::uninit();
+    if !Packet::read(at, end, &mut packet) {
+        return;
+    }
+    // SAFETY: `read` filled it.
+    let packet = unsafe { packet.assume_init_ref() };
+    emit::count_plainly(&mut cpu.hooks[usize::from(hook)].seen);
+    if shed::lets_go(cpu, hook, packet) {
+        return;
+    }
     let decision = if hook == hook::NETFILTER_ENTER {
         let mut decision = UNKNOWN;
         // Of a copy, so that the verifier does not walk on with what it learns of the number.
@@ -165,7 +182,7 @@ pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &
     }
     // At output the sender's socket; elsewhere there is none, or a receiver's.
     let sender = if hook == hook::NETFILTER_ENTER {
-        place.socket.cookie()
+        place.socket().cookie()
     } else {
         0
     };
@@ -182,7 +199,7 @@ pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &
         out_ifindex: output.ifindex(),
         ..Sight::new(hook)
     };
-    emit::event(cpu, sight, packet, &Located { skb, place, at });
+    emit::event(cpu, sight, packet, &Located { place, at });
     // Both translations are made by the time that the last hook of the path is left.
     let last = number == netfilter::INPUT || number == netfilter::POSTROUTING;
     if hook == hook::NETFILTER_LEAVE && last {
@@ -190,11 +207,11 @@ pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &
         if conntrack > CTINFO_MASK
             && matching::conntrack_is_new(&packet.header.tuple, decision, conntrack) != 0
         {
-            emit::conntrack(cpu, conntrack & !CTINFO_MASK, place.netns);
+            emit::conntrack(cpu, conntrack & !CTINFO_MASK, u64::from(place.netns()));
         }
     }
     // What translates an address may move the data, and the socket's hook knows the packet by them.
     if hook == hook::NETFILTER_LEAVE && number == netfilter::INPUT {
-        cpu.receiving = place.receiving(skb);
+        cpu.receiving = place.receiving();
     }
 }

@@ -15,22 +15,33 @@ use network_types::{
 use tracer_common::record::{FLAG_ENCAPSULATED, FLAG_ICMP_ERROR};
 
 use crate::{
-    header::{self, Header, ICMP, ICMPV6, Tuple, UDP},
+    header::{self, Header, ICMP, ICMPV6, Tuple, UDP, byte, long, short},
     maps::{GENEVE_PORT, VXLAN_PORT, VXLAN_PORT_LINUX},
     memory,
 };
 
-/// An IP packet's headers.
+/// An IP packet's headers. What is cleared first lies apart: side by side, the compiler would
+/// clear it by a call of `memset`, which has no other way here than byte by byte.
 #[repr(C)]
 pub(crate) struct Packet {
-    pub(crate) header: Header,
-    /// Valid when there is an outer header or a quoted one.
-    pub(crate) other: Tuple,
     pub(crate) vni: u64,
+    pub(crate) header: Header,
     /// How far behind the address that was read at the header is: 0, or where the inner one begins.
     pub(crate) inside: u64,
+    /// Valid when there is an outer header or a quoted one.
+    pub(crate) other: Tuple,
     /// [`FLAG_ENCAPSULATED`] or [`FLAG_ICMP_ERROR`]; 0 for a packet with one IP header.
     pub(crate) second: u64,
+}
+
+/// Whether what is sent to that UDP port is taken for a tunnel's.
+#[inline(always)]
+pub(crate) fn is_tunnel(port: u16) -> bool {
+    let port = u32::from(port);
+    port != 0
+        && (port == GENEVE_PORT.load()
+            || port == VXLAN_PORT.load()
+            || port == VXLAN_PORT_LINUX.load())
 }
 
 const ENCAPSULATED: u64 = FLAG_ENCAPSULATED as u64;
@@ -73,23 +84,25 @@ impl Packet {
 
     #[inline(always)]
     fn read_inner(&mut self, at: u64, end: u64) -> bool {
-        let port = u32::from(self.header.tuple.destination_port());
-        let geneve = port == GENEVE_PORT.load();
-        if port == 0 || (!geneve && port != VXLAN_PORT.load() && port != VXLAN_PORT_LINUX.load()) {
+        let port = self.header.tuple.destination_port();
+        if !is_tunnel(port) {
             return true;
         }
-        let tunnel = &self.header.transport;
+        let geneve = u32::from(port) == GENEVE_PORT.load();
+        // Behind UDP's eight bytes.
+        let tunnel = self.header.transport[1];
+        let first = byte(tunnel, 0);
         // VXLAN: the I flag; Geneve: version 0 carrying Ethernet (0x6558).
         let mut length = VxlanHdr::LEN as u64;
         if geneve {
-            if tunnel[8] >> 6 != 0 || tunnel[10] != 0x65 || tunnel[11] != 0x58 {
+            if first >> 6 != 0 || short(tunnel, 2) != 0x6558 {
                 return true;
             }
-            length = GeneveHdr::LEN as u64 + u64::from(tunnel[8] & 0x3f) * 4;
-        } else if tunnel[8] & VXLAN_I_FLAG_MASK == 0 {
+            length = GeneveHdr::LEN as u64 + u64::from(first & 0x3f) * 4;
+        } else if first & VXLAN_I_FLAG_MASK == 0 {
             return true;
         }
-        self.vni = u64::from(u32::from_be_bytes([0, tunnel[12], tunnel[13], tunnel[14]]));
+        self.vni = u64::from(long(tunnel, 4) >> 8);
         self.other = self.header.tuple;
         self.second = ENCAPSULATED;
         let before = UdpHdr::LEN as u64 + length + EthHdr::LEN as u64;
@@ -105,7 +118,7 @@ impl Packet {
 
     #[inline(always)]
     fn read_quoted(&mut self, at: u64, end: u64) -> bool {
-        let kind = self.header.transport[0];
+        let kind = byte(self.header.transport[0], 0);
         // Destination unreachable, source quench, redirect, time exceeded, parameter problem;
         // ICMPv6 errors are those below 128.
         let error = if self.header.tuple.protocol() == ICMP {

@@ -16,7 +16,7 @@ use tracer_common::{
 
 use crate::{
     emit,
-    header::{ICMP, ICMPV6, SCTP, TCP, UDP},
+    header::{ICMP, ICMPV6, SCTP, TCP, UDP, byte, short},
     maps::SHED,
     packet::Packet,
 };
@@ -87,36 +87,35 @@ fn is_chosen(packet: &Packet, word: u64) -> u64 {
     if packet.icmp_error() {
         return 1;
     }
-    let (header, t) = (&packet.header, &packet.header.transport);
+    let header = &packet.header;
+    let [first, second, third] = header.transport;
     let protocol = header.tuple.protocol();
     let whole = header.flags & u64::from(FLAG_FRAGMENT | FLAG_NOT_LINEAR) == 0;
-    let number =
-        |at: usize| u64::from(u32::from_ne_bytes([t[at], t[at + 1], t[at + 2], t[at + 3]]));
-    let ip = &header.ip;
     // IPv4: the identification; IPv6: the flow label.
     let id = if header.version == 4 {
-        u64::from(u16::from_ne_bytes([ip[4], ip[5]]))
+        header.ip[0] >> 32 & 0xffff
     } else {
-        u64::from(u32::from_ne_bytes([0, ip[1] & 0xf, ip[2], ip[3]]))
+        header.ip[0] & 0xffff_0f00
     };
     let telling = if !whole {
         id
     } else if protocol == TCP {
-        if t[13] & BEGIN_OR_END != 0 {
+        if byte(second, 5) & BEGIN_OR_END != 0 {
             return 1;
         }
-        number(4) << 32 ^ number(8)
+        // The sequence number, and what is acknowledged.
+        first >> 32 << 32 ^ second & 0xffff_ffff
     } else if protocol == UDP {
         // What lies behind a shorter datagram is not its own.
-        let own = u16::from_be_bytes([t[4], t[5]]) >= UDP_AND_PAYLOAD
-            && header.has_linear(u64::from(UDP_AND_PAYLOAD));
-        let payload = if own { number(8) << 32 ^ number(12) } else { 0 };
+        let own =
+            short(first, 4) >= UDP_AND_PAYLOAD && header.has_linear(u64::from(UDP_AND_PAYLOAD));
+        let payload = if own { second } else { 0 };
         payload ^ id << 16
     } else if protocol == ICMP || protocol == ICMPV6 {
         // The sequence number of an echo, which its reply has too.
-        u64::from(u16::from_ne_bytes([t[6], t[7]]))
+        first >> 48
     } else if protocol == SCTP {
-        number(16) << 32 ^ id
+        third << 32 ^ id
     } else {
         id
     };

@@ -129,6 +129,14 @@ impl<A: Access> Skb<A> {
 pub(crate) struct Device<A>(pub(crate) Pointer<A>);
 
 impl<A: Access> Device<A> {
+    /// Whether it can be one. Sockets keep numbers where `sk_buff.dev` was (UDP's `dev_scratch`: sizes
+    /// and flags), and to load through one of these is handled, as a fault, and takes a thousand times as
+    /// long. Kernel addresses have the highest bit set, on all 64-bit machines; those numbers do not.
+    #[inline(always)]
+    pub(crate) fn is_there(self) -> bool {
+        self.0.address.cast_signed() < 0
+    }
+
     #[inline(always)]
     pub(crate) fn ifindex(self) -> u32 {
         // SAFETY: see above.
@@ -268,49 +276,59 @@ impl<A: Access> Socket<A> {
     }
 }
 
-/// Where a hook saw the packet.
+/// A buffer where a hook saw it.
 #[derive(Clone, Copy)]
-pub(crate) struct Place<A> {
-    pub(crate) device: Device<A>,
-    /// The network namespace's inode number.
-    pub(crate) netns: u64,
-    pub(crate) socket: Socket<A>,
+pub(crate) struct Place<A: Access> {
+    pub(crate) skb: Skb<A>,
+    pub(crate) device: Device<A::Followed>,
 }
 
 impl<A: Access> Place<A> {
+    /// At the buffer's own device.
+    #[inline(always)]
+    pub(crate) fn of(skb: Skb<A>) -> Self {
+        Self {
+            skb,
+            device: skb.device(),
+        }
+    }
+
+    /// The socket that the buffer belongs to. Read anew each time: a pointer that was compared with null
+    /// is one of two things to the verifier from there on, which would walk on with both.
+    #[inline(always)]
+    pub(crate) fn socket(&self) -> Socket<A::Followed> {
+        self.skb.socket()
+    }
+
     /// That the packet is being taken from a device here, for the socket's hook.
     #[inline(always)]
-    pub(crate) fn receiving<S: Access>(&self, skb: Skb<S>) -> Receiving {
+    pub(crate) fn receiving(&self) -> Receiving {
         Receiving {
-            skb: skb.0.address,
-            head: skb.head(),
-            netns: self.netns as u32,
+            skb: self.skb.0.address,
+            head: self.skb.head(),
+            netns: self.netns(),
             ifindex: self.device.ifindex(),
             device_name: self.device.name(),
         }
     }
 
-    /// Where the buffer is: its device and that device's namespace; without one, its socket's.
+    /// The network namespace's inode number: the device's; without a device, the socket's.
     #[inline(always)]
-    pub(crate) fn of<S: Access<Followed = A>>(skb: Skb<S>) -> Self {
-        let (device, socket) = (skb.device(), skb.socket());
-        // The number decides, not the pointer: a pointer that was compared with null is no pointer
-        // to the verifier any more where it is null.
-        let inode = device.net().inode();
-        let netns = if inode == 0 { socket.netns() } else { inode };
-        Self {
-            device,
-            netns: u64::from(netns),
-            socket,
+    pub(crate) fn netns(&self) -> u32 {
+        let mut inode = 0;
+        if self.device.is_there() {
+            inode = self.device.net().inode();
         }
+        if inode == 0 {
+            inode = self.socket().netns();
+        }
+        inode
     }
 }
 
-/// A buffer at its place.
+/// A buffer at its place, whose headers were read at that address.
 pub(crate) struct Located<A: Access> {
-    pub(crate) skb: Skb<A>,
-    pub(crate) place: Place<A::Followed>,
-    /// Where the packet's headers were read.
+    pub(crate) place: Place<A>,
     pub(crate) at: u64,
 }
 
@@ -318,22 +336,29 @@ impl<A: Access> About for Located<A> {
     #[inline(always)]
     fn length_from(&self, inside: u64) -> u32 {
         // From one address for all: newer kernels know it as a pointer, and walk on once for each.
-        self.skb.length_from(self.at).wrapping_sub(inside as u32)
+        self.place
+            .skb
+            .length_from(self.at)
+            .wrapping_sub(inside as u32)
     }
 
     #[inline(always)]
     fn describe(&self, to: *mut Event) {
-        let (skb, place) = (self.skb, &self.place);
+        let (place, skb) = (&self.place, self.place.skb);
         // SAFETY: the trait's caller gives a reserved record.
         unsafe {
             (*to).skb = skb.0.address;
             (*to).conntrack = skb.conntrack();
             (*to).packet_type = skb.packet_type();
-            (*to).device_name = place.device.name();
-            (*to).ifindex = place.device.ifindex();
-            (*to).netns = place.netns as u32;
-            (*to).flags |=
-                place.device.record_flags() | place.device.net().netfilter_flag((*to).ip_version);
+            (*to).netns = place.netns();
+            (*to).device_name = [0; 2];
+            (*to).ifindex = 0;
+            if place.device.is_there() {
+                (*to).device_name = place.device.name();
+                (*to).ifindex = place.device.ifindex();
+                (*to).flags |= place.device.record_flags()
+                    | place.device.net().netfilter_flag((*to).ip_version);
+            }
         }
     }
 }

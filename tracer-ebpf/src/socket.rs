@@ -42,7 +42,7 @@ pub(crate) fn socket_deliver(ctx: SkBuffContext) -> i32 {
         return PASS;
     }
     let counters = &mut cpu.hooks[usize::from(hook::SOCKET_DELIVER)];
-    emit::count(&mut counters.seen);
+    emit::count_plainly(&mut counters.seen);
     let mut packet = MaybeUninit::uninit();
     if !Packet::read(skb.network_header(), skb.end(), &mut packet) {
         return PASS;
@@ -90,7 +90,7 @@ pub(crate) fn socket_send(ctx: SkBuffContext) -> i32 {
     let at = At {
         hook: hook::DEVICE_QUEUE,
         skb: ctx.skb.skb as u64,
-        netns: place.netns as u32,
+        netns: place.netns(),
     };
     bytes::take(cpu, &ctx, packet, &at);
     PASS

@@ -1,0 +1,126 @@
+//! A glance at a packet: what almost all packets of a busy node get, and no more.
+//!
+//! One read of its first bytes, into words that never reach memory again, and some comparisons. See
+//! [`tracer_common::glance`]. Whatever is not plain is looked at closely.
+
+use core::mem::MaybeUninit;
+
+use network_types::{ip::Ipv4Hdr, udp::UdpHdr};
+use tracer_common::{
+    cpu::{CpuState, Glanced},
+    filter::{self, Program},
+    glance::{Glance, MAX_GLANCES},
+    hook::netfilter,
+};
+
+use crate::{
+    header::{TCP, UDP, byte, short},
+    maps::FILTER,
+    matching,
+    memory::{self, Access},
+    packet,
+    skb::Place,
+};
+
+/// What a glance says: 0: look closely; else that the packet is nobody's, with a number that it shares
+/// with few others.
+type Glimpse = u64;
+/// It is nobody's.
+const NOBODYS: Glimpse = 1 << 8;
+
+/// Looks at the packet whose IP header is at kernel address `at`.
+#[inline(always)]
+pub(crate) fn at<A: Access>(cpu: &mut CpuState, at: u64, end: u64, place: &Place<A>) -> Glimpse {
+    let Some(program) = FILTER.get(0) else {
+        return 0;
+    };
+    if program.glancing == 0 {
+        return 0;
+    }
+    let glimpse = look(program, at, end, place);
+    cpu.glanced.skb = 0;
+    // Where a filter is about places, the next hook's is another one.
+    if glimpse != 0 && program.place == 0 {
+        cpu.glanced = Glanced {
+            skb: place.skb.0.address,
+            header: at,
+            glimpse,
+        };
+    }
+    glimpse
+}
+
+/// What the glance at the hook before said, where nothing but the place can have changed since then.
+///
+/// Not where a packet can begin its life, since its buffer may have been another's: there it is looked
+/// at. A buffer that was freed and is used again has its header elsewhere, mostly, and begins with such
+/// a hook.
+#[inline(always)]
+pub(crate) fn before<A: Access>(cpu: &CpuState, at: u64, place: &Place<A>) -> Glimpse {
+    let last = &cpu.glanced;
+    if last.skb == place.skb.0.address && last.header == at {
+        last.glimpse
+    } else {
+        0
+    }
+}
+
+#[inline(never)]
+fn look<A: Access>(program: &Program, at: u64, end: u64, place: &Place<A>) -> Glimpse {
+    let mut words = MaybeUninit::<[u64; 3]>::uninit();
+    if at + (Ipv4Hdr::LEN + UdpHdr::LEN) as u64 > end || !memory::copy(&mut words, at) {
+        return 0;
+    }
+    // SAFETY: the copy filled them.
+    let [first, second, third] = unsafe { words.assume_init() };
+    // IPv4 and no options; no part of a fragmented packet.
+    if byte(first, 0) != 0x45 || first >> 48 & 0xff3f != 0 {
+        return 0;
+    }
+    let (protocol, ports) = (u64::from(byte(second, 1)), third >> 32);
+    match protocol {
+        TCP => {}
+        UDP if !packet::is_tunnel(short(ports, 2)) => {}
+        _ => return 0,
+    }
+    let (source, destination) = (second >> 32, third & 0xffff_ffff);
+    let ends = (short(ports, 0) ^ short(ports, 2)).into();
+    if matching::is_marked((source ^ destination) << 32, ends) {
+        return 0;
+    }
+    let words = [source | destination << 32, ports | protocol << 32];
+    for index in 0..MAX_GLANCES {
+        if index as u32 >= program.glances {
+            break;
+        }
+        let glance = &program.glance[index];
+        if glance.fits(words) && fits_place(glance, place) {
+            return 0;
+        }
+    }
+    NOBODYS | u64::from(matching::shared(first))
+}
+
+/// Whether the packet's place can be that of one that matches.
+#[inline(always)]
+fn fits_place<A: Access>(glance: &Glance, place: &Place<A>) -> bool {
+    match glance.kind as u8 {
+        filter::NETNS => place.netns() == glance.number,
+        filter::CGROUP => place.socket().cgroup() == glance.place[0],
+        // Names and others: closely.
+        _ => true,
+    }
+}
+
+/// Whether something of a packet waits for it at this netfilter hook: what was decided where the hook
+/// began, or where IPVS took it. Then it is looked at closely.
+#[inline(always)]
+pub(crate) fn is_awaited(cpu: &mut CpuState, skb: u64, glimpse: Glimpse, hook: u8) -> bool {
+    let id = glimpse as u8;
+    let mut awaited = matching::slot_of(cpu, id, hook).skb == skb;
+    if hook == netfilter::OUTPUT {
+        awaited |= matching::slot_of(cpu, id, netfilter::INPUT).skb == skb;
+        awaited |= matching::slot_of(cpu, id, netfilter::FORWARD).skb == skb;
+    }
+    awaited
+}
