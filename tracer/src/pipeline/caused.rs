@@ -5,25 +5,27 @@
 //! that has the very same tuple at that time is followed as well: of another pod's loopback, or of another node
 //! on the same kernel. Here the whole flow is known, and such ones are left out.
 
-use crate::{journey::model::Flow, source::TracedCommand};
+use crate::{
+    journey::model::{Flow, Process},
+    source::TracedCommand,
+};
 
-/// Whether the command caused the flow: it was seen in the command's namespace, or one of its sockets is the
-/// command's, which may have gone to another namespace. A flow of which events were lost counts as caused,
-/// since those may be the lost ones.
+/// Whether the command caused the flow. It did not when it was nowhere seen in the command's namespace, and
+/// both ends are processes that are known and neither is the command's (which may have gone to another
+/// namespace). What is not known of an end speaks for the kernel, which took the flow for the command's, and
+/// so do lost events, which may be those in its namespace.
 pub(super) fn by(command: TracedCommand, flow: &Flow) -> bool {
     let passes = || {
         let mut seen = flow.subjects.iter();
         seen.any(|sighting| sighting.subject.netns == command.netns)
     };
-    let holds = || {
-        let mut ends = [&flow.client_process, &flow.backend_process].into_iter();
-        ends.any(|process| {
-            process
-                .as_ref()
-                .is_some_and(|process| process.cgroup == command.cgroup)
-        })
+    let is_anothers = |process: &Option<Process>| {
+        process
+            .as_ref()
+            .is_some_and(|process| process.cgroup != command.cgroup)
     };
-    flow.affected_by_loss || passes() || holds()
+    let anothers = || is_anothers(&flow.client_process) && is_anothers(&flow.backend_process);
+    flow.affected_by_loss || passes() || !anothers()
 }
 
 #[cfg(test)]
@@ -31,7 +33,6 @@ mod tests {
     use super::*;
     use crate::{
         filter::Sighting,
-        journey::model::Process,
         report::scenarios::{netns, open_flow},
     };
 
@@ -58,34 +59,51 @@ mod tests {
         }
     }
 
+    fn process(cgroup: u64) -> Option<Process> {
+        Some(Process {
+            pid: 1,
+            comm: "curl".to_owned(),
+            cgroup,
+        })
+    }
+
+    /// Between two processes that are not the command's.
+    fn strangers(names: &[&str]) -> Flow {
+        let mut flow = seen_in(names);
+        flow.client_process = process(78);
+        flow.backend_process = process(79);
+        flow
+    }
+
     #[test]
     fn a_flow_through_the_commands_namespace_is_its() {
-        assert!(by(command(), &seen_in(&["node1", "pod-a1"])));
-        assert!(!by(command(), &seen_in(&["node1", "pod-b1"])));
+        assert!(by(command(), &strangers(&["node1", "pod-a1"])));
+        assert!(!by(command(), &strangers(&["node1", "pod-b1"])));
     }
 
     #[test]
     fn a_socket_that_the_command_made_elsewhere_is_its() {
-        let mut flow = seen_in(&["pod-b1"]);
-        let process = |cgroup| {
-            Some(Process {
-                pid: 1,
-                comm: "curl".to_owned(),
-                cgroup,
-            })
-        };
-        flow.client_process = process(78);
-        assert!(!by(command(), &flow));
+        let mut flow = strangers(&["pod-b1"]);
         flow.client_process = process(77);
         assert!(by(command(), &flow));
-        flow.client_process = None;
+        let mut flow = strangers(&["pod-b1"]);
         flow.backend_process = process(77);
         assert!(by(command(), &flow));
     }
 
     #[test]
+    fn an_end_of_which_nothing_is_known_may_be_the_commands() {
+        let mut flow = strangers(&["pod-b1"]);
+        flow.backend_process = None;
+        assert!(by(command(), &flow));
+        let mut flow = strangers(&["pod-b1"]);
+        flow.client_process = None;
+        assert!(by(command(), &flow));
+    }
+
+    #[test]
     fn where_events_were_lost_nothing_is_left_out() {
-        let mut flow = seen_in(&["pod-b1"]);
+        let mut flow = strangers(&["pod-b1"]);
         flow.affected_by_loss = true;
         assert!(by(command(), &flow));
     }
