@@ -10,7 +10,7 @@
 mod empty;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tracer_tests::load::Done;
 
@@ -58,11 +58,12 @@ pub(crate) struct Arguments {
     dry: bool,
 }
 
-/// By program's name: nanoseconds a run, runs, what it ran for.
+/// By program's name.
 type Measured = BTreeMap<String, Vec<Sample>>;
 
 #[derive(Clone, Copy)]
 struct Sample {
+    /// Nanoseconds a run.
     each: f64,
     /// How often it ran for each datagram, or for each request with its answer.
     times: f64,
@@ -80,37 +81,97 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let mut stage = Stage::raise(arguments.seconds)?;
     let statistics = Statistics::begin()?;
-    let mut empty: BTreeMap<(Place, &str), Vec<f64>> = BTreeMap::new();
-    let mut measured: BTreeMap<(&str, &str), Measured> = BTreeMap::new();
+    let mut figures = Figures::default();
     for _ in 0..arguments.times {
-        for (_, place) in PROGRAMS {
-            let attached = Empty::attach(place, stage.lab(), NODE)?;
-            for (name, load) in LOADS {
-                let samples = empty.entry((place, name)).or_default();
-                samples.extend(nothing(&mut stage, &attached, load)?);
-            }
-        }
-        for (kind, filter, _) in FILTERS {
-            let observer = Observer::RecordByLinks(filter);
-            let looking = observer.start(stage.lab(), &tracer)?;
-            for (name, load) in LOADS {
-                let found = traced(&mut stage, looking.pid(), load)?;
-                let all = measured.entry((kind, name)).or_default();
-                for (program, sample) in found {
-                    all.entry(program).or_default().push(sample);
-                }
-            }
-            looking.end(stage.lab())?;
-        }
+        figures.measure_nothing(&mut stage)?;
+        figures.measure(&mut stage, &tracer)?;
     }
     drop(statistics);
     stage.down()?;
-    let table = table(&empty, &measured);
+    let table = figures.table();
     print!("{table}");
     if arguments.dry {
         return Ok(());
     }
     page::write_down(SUBJECT, &table)
+}
+
+/// What was measured so far.
+#[derive(Default)]
+struct Figures {
+    /// Nanoseconds a run of an empty program, by place and traffic.
+    empty: BTreeMap<(Place, &'static str), Vec<f64>>,
+    /// What the tracer's programs took, by kind of filter and traffic.
+    traced: BTreeMap<(&'static str, &'static str), Measured>,
+}
+
+impl Figures {
+    fn measure_nothing(&mut self, stage: &mut Stage) -> anyhow::Result<()> {
+        for (_, place) in PROGRAMS {
+            let attached = Empty::attach(place, stage.lab(), NODE)?;
+            for (name, load) in LOADS {
+                let samples = self.empty.entry((place, name)).or_default();
+                samples.extend(nothing(stage, &attached, load)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn measure(&mut self, stage: &mut Stage, tracer: &Path) -> anyhow::Result<()> {
+        for (kind, filter, _) in FILTERS {
+            let looking = Observer::RecordByLinks(filter).start(stage.lab(), tracer)?;
+            for (name, load) in LOADS {
+                let all = self.traced.entry((kind, name)).or_default();
+                for (program, sample) in traced(stage, looking.pid(), load)? {
+                    all.entry(program).or_default().push(sample);
+                }
+            }
+            looking.end(stage.lab())?;
+        }
+        Ok(())
+    }
+
+    fn table(&self) -> String {
+        let mut text =
+            "| program | traffic | runs for each | empty, ns | no match, ns | emitted, ns |\n\
+                        |---|---|---|---|---|---|\n"
+                .to_owned();
+        for (traffic, _) in LOADS {
+            let mut sums = [0.0; 2];
+            for (program, place) in PROGRAMS {
+                let Some(nothing) = middle(self.empty.get(&(place, traffic))) else {
+                    continue;
+                };
+                let found = FILTERS.map(|(kind, ..)| self.found((kind, traffic), program, nothing));
+                for (sum, sample) in sums.iter_mut().zip(found) {
+                    *sum += sample.map_or(0.0, |it| it.each * it.times);
+                }
+                let times = found.iter().flatten().next().map_or(0.0, |it| it.times);
+                let [missed, emitted] = found.map(cell);
+                text += &format!(
+                    "| `{program}` | {traffic} | {times:.1} | {nothing:.0} | {missed} | {emitted} |\n"
+                );
+            }
+            let [missed, emitted] = sums;
+            text += &format!("| all, for each | {traffic} | | | {missed:.0} | {emitted:.0} |\n");
+        }
+        let [(_, _, missed), (_, _, emitted)] = FILTERS;
+        text + &format!("| aim, each | | | | at most {missed} | at most {emitted} |\n")
+    }
+
+    /// The medians of a program's samples, less what an empty one takes.
+    fn found(
+        &self,
+        which: (&'static str, &'static str),
+        program: &str,
+        nothing: f64,
+    ) -> Option<Sample> {
+        let samples = self.traced.get(&which)?.get(program)?;
+        Some(Sample {
+            each: median(samples.iter().map(|it| it.each))? - nothing,
+            times: median(samples.iter().map(|it| it.times))?,
+        })
+    }
 }
 
 /// Nanoseconds a run of an empty program; none where it does not run.
@@ -148,44 +209,6 @@ fn traced(stage: &mut Stage, tracer: u32, load: Load) -> anyhow::Result<Vec<(Str
 /// A program that ran now and then, found nothing of its in a cache: that says nothing.
 const fn is_enough(runs: Runs) -> bool {
     runs.runs > 1000
-}
-
-fn table(
-    empty: &BTreeMap<(Place, &str), Vec<f64>>,
-    measured: &BTreeMap<(&str, &str), Measured>,
-) -> String {
-    let mut text =
-        "| program | traffic | runs for each | empty, ns | no match, ns | emitted, ns |\n\
-                    |---|---|---|---|---|---|\n"
-            .to_owned();
-    for (traffic, _) in LOADS {
-        let mut sums = [0.0; 2];
-        for (program, place) in PROGRAMS {
-            let Some(nothing) = middle(empty.get(&(place, traffic))) else {
-                continue;
-            };
-            let found = FILTERS.map(|(kind, ..)| {
-                let samples = measured.get(&(kind, traffic))?.get(program)?;
-                Some(Sample {
-                    each: median(samples.iter().map(|it| it.each))? - nothing,
-                    times: median(samples.iter().map(|it| it.times))?,
-                })
-            });
-            for (sum, sample) in sums.iter_mut().zip(found) {
-                *sum += sample.map_or(0.0, |it| it.each * it.times);
-            }
-            let times = found.iter().flatten().next().map_or(0.0, |it| it.times);
-            let [missed, emitted] = found.map(cell);
-            text += &format!(
-                "| `{program}` | {traffic} | {times:.1} | {nothing:.0} | {missed} | {emitted} |\n"
-            );
-        }
-        let [missed, emitted] = sums;
-        text += &format!("| all, for each | {traffic} | | | {missed:.0} | {emitted:.0} |\n");
-    }
-    let [(_, _, missed), (_, _, emitted)] = FILTERS;
-    text += &format!("| aim, each | | | | at most {missed} | at most {emitted} |\n");
-    text
 }
 
 /// What takes less than an empty program's noise takes nothing.

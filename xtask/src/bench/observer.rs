@@ -56,6 +56,10 @@ const TRACEPOINTS: &str = "tracepoint:net:net_dev_queue,tracepoint:net:net_dev_s
      tracepoint:net:netif_rx,tracepoint:net:netif_receive_skb,tracepoint:skb:consume_skb\
      { @[probe] = count(); }";
 
+/// Looks at all devices, as root, asks no name server, writes to nowhere.
+const TCPDUMP: &[&str] = &["-Z", "root", "-n", "-i", "any", "-w", "/dev/null"];
+/// Its generic profile; the file follows.
+const RETIS: &[&str] = &["collect", "-p", "generic", "--allow-system-changes", "-o"];
 /// Rules that have packets traced.
 const NFT_TABLE: &str = "bench";
 
@@ -109,60 +113,61 @@ impl Observer {
 
     /// What is run, and what it says when it looks.
     fn command(&self, lab: &Lab, tracer: &Path) -> anyhow::Result<(Command, Option<&'static str>)> {
-        let mut command = match self {
-            Self::Record(_) | Self::RecordByLinks(_) | Self::Watch(_) | Self::Flow(_) => {
-                Command::new(tracer)
-            }
-            Self::Tcpdump(_) => lab.command(NODE, "tcpdump"),
-            Self::Nft(_) => lab.command(NODE, "nft"),
-            Self::Bpftrace => Command::new("bpftrace"),
-            Self::Retis(_) => Command::new("retis"),
-        };
-        let filter = |filter: &str| (!filter.is_empty()).then(|| filter.to_owned());
-        let ready = match self {
-            Self::Record(terms) | Self::RecordByLinks(terms) => {
+        let (mut command, ready) = match self {
+            Self::Record(_) | Self::RecordByLinks(_) => {
+                let mut command = Command::new(tracer);
                 command.args(["record", "--overwrite", "-o"]);
                 command.arg(scratch("observer.rec")?);
                 if matches!(self, Self::RecordByLinks(_)) {
                     command.args(["--netfilter", "link"]);
                 }
-                command.args(filter(terms));
-                Some("tracer: recording")
+                (command, Some("tracer: recording"))
             }
-            Self::Watch(terms) => {
-                command.args(["watch", "--summary"]).args(filter(terms));
-                Some("tracer: watching")
-            }
-            Self::Flow(terms) => {
-                command.args(["watch", "--json"]).args(filter(terms));
-                Some("tracer: watching")
-            }
-            Self::Tcpdump(terms) => {
-                command.args(["-Z", "root", "-n", "-i", "any", "-w", "/dev/null"]);
-                command.args(filter(terms));
-                Some("listening on")
-            }
-            Self::Nft(_) => {
-                command.args(["monitor", "trace"]);
-                None
-            }
-            Self::Bpftrace => {
-                command.args(["-e", TRACEPOINTS]);
-                None
-            }
-            Self::Retis(terms) => {
-                command.args(["collect", "-p", "generic", "--allow-system-changes", "-o"]);
+            Self::Watch(_) => (
+                with(Command::new(tracer), &["watch", "--summary"]),
+                Some("tracer: watching"),
+            ),
+            Self::Flow(_) => (
+                with(Command::new(tracer), &["watch", "--json"]),
+                Some("tracer: watching"),
+            ),
+            Self::Tcpdump(_) => (
+                with(lab.command(NODE, "tcpdump"), TCPDUMP),
+                Some("listening on"),
+            ),
+            Self::Nft(_) => (with(lab.command(NODE, "nft"), &["monitor", "trace"]), None),
+            Self::Bpftrace => (with(Command::new("bpftrace"), &["-e", TRACEPOINTS]), None),
+            Self::Retis(_) => {
+                let mut command = with(Command::new("retis"), RETIS);
                 command.arg(scratch("observer.retis")?);
-                command.args(
-                    filter(terms)
-                        .into_iter()
-                        .flat_map(|it| ["-f".to_owned(), it]),
-                );
-                None
+                (command, None)
             }
         };
+        match self.filter() {
+            "" => {}
+            filter if matches!(self, Self::Retis(_)) => drop(command.args(["-f", filter])),
+            filter => drop(command.arg(filter)),
+        }
         Ok((command, ready))
     }
+
+    /// In the words of pcap-filter, which the tracer shares; empty: everything.
+    fn filter(&self) -> &str {
+        match self {
+            Self::Record(terms)
+            | Self::RecordByLinks(terms)
+            | Self::Watch(terms)
+            | Self::Tcpdump(terms)
+            | Self::Retis(terms) => terms,
+            Self::Flow(terms) => terms,
+            Self::Nft(_) | Self::Bpftrace => EVERYTHING,
+        }
+    }
+}
+
+fn with(mut command: Command, words: &[&str]) -> Command {
+    command.args(words);
+    command
 }
 
 /// Has packets traced that come through the node.

@@ -16,9 +16,11 @@ mod traced;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use anyhow::ensure;
 use tracer_tests::load::Done;
 
 use self::cases::Case;
+use super::observer::Observer;
 use super::page;
 use super::stage::{Load, Stage, scratch};
 use super::statistics::{Compared, Pair, median};
@@ -26,6 +28,8 @@ use crate::process;
 
 /// The subject, as the page's marks have it.
 const SUBJECT: &str = "overhead";
+/// What a tracer printed of a flow that was not complete.
+const INCOMPLETE: &str = "incomplete.json";
 
 /// What is measured, and how often.
 #[derive(clap::Args)]
@@ -75,10 +79,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     stage.down()?;
     let table = table(&series);
     print!("{table}");
-    if arguments.only.is_some() {
-        return Ok(());
+    if arguments.only.is_none() {
+        page::write_down(SUBJECT, &table)?;
     }
-    page::write_down(SUBJECT, &table)
+    let incomplete: usize = series.iter().map(|series| series.incomplete).sum();
+    ensure!(
+        incomplete == 0,
+        "the traced flow was not complete {incomplete} times: see {}",
+        scratch(INCOMPLETE)?.display()
+    );
+    Ok(())
 }
 
 /// All pairs of one observer.
@@ -90,6 +100,8 @@ struct Series {
     processors: Vec<Vec<f64>>,
     /// What it said of itself, each time.
     notes: Vec<String>,
+    /// How often the flow that it traced was not all there.
+    incomplete: usize,
 }
 
 impl Series {
@@ -98,6 +110,7 @@ impl Series {
             pairs: vec![Vec::new(); case.loads.len()],
             processors: vec![Vec::new(); case.loads.len()],
             notes: Vec::new(),
+            incomplete: 0,
             case,
         }
     }
@@ -139,7 +152,14 @@ impl Series {
         }
         let (output, said) = looking.end(stage.lab())?;
         self.notes.push(match self.case.observer {
-            super::observer::Observer::Flow(_) => traced::complete(&output)?.to_string(),
+            Observer::Flow(_) => match traced::complete(&output) {
+                Ok(complete) => complete.to_string(),
+                Err(error) => {
+                    self.incomplete += 1;
+                    std::fs::write(scratch(INCOMPLETE)?, output)?;
+                    format!("not complete: {error:#}")
+                }
+            },
             _ => said.lines().last().unwrap_or_default().to_owned(),
         });
         Ok(all)
@@ -214,8 +234,13 @@ fn table(series: &[Series]) -> String {
     text.extend(series.iter().flat_map(Series::rows));
     text.push('\n');
     for series in series {
+        let name = series.case.name;
         if let (true, Some(note)) = (series.case.speaks, series.notes.last()) {
-            text += &format!("- {}, the last time: {}\n", series.case.name, note);
+            text += &format!("- {name}, the last time: {note}\n");
+        }
+        if series.incomplete > 0 {
+            let (times, of) = (series.incomplete, series.notes.len());
+            text += &format!("- {name}: **not complete** {times} of {of} times\n");
         }
     }
     text

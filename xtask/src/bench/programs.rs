@@ -13,6 +13,9 @@ use serde::Deserialize;
 
 const SYSCTL: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
+/// A program that every tracer has.
+const FIRST: &str = "device_queue";
+
 /// The kernel measures as long as this is there.
 pub(crate) struct Statistics {
     before: String,
@@ -101,6 +104,14 @@ pub(crate) fn names() -> anyhow::Result<BTreeMap<u32, String>> {
     Ok(named
         .filter_map(|program| Some((program.id, program.name?)))
         .collect())
+}
+
+/// Says so when a tracer runs on this machine already: its programs would be measured, too.
+pub(crate) fn warn_of_others() {
+    let names = names().unwrap_or_default();
+    if names.values().any(|name| name == FIRST) {
+        eprintln!("warning: another tracer runs on this machine: the figures are of both");
+    }
 }
 
 /// What `bpf_prog_show_fdinfo` says of a program; `None` of any other file.

@@ -9,6 +9,7 @@ use anyhow::{Context as _, bail, ensure};
 use tracer_tests::lab::{Config, Lab};
 use tracer_tests::load::Done;
 
+use super::programs;
 use crate::{packages, process};
 
 /// The node through which it goes.
@@ -96,6 +97,7 @@ impl Stage {
         packages::install_for_lab()?;
         process::build_lab_server()?;
         let program = process::build_load()?;
+        programs::warn_of_others();
         let mut lab = Lab::up(&Config::default())?;
         lab.switch_to(SERVICE, &[SERVER], PORT)?;
         let mut server = lab

@@ -15,8 +15,11 @@ use tracer_tests::lab::Lab;
 
 /// `r0 = 1; exit`: netfilter accepts, a cgroup lets pass.
 const CODE: [(u8, i32); 2] = [(0xb7, 1), (0x95, 0)];
-/// A netfilter link's, beside those that conntrack and rules have.
+/// A netfilter link's, beside those that conntrack and rules have; or the next, for a hook takes one a
+/// priority.
 const PRIORITY: i32 = i32::MIN + 1;
+/// How many are tried.
+const TRIES: i32 = 16;
 /// `NFPROTO_IPV4`.
 const IPV4: u32 = 2;
 /// Prerouting to postrouting.
@@ -87,16 +90,27 @@ fn netfilter() -> anyhow::Result<Attached> {
     let program = load(kind, bpf_attach_type::BPF_NETFILTER, 0)?;
     let links: io::Result<Vec<OwnedFd>> = (0..HOOKS)
         .map(|hook| {
-            let mut attr = zero();
-            attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd().cast_unsigned();
-            attr.link_create.attach_type = bpf_attach_type::BPF_NETFILTER as u32;
-            attr.link_create.__bindgen_anon_3.netfilter.pf = IPV4;
-            attr.link_create.__bindgen_anon_3.netfilter.hooknum = hook;
-            attr.link_create.__bindgen_anon_3.netfilter.priority = PRIORITY;
-            bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)
+            let mut tries = (0..TRIES).map(|more| link(&program, hook, PRIORITY + more));
+            let free = |link: &io::Result<OwnedFd>| !link.as_ref().is_err_and(is_taken);
+            let first = tries.find(free);
+            first.unwrap_or_else(|| Err(io::ErrorKind::ResourceBusy.into()))
         })
         .collect();
     Ok((program, links?))
+}
+
+fn link(program: &OwnedFd, hook: u32, priority: i32) -> io::Result<OwnedFd> {
+    let mut attr = zero();
+    attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd().cast_unsigned();
+    attr.link_create.attach_type = bpf_attach_type::BPF_NETFILTER as u32;
+    attr.link_create.__bindgen_anon_3.netfilter.pf = IPV4;
+    attr.link_create.__bindgen_anon_3.netfilter.hooknum = hook;
+    attr.link_create.__bindgen_anon_3.netfilter.priority = priority;
+    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ResourceBusy
 }
 
 fn cgroup() -> anyhow::Result<Attached> {
