@@ -27,12 +27,12 @@ fn a_filter_on_a_cluster_ip_shows_whole_flows_and_nothing_else() -> anyhow::Resu
         noise.wait_for_one()?;
     }
     for port in PORTS {
-        curl(&lab, port, service.cluster_ip)?;
+        curl(&lab, port, service.cluster_ip, "b2")?;
     }
     for noise in &noise {
         noise.wait_for_one()?;
     }
-    closed(&lab)?;
+    closed(&lab, "node2")?;
     let trace = watch.stop()?;
     drop(noise);
 
@@ -40,6 +40,40 @@ fn a_filter_on_a_cluster_ip_shows_whole_flows_and_nothing_else() -> anyhow::Resu
         judge_flow(&lab, &trace, port)?;
     }
     nothing_else(&lab, &trace)?;
+    lab.down()
+}
+
+/// The first packet of a connection is translated before anything knows its new tuple; where the
+/// neighbour is known it then goes from one netfilter hook to the next, without a device between them.
+#[test]
+fn a_connections_first_packet_is_whole_where_the_neighbour_is_known() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let lab = Lab::up(&Config::default())?;
+    let service = lab.service("web-node1");
+    // Makes the neighbours known.
+    curl(&lab, PORTS.end, service.cluster_ip, "b1")?;
+    let watch = Running::watch(["--json", &format!("host {}", service.cluster_ip)])?;
+    for port in PORTS {
+        curl(&lab, port, service.cluster_ip, "b1")?;
+    }
+    closed(&lab, "node1")?;
+    let trace = watch.stop()?;
+    for port in PORTS {
+        let ends = Ends {
+            client: (lab.pod("a1").ipv4, port).into(),
+            destination: (service.cluster_ip, service.port).into(),
+            backend: (lab.pod("b1").ipv4, HTTP_PORT).into(),
+            masquerade: None,
+        };
+        let case = Case {
+            lab: &lab,
+            ends,
+            original: &"a1 > node1[prerouting dnat] > b1".parse()?,
+            reply: &"b1 > node1[postrouting un-dnat] > a1".parse()?,
+            state: State::Closed,
+        };
+        judge::flow(&trace, trace.flow("tcp", ends.client)?, &case)?;
+    }
     lab.down()
 }
 
@@ -106,19 +140,22 @@ fn nothing_else(lab: &Lab, trace: &Trace) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn curl(lab: &Lab, port: u16, to: Ipv4Addr) -> anyhow::Result<()> {
+fn curl(lab: &Lab, port: u16, to: Ipv4Addr, server: &str) -> anyhow::Result<()> {
     let mut curl = lab.command("a1", "curl");
     curl.args(["--silent", "--show-error", "--max-time", "30"]);
     curl.args(["--local-port", &port.to_string()]);
     let answer = lab.run(curl.arg(format!("http://{to}/")))?;
-    ensure!(answer.starts_with("server: b2\n"), "{answer}");
+    ensure!(
+        answer.starts_with(&format!("server: {server}\n")),
+        "{answer}"
+    );
     Ok(())
 }
 
-/// Waits until the endpoint's node has seen the last acknowledgement of each connection.
-fn closed(lab: &Lab) -> anyhow::Result<()> {
+/// Waits until that node, the endpoint's, has seen the last acknowledgement of each connection.
+fn closed(lab: &Lab, node: &str) -> anyhow::Result<()> {
     wait_until(|| {
-        let table = lab.conntrack("node2")?;
+        let table = lab.conntrack(node)?;
         let mut open = PORTS.filter(|port| {
             let port = format!(" sport={port} ");
             let entry = table.lines().find(|line| line.contains(&port));
