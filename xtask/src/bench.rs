@@ -6,6 +6,7 @@
 //! their table between two marks in docs/performance.md ([`page`]), so that the figures there are never
 //! others than measured ones.
 
+mod bpf;
 mod growth;
 mod hooks;
 mod machine;

@@ -1,43 +1,40 @@
 //! What BPF programs took, by the kernel's own account.
 //!
-//! While `kernel.bpf_stats_enabled` is set, the kernel looks at the clock before and after each run of
+//! While somebody asks for that (`BPF_ENABLE_STATS`), the kernel looks at the clock before and after each run of
 //! any program, and says in the `fdinfo` of who holds a program how often it ran and how long. Names
 //! are bpftool's, as far as the kernel keeps them (15 characters).
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
+use aya_obj::generated::{bpf_cmd, bpf_stats_type};
 use serde::Deserialize;
 
-const SYSCTL: &str = "/proc/sys/kernel/bpf_stats_enabled";
+use super::bpf::{bpf, zero};
 
 /// A program that every tracer has.
 const FIRST: &str = "device_queue";
 
-/// The kernel measures as long as this is there.
+/// The kernel measures as long as this is there, also when this process is killed.
 pub(crate) struct Statistics {
-    before: String,
+    _asked: OwnedFd,
 }
 
 impl Statistics {
     /// Begins.
     ///
     /// # Errors
-    /// Without root, or on a kernel before 5.1.
+    /// Without root, or on a kernel before 5.8.
     pub(crate) fn begin() -> anyhow::Result<Self> {
-        let before = fs::read_to_string(SYSCTL).context("this kernel does not measure programs")?;
-        fs::write(SYSCTL, "1").with_context(|| format!("cannot set {SYSCTL}"))?;
-        Ok(Self { before })
-    }
-}
-
-impl Drop for Statistics {
-    fn drop(&mut self) {
-        if let Err(error) = fs::write(SYSCTL, self.before.trim()) {
-            eprintln!("cannot set {SYSCTL} back: {error}");
-        }
+        let mut attr = zero();
+        attr.enable_stats.type_ = bpf_stats_type::BPF_STATS_RUN_TIME as u32;
+        let asked = bpf(bpf_cmd::BPF_ENABLE_STATS, &mut attr);
+        Ok(Self {
+            _asked: asked.context("the kernel does not measure programs")?,
+        })
     }
 }
 

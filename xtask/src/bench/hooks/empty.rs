@@ -5,13 +5,14 @@
 
 use std::fs::File;
 use std::io;
-use std::mem;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, anyhow};
 use aya_obj::btf::{Btf, BtfKind};
-use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
+use aya_obj::generated::{bpf_attach_type, bpf_cmd, bpf_insn, bpf_prog_type};
 use tracer_tests::lab::Lab;
+
+use crate::bench::bpf::{bpf, zero};
 
 /// `r0 = 1; exit`: netfilter accepts, a cgroup lets pass.
 const CODE: [(u8, i32); 2] = [(0xb7, 1), (0x95, 0)];
@@ -152,27 +153,4 @@ fn load(kind: bpf_prog_type, attach: bpf_attach_type, btf_id: u32) -> io::Result
     load.insn_cnt = u32::try_from(code.len()).unwrap_or_default();
     load.license = c"GPL".as_ptr() as u64;
     bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)
-}
-
-fn zero() -> bpf_attr {
-    // SAFETY: bpf_attr is integers and pointers as integers; zero is a value of each.
-    unsafe { mem::zeroed() }
-}
-
-fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
-    // SAFETY: the attribute is a whole bpf_attr, its pointers live through the call, and all
-    // commands used here return a new file descriptor, which is ours.
-    unsafe {
-        let result = libc::syscall(
-            libc::SYS_bpf,
-            command as libc::c_long,
-            &raw mut *attr,
-            size_of::<bpf_attr>(),
-        );
-        if result < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let descriptor = RawFd::try_from(result).map_err(io::Error::other)?;
-        Ok(OwnedFd::from_raw_fd(descriptor))
-    }
 }
