@@ -122,12 +122,14 @@ pub(crate) fn event(cpu: &mut CpuState, sight: Sight, packet: &Packet, about: &i
             );
             about.describe(&raw mut (*record).event);
             let other = &packet.other;
-            (*record).other_source = other.source;
-            (*record).other_destination = other.destination;
+            memory::put_both(&raw mut (*record).other_source, other.source);
+            memory::put_both(&raw mut (*record).other_destination, other.destination);
             (*record).other_source_port = other.source_port();
             (*record).other_destination_port = other.destination_port();
             (*record).other_protocol = other.protocol() as u8;
-            (*record).reserved = [0; 3];
+            for at in 0..3 {
+                memory::put((&raw mut (*record).reserved).cast::<u8>().add(at), 0);
+            }
             (*record).vni = packet.vni as u32;
             (*record).reserved2 = 0;
         }
@@ -179,10 +181,10 @@ unsafe fn fill(
         (*to).detail = sight.detail;
         (*to).reason = sight.reason;
         (*to).netfilter_hook = sight.netfilter_hook;
-        (*to).packet_type = 0;
-        (*to).in_ifindex = sight.in_ifindex;
-        (*to).out_ifindex = sight.out_ifindex;
-        (*to).reserved2 = 0;
+        memory::put(&raw mut (*to).packet_type, 0);
+        memory::put(&raw mut (*to).in_ifindex, sight.in_ifindex);
+        memory::put(&raw mut (*to).out_ifindex, sight.out_ifindex);
+        memory::put(&raw mut (*to).reserved2, 0);
         (*to).flags = (packet.header.flags | packet.second) as u16;
         packet.header.describe(to, length);
     }

@@ -287,8 +287,8 @@ impl Header {
             }
             let body = whole.saturating_sub(self.transport_at as u32);
             (*to).length = length;
-            (*to).source = self.tuple.source;
-            (*to).destination = self.tuple.destination;
+            memory::put_both(&raw mut (*to).source, self.tuple.source);
+            memory::put_both(&raw mut (*to).destination, self.tuple.destination);
             (*to).source_port = self.tuple.source_port();
             (*to).destination_port = self.tuple.destination_port();
             (*to).protocol = self.tuple.protocol() as u8;

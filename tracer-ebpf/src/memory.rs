@@ -133,6 +133,31 @@ pub(crate) fn copy<T>(to: &mut MaybeUninit<T>, from: u64) -> bool {
     }
 }
 
+/// Writes into a record, this very word. What is written plainly side by side the compiler joins to a
+/// call of `memmove` or `memset`, which here go byte by byte and cost more than all the rest of an event.
+///
+/// # Safety
+/// `to` must be memory of the record's member.
+#[inline(always)]
+pub(crate) unsafe fn put<T: Copy>(to: *mut T, value: T) {
+    // SAFETY: the caller's.
+    unsafe { to.write_volatile(value) }
+}
+
+/// As [`put`], both words of an address or a name.
+///
+/// # Safety
+/// As [`put`].
+#[inline(always)]
+pub(crate) unsafe fn put_both(to: *mut [u64; 2], value: [u64; 2]) {
+    let [first, second] = value;
+    // SAFETY: the caller's; the array is two words.
+    unsafe {
+        put(to.cast(), first);
+        put(to.cast::<u64>().add(1), second);
+    }
+}
+
 /// An address that was read from a kernel structure, as a number.
 ///
 /// From 6.17 on the verifier takes what is read from a member like `unsigned char *` for a pointer, each

@@ -351,10 +351,10 @@ impl<A: Access> About for Located<A> {
             (*to).conntrack = skb.conntrack();
             (*to).packet_type = skb.packet_type();
             (*to).netns = place.netns();
-            (*to).device_name = [0; 2];
+            memory::put_both(&raw mut (*to).device_name, [0; 2]);
             (*to).ifindex = 0;
             if place.device.is_there() {
-                (*to).device_name = place.device.name();
+                memory::put_both(&raw mut (*to).device_name, place.device.name());
                 (*to).ifindex = place.device.ifindex();
                 (*to).flags |= place.device.record_flags()
                     | place.device.net().netfilter_flag((*to).ip_version);

@@ -19,7 +19,7 @@ use crate::{
     bytes::{self, At},
     emit::{self, About, Sight},
     matching,
-    memory::{Pointer, Untyped},
+    memory::{self, Pointer, Untyped},
     packet::Packet,
     shed,
     skb::{Place, Skb},
@@ -116,7 +116,7 @@ impl About for Taken {
         unsafe {
             (*to).skb = self.receiving.skb;
             (*to).conntrack = self.conntrack;
-            (*to).device_name = self.receiving.device_name;
+            memory::put_both(&raw mut (*to).device_name, self.receiving.device_name);
             (*to).ifindex = self.receiving.ifindex;
             (*to).netns = self.receiving.netns;
         }
