@@ -97,10 +97,16 @@ impl Lives {
         }
     }
 
-    /// A namespace's rules were read. Returns whether they are others than before.
-    pub(super) fn rules_read(&mut self, inode: u32, time: u64, rules: Arc<Rules>) -> bool {
+    /// A namespace's rules were read, and those of before were seen to hold at the time `former`. Returns whether
+    /// they are others than before.
+    pub(super) fn rules_read(
+        &mut self,
+        inode: u32,
+        (former, time): (u64, u64),
+        rules: Arc<Rules>,
+    ) -> bool {
         let life = self.now.get_mut(&inode);
-        life.is_some_and(|life| life.rules.read(time, rules))
+        life.is_some_and(|life| life.rules.read_after(former, time, rules))
     }
 
     /// What could not be read of rules, for people.

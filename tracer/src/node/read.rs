@@ -99,7 +99,7 @@ pub fn read(root: HostRoot) -> Result<Snapshot, ReadError> {
             let time = clock();
             let reading = netns::in_netns(file.as_fd(), || Reading::default().again());
             if let Ok(Some(reading)) = reading {
-                reader.rules_read(entry.inode, time, reading.rules);
+                reader.rules_read(entry.inode, (0, time), reading.rules);
             }
         }
         Ok(())
@@ -249,9 +249,15 @@ impl Reader {
         tables::snapshot(&self.inventory, &self.tables, (&self.lives, pods), &notes)
     }
 
-    /// A namespace's rules were read. Returns whether they are others than before.
-    pub fn rules_read(&mut self, netns: u32, time: u64, rules: Arc<Rules>) -> bool {
-        self.lives.rules_read(netns, time, rules)
+    /// A namespace's rules were read, and those of before were seen to hold at the time `former`. Returns whether
+    /// they are others than before.
+    pub fn rules_read(
+        &mut self,
+        netns: u32,
+        (former, time): (u64, u64),
+        rules: Arc<Rules>,
+    ) -> bool {
+        self.lives.rules_read(netns, (former, time), rules)
     }
 
     /// The namespaces that exist.

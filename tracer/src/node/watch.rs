@@ -368,11 +368,15 @@ impl<F: FnMut(Change)> Worker<F> {
         let mut changed = false;
         for found in waiting {
             let Found {
-                netns, time, rules, ..
+                netns,
+                former,
+                time,
+                rules,
+                ..
             } = found;
             // What was read of a namespace that has ended is not the next one's of its number.
             if self.life.get(&netns) == Some(&found.life) {
-                changed |= self.reader.rules_read(netns, time, rules);
+                changed |= self.reader.rules_read(netns, (former, time), rules);
             }
         }
         if changed {

@@ -1,7 +1,7 @@
 //! How a namespace's rules changed, so that a packet is judged by those of its own time.
 //!
 //! Rules are read some time after they changed. So a version is known to hold when it was read, and
-//! what happened since the one before belongs to either: who explains a packet asks both.
+//! what happened since the one before was last seen to hold belongs to either: who explains a packet asks both.
 
 use std::{
     fmt,
@@ -35,6 +35,9 @@ const SAVED_RULES: usize = 10_000;
 pub struct Version {
     /// When they were read, in nanoseconds of `CLOCK_MONOTONIC`.
     pub time: u64,
+    /// When the version before was still seen to hold; 0 where nobody looked again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub former: u64,
     /// The rules.
     pub rules: Arc<Rules>,
     /// The Services that they make; made when first asked for.
@@ -47,6 +50,11 @@ impl Version {
     pub fn services(&self, own: impl Fn(IpAddr) -> bool) -> &Services {
         self.services.get_or_init(|| self.rules.services(own))
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A namespace's rules, the last versions.
@@ -62,12 +70,18 @@ pub struct History {
 impl History {
     /// The rules were read. Returns whether they are others than before.
     pub fn read(&mut self, time: u64, rules: Arc<Rules>) -> bool {
+        self.read_after(0, time, rules)
+    }
+
+    /// The rules were read, and those of before were seen to hold at the time `former`.
+    pub fn read_after(&mut self, former: u64, time: u64, rules: Arc<Rules>) -> bool {
         let known = self.versions.last();
         if known.map_or(rules.is_empty(), |known| same(&known.rules, &rules)) {
             return false;
         }
         self.versions.push(Version {
             time,
+            former,
             rules,
             services: Arc::default(),
         });
@@ -79,6 +93,9 @@ impl History {
     pub fn on_clock(&mut self, clock: impl Fn(u64) -> u64) {
         for version in &mut self.versions {
             version.time = clock(version.time);
+            if version.former > 0 {
+                version.former = clock(version.former);
+            }
         }
     }
 
@@ -115,10 +132,13 @@ impl History {
             .versions
             .partition_point(|version| version.time <= time);
         let first = next.saturating_sub(1);
+        let later = self.versions.get(next);
+        // Before the first there was none that could have held as well.
+        let alone = next == 0 || later.is_some_and(|later| later.former >= time);
         self.versions
             .iter()
             .skip(first)
-            .take(if next == 0 { 1 } else { 2 })
+            .take(if alone { 1 } else { 2 })
     }
 }
 
@@ -224,6 +244,23 @@ mod tests {
             assert_eq!(around(&history, time), expected, "{time}");
         }
         assert!(around(&History::default(), 5).is_empty());
+    }
+
+    #[test]
+    fn while_a_version_was_seen_to_hold_no_other_is_asked() {
+        let mut history = history(&[(10, "a")]);
+        assert!(!history.read_after(10, 15, rules("a")));
+        assert!(history.read_after(15, 20, rules("b")));
+        assert_eq!(around(&history, 5), [10]);
+        assert_eq!(around(&history, 15), [10]);
+        assert_eq!(around(&history, 16), [10, 20]);
+        assert_eq!(around(&history, 20), [20]);
+        let text = serde_json::to_string(&history).unwrap();
+        let mut read: History = serde_json::from_str(&text).unwrap();
+        assert_eq!(around(&read, 12), [10]);
+        read.on_clock(|time| time + 100);
+        assert_eq!(around(&read, 115), [110]);
+        assert_eq!(around(&read, 116), [110, 120]);
     }
 
     #[test]

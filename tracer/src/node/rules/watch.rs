@@ -40,6 +40,8 @@ const LONGEST_REST: Duration = Duration::from_millis(700);
 pub(in crate::node) struct Found {
     /// The namespace's inode number.
     pub(in crate::node) netns: u32,
+    /// When the rules of before were still seen to hold; 0 where there were none.
+    pub(in crate::node) former: u64,
     /// When reading began, in nanoseconds of `CLOCK_MONOTONIC`.
     pub(in crate::node) time: u64,
     pub(in crate::node) rules: Arc<Rules>,
@@ -158,6 +160,8 @@ struct Known {
     reading: Reading,
     /// Not to be looked at before.
     not_before: Instant,
+    /// When it was looked at last, in nanoseconds of `CLOCK_MONOTONIC`; 0 where it was not.
+    seen: u64,
     /// It was looked at.
     looked: bool,
 }
@@ -201,6 +205,7 @@ impl<F: FnMut(Found) + Send> Worker<F> {
                     since: now,
                     reading: Reading::default(),
                     not_before: now,
+                    seen: 0,
                     looked: false,
                     entry,
                 };
@@ -299,12 +304,16 @@ impl<F: FnMut(Found) + Send> Worker<F> {
         if let Some(reading) = again {
             let found = Found {
                 netns,
+                former: known.seen,
                 time,
                 rules: Arc::clone(&reading.rules),
                 life: known.life,
             };
             known.reading = reading;
             (self.on_found)(found);
+        }
+        if entered {
+            known.seen = time;
         }
         if known.reading.is_costly() {
             let spent = processor_time().saturating_sub(start);
