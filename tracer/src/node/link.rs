@@ -58,6 +58,29 @@ pub struct Prefix {
     pub length: u8,
 }
 
+impl Prefix {
+    /// Whether an address is in the network.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        masked(address, self.length) == masked(self.address, self.length)
+    }
+}
+
+/// The address with only its first bits.
+#[must_use]
+pub fn masked(address: IpAddr, length: u8) -> IpAddr {
+    match address {
+        IpAddr::V4(ip) => {
+            let host = u32::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+            IpAddr::V4((ip.to_bits() & !host).into())
+        }
+        IpAddr::V6(ip) => {
+            let host = u128::MAX.checked_shr(u32::from(length)).unwrap_or(0);
+            IpAddr::V6((ip.to_bits() & !host).into())
+        }
+    }
+}
+
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.length)

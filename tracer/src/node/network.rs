@@ -2,11 +2,17 @@
 //! over them, and how full conntrack is.
 //!
 //! Read from `/proc` of a thread that is in the namespace, together with its devices and as often.
-//! Bounded: of long lists the beginning is kept, and that they were cut.
+//! Bounded: of long lists the beginning is kept, and that they were cut. The main table is read from there too; where
+//! rules choose between tables (`ip rule`), these rules ([`policy`]) and all tables (`tables`) are asked for over
+//! rtnetlink.
 //!
-//! Limits: the main routing table only. Where rules choose between tables (`ip rule`), that is noted, and no
-//! route is told: which table a packet meets may depend on anything. What is read is what held then,
-//! not at some packet's time.
+//! What is read is what held then, not at some packet's time. Routes over several next hops are not told apart: none
+//! is told.
+
+pub mod policy;
+mod tables;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -16,9 +22,17 @@ use std::{
 };
 
 use netlink_sys::protocols::NETLINK_ROUTE;
+use rustix::net::{AddressFamily, SocketType};
 use serde::{Deserialize, Serialize};
 
-use super::netlink::Netlink;
+use self::{
+    policy::{Asked, RULE_HEADER, RULES, Rule},
+    tables::{ROUTE_HEADER, Raw},
+};
+use super::{
+    link::{Prefix, masked},
+    netlink::Netlink,
+};
 
 /// Routes that are kept.
 const ENTRIES: usize = 1024;
@@ -42,6 +56,13 @@ pub struct Network {
     /// Routes, of IPv4's main table and of IPv6's.
     #[serde(default)]
     pub routes: Vec<Route>,
+    /// The rules that choose between tables, of IPv4 and of IPv6, where there are others than every namespace has.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub rules: [Vec<Rule>; 2],
+    /// The tables that such rules choose between, without the local one: of the routes that lead to an address the
+    /// first is taken.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub tables: [BTreeMap<u32, Vec<Route>>; 2],
     /// Those of [`SETTINGS`] that could be read.
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
@@ -66,47 +87,37 @@ pub struct Route {
     /// The gateway.
     #[serde(default)]
     pub via: Option<IpAddr>,
-    /// The device, as the kernel has it.
+    /// The device, as the kernel has it; empty where it leads to none, or to several.
     pub device: String,
 }
 
 impl Route {
     fn leads_to(&self, address: IpAddr) -> bool {
-        let length = u32::from(self.length);
-        match (self.to, address) {
-            (IpAddr::V4(to), IpAddr::V4(address)) => {
-                let host = u32::MAX.checked_shr(length).unwrap_or(0);
-                (to.to_bits() ^ address.to_bits()) & !host == 0
-            }
-            (IpAddr::V6(to), IpAddr::V6(address)) => {
-                let host = u128::MAX.checked_shr(length).unwrap_or(0);
-                (to.to_bits() ^ address.to_bits()) & !host == 0
-            }
-            _ => false,
-        }
+        let (address, to) = (masked(address, self.length), masked(self.to, self.length));
+        address == to
     }
+}
+
+fn is_nothing<T: Default + PartialEq>(both: &[T; 2]) -> bool {
+    both.iter().all(|one| *one == T::default())
 }
 
 impl Network {
     /// The namespace that the calling thread is in.
     #[must_use]
     pub fn read() -> Self {
-        let text = |path: &str| {
-            let mut bytes = Vec::new();
-            let file = File::open(path).ok()?;
-            file.take(FILE).read_to_end(&mut bytes).ok()?;
-            String::from_utf8(bytes).ok()
-        };
         let mut network = Self::default();
         for (path, parse) in [
             ("/proc/thread-self/net/route", route as fn(&str) -> _),
             ("/proc/thread-self/net/ipv6_route", route6),
         ] {
-            network.take_routes(&text(path).unwrap_or_default(), parse);
+            let (text, cut) = text(path).unwrap_or_default();
+            network.take_routes(&text, parse);
+            network.cut |= cut;
         }
-        network.policy = [AF_INET, AF_INET6].map(has_policy);
+        network.read_policy();
         let setting = |name: &str| {
-            let value = text(&format!("/proc/sys/{}", name.replace('.', "/")))?;
+            let (value, _) = text(&format!("/proc/sys/{}", name.replace('.', "/")))?;
             Some(value.trim().to_owned())
         };
         for name in SETTINGS {
@@ -122,13 +133,19 @@ impl Network {
         network
     }
 
-    /// The route that an address has by the main table; `None` also where that is not known.
+    /// The route that a packet has; `None` also where that is not known.
     #[must_use]
-    pub fn route_to(&self, address: IpAddr) -> Option<&Route> {
-        let policy = self.policy[usize::from(address.is_ipv6())];
-        let routes = self.routes.iter().filter(|_| !self.cut && !policy);
+    pub fn route_of(&self, asked: &Asked) -> Option<&Route> {
+        let family = usize::from(asked.destination.is_ipv6());
+        if self.cut {
+            return None;
+        }
+        if self.policy[family] {
+            return policy::route(&self.rules[family], &self.tables[family], asked);
+        }
+        let routes = self.routes.iter();
         routes
-            .filter(|route| route.leads_to(address))
+            .filter(|route| route.leads_to(asked.destination))
             .max_by_key(|route| route.length)
     }
 
@@ -136,6 +153,27 @@ impl Network {
     #[must_use]
     pub fn setting(&self, name: &str) -> Option<&str> {
         self.settings.get(name).map(String::as_str)
+    }
+
+    /// Asks which rules there are, and for all tables where they are others than usual.
+    fn read_policy(&mut self) {
+        let Ok(netlink) = Netlink::open(NETLINK_ROUTE) else {
+            return;
+        };
+        for (at, family) in [AF_INET, AF_INET6].into_iter().enumerate() {
+            // A kernel that has no such rules refuses.
+            let rules = rules(&netlink, family).unwrap_or_default();
+            if rules.iter().flatten().all(Rule::is_usual) && rules.iter().all(Option::is_some) {
+                continue;
+            }
+            self.policy[at] = true;
+            let tables = all_tables(&netlink, family);
+            match (rules.into_iter().collect(), tables) {
+                (Some(rules), Some(tables)) => (self.rules[at], self.tables[at]) = (rules, tables),
+                // Too many, or not understood: then no route is told.
+                _ => self.cut = true,
+            }
+        }
     }
 
     fn take_routes(&mut self, text: &str, parse: fn(&str) -> Option<Route>) {
@@ -157,51 +195,60 @@ fn is_nearly_full(count: u64, max: u64) -> bool {
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
-/// Whether there are rules beside those that every namespace has, which ask the local, main and default
-/// table whatever the packet (priorities 0, 32766, 32767). A kernel that has no such rules refuses.
-fn has_policy(family: u8) -> bool {
+/// A file's text, and whether there is more of it: then it ends with a whole line.
+fn text(path: &str) -> Option<(String, bool)> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).ok()?;
+    file.take(FILE + 1).read_to_end(&mut bytes).ok()?;
+    let cut = u64::try_from(bytes.len()).is_ok_and(|length| length > FILE);
+    if cut {
+        let end = bytes.iter().rposition(|&byte| byte == b'\n');
+        bytes.truncate(end.map_or(0, |end| end + 1));
+    }
+    Some((String::from_utf8(bytes).ok()?, cut))
+}
+
+/// The rules that choose between tables; `None` for one that is not understood.
+fn rules(netlink: &Netlink, family: u8) -> Option<Vec<Option<Rule>>> {
     const GETRULE: u16 = 34;
     const NEWRULE: u16 = 32;
     let mut header = [0; RULE_HEADER];
     header[0] = family;
-    let netlink = Netlink::open(NETLINK_ROUTE);
-    let rules = netlink.and_then(|netlink| netlink.dump(GETRULE, &header));
-    let rules = rules.unwrap_or_default();
-    let mut rules = rules.iter().filter(|rule| rule.kind == NEWRULE);
-    rules.any(|rule| !is_usual(&rule.body))
-}
-
-/// Bytes of `struct fib_rule_hdr`.
-const RULE_HEADER: usize = 12;
-
-/// Whether a rule is one of those that are always there: by its priority, without conditions.
-fn is_usual(rule: &[u8]) -> bool {
-    const PRIORITY: u16 = 6;
-    let Some((header, attributes)) = rule.split_at_checked(RULE_HEADER) else {
-        return false;
-    };
-    let mut priority = 0;
-    for (kind, value) in attributes_of(attributes) {
-        if kind == PRIORITY
-            && let Ok(value) = value.try_into()
-        {
-            priority = u32::from_ne_bytes(value);
-        }
-    }
-    // The lengths of source and destination, and the type of service.
-    header[1..4] == [0; 3] && [0, 32_766, 32_767].contains(&priority)
-}
-
-/// Attributes, as far as they are whole.
-fn attributes_of(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    let mut rest = bytes;
-    std::iter::from_fn(move || {
-        let length = usize::from(u16::from_ne_bytes(*rest.first_chunk()?));
-        let kind = u16::from_ne_bytes(*rest.get(2..)?.first_chunk()?);
-        let value = rest.get(4..length)?;
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
+    let messages = netlink.dump(GETRULE, &header).ok()?;
+    let rules = messages.iter().filter(|message| message.kind == NEWRULE);
+    let rules: Vec<_> = rules
+        .take(RULES + 1)
+        .map(|rule| Rule::parse(&rule.body))
+        .collect();
+    // One too many says that they are not all.
+    Some(if rules.len() > RULES {
+        vec![None]
+    } else {
+        rules
     })
+}
+
+/// The routes of all tables; `None` where they are too many or cannot be read.
+fn all_tables(netlink: &Netlink, family: u8) -> Option<BTreeMap<u32, Vec<Route>>> {
+    const GETROUTE: u16 = 26;
+    let mut header = [0; ROUTE_HEADER];
+    header[0] = family;
+    let messages = netlink.dump(GETROUTE, &header).ok()?;
+    let routes: Vec<Raw> = messages
+        .iter()
+        .filter_map(Raw::parse)
+        .take(ENTRIES + 1)
+        .collect();
+    if routes.len() > ENTRIES {
+        return None;
+    }
+    let any = match family {
+        AF_INET => IpAddr::from([0; 4]),
+        _ => IpAddr::from([0; 16]),
+    };
+    let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::DGRAM, None).ok()?;
+    let name = |index| rustix::net::netdevice::index_to_name(&socket, index).ok();
+    Some(tables::by_table(routes, any, name))
 }
 
 /// `eth0 0002F40A 00000000 0003 0 0 0 00FFFFFF 0 0 0`: device, network, gateway, flags, .., mask.
@@ -252,142 +299,4 @@ fn route6(line: &str) -> Option<Route> {
             .map(IpAddr::from),
         device: (*words.get(9)?).to_owned(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn read(routes: &str) -> Network {
-        let mut network = Network::default();
-        network.take_routes(routes, route);
-        network
-    }
-
-    #[cfg(target_endian = "little")]
-    const ROUTES: &str = "\
-Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
-eth0\t00000000\t644DA8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0
-cni0\t0001F40A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
-flannel.1\t0002F40A\t0002F40A\t0003\t0\t0\t0\t00FFFFFF\t0\t0\t0
-*\t0003F40A\t00000000\t0201\t0\t0\t0\t00FFFFFF\t0\t0\t0
-";
-
-    #[test]
-    #[cfg(target_endian = "little")]
-    fn the_longest_prefix_is_the_route() {
-        let network = read(ROUTES);
-        let to = |address: &str| {
-            let route = network.route_to(address.parse().unwrap()).unwrap();
-            (route.length, route.device.as_str(), route.via)
-        };
-        let via = |address: [u8; 4]| Some(IpAddr::from(address));
-        assert_eq!(to("10.244.1.7"), (24, "cni0", None));
-        assert_eq!(to("10.244.2.3"), (24, "flannel.1", via([10, 244, 2, 0])));
-        assert_eq!(to("192.0.2.1"), (0, "eth0", via([192, 168, 77, 100])));
-        assert_eq!(network.routes.len(), 3, "one rejects");
-        assert_eq!(network.route_to("2001:db8::1".parse().unwrap()), None);
-        assert!(read("").route_to("10.0.0.1".parse().unwrap()).is_none());
-    }
-
-    const ROUTES6: &str = "\
-fd000010024400010000000000000000 40 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 00000000 00000001     cni0
-fd000010024400020000000000000000 40 00000000000000000000000000000000 00 fd000192016800770000000000000012 00000400 00000001 00000000 00000003     eth0
-00000000000000000000000000000000 00 00000000000000000000000000000000 00 fd000192016800770000000000000100 00000400 00000001 00000000 00000003     eth0
-fd000010024400010000000000000001 80 00000000000000000000000000000000 00 00000000000000000000000000000000 00000000 00000003 00000000 80200001     cni0
-00000000000000000000000000000000 00 00000000000000000000000000000000 00 00000000000000000000000000000000 ffffffff 00000001 00000000 00200200       lo
-";
-
-    #[test]
-    fn routes_of_ipv6_are_read() {
-        let mut network = Network::default();
-        network.take_routes(ROUTES6, route6);
-        let to = |address: &str| {
-            let route = network.route_to(address.parse().unwrap()).unwrap();
-            (route.length, route.device.as_str(), route.via.is_some())
-        };
-        assert_eq!(to("fd00:10:244:1::7"), (64, "cni0", false));
-        assert_eq!(to("fd00:10:244:2::7"), (64, "eth0", true));
-        assert_eq!(to("2001:db8::1"), (0, "eth0", true));
-        assert_eq!(
-            network.routes.len(),
-            3,
-            "one is the host's own, one rejects"
-        );
-        assert_eq!(network.route_to("10.0.0.1".parse().unwrap()), None);
-    }
-
-    #[test]
-    fn where_rules_choose_between_tables_no_route_is_told() {
-        let mut network = Network::default();
-        network.take_routes(ROUTES6, route6);
-        network.policy = [true, false];
-        assert!(network.route_to("2001:db8::1".parse().unwrap()).is_some());
-        network.policy = [false, true];
-        assert_eq!(network.route_to("2001:db8::1".parse().unwrap()), None);
-        let rule = |lengths: [u8; 2], priority: u32| {
-            let mut bytes = vec![2, lengths[0], lengths[1], 0, 254, 0, 0, 1, 0, 0, 0, 0];
-            bytes.extend([5u16.to_ne_bytes(), 15u16.to_ne_bytes()].concat());
-            bytes.extend([9, 0, 0, 0]);
-            bytes.extend([8u16.to_ne_bytes(), 6u16.to_ne_bytes()].concat());
-            bytes.extend(priority.to_ne_bytes());
-            bytes
-        };
-        for usual in [0, 32_766, 32_767] {
-            assert!(is_usual(&rule([0, 0], usual)));
-        }
-        assert!(!is_usual(&rule([0, 0], 1000)) && !is_usual(&rule([32, 0], 32_766)));
-        assert!(!is_usual(&[2, 0]));
-    }
-
-    #[test]
-    fn this_namespaces_rules_are_asked_for() {
-        // A namespace that nothing was done to has the usual ones only, and the kernel says so.
-        let netlink = Netlink::open(NETLINK_ROUTE).unwrap();
-        let mut header = [0; RULE_HEADER];
-        header[0] = AF_INET;
-        let rules = netlink.dump(34, &header).unwrap();
-        assert!(rules.iter().any(|rule| is_usual(&rule.body)), "{rules:?}");
-    }
-
-    #[test]
-    fn settings_of_this_machine_are_read() {
-        assert!(Network::read().setting("net.ipv4.ip_forward").is_some());
-    }
-
-    #[test]
-    fn long_lists_are_cut_and_then_say_nothing_of_routes() {
-        let line = "eth0\t00000000\t00000000\t0001\t0\t0\t0\t00000000\t0\t0\t0\n";
-        let network = read(&format!("head\n{}", line.repeat(ENTRIES + 5)));
-        assert!(network.cut && network.routes.len() == ENTRIES);
-        assert_eq!(network.route_to(IpAddr::from([10, 0, 0, 1])), None);
-    }
-
-    #[test]
-    fn conntrack_is_nearly_full_from_nine_tenths_on() {
-        assert!(is_nearly_full(9, 10) && is_nearly_full(11, 10));
-        assert!(!is_nearly_full(8, 10) && !is_nearly_full(0, 0));
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_read(routes in ".{0,200}") {
-            read(&format!("head\n{routes}"));
-            Network::default().take_routes(&routes, route6);
-        }
-
-        #[test]
-        fn any_words_are_read(words in prop::collection::vec("[0-9A-F:]{0,40}", 0..14)) {
-            read(&format!("head\n{}\n", words.join(" ")));
-            Network::default().take_routes(&words.join(" "), route6);
-        }
-
-        #[test]
-        fn any_bytes_are_a_rule(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = is_usual(&bytes);
-            prop_assert!(attributes_of(&bytes).count() <= bytes.len());
-        }
-    }
 }

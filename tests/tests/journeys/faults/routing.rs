@@ -177,8 +177,30 @@ fn a_default_route_that_takes_what_is_for_pods_is_named() -> anyhow::Result<()> 
     for from in ["a1", "node1"] {
         diagnosed(&lab, (from, &curl(LONG, service)), &expected)?;
     }
-    // Where rules choose between tables, the main table alone says nothing.
-    on(&lab, "node1", "ip rule add from 198.51.100.0/24 table 100")?;
+    // Rules that are for others change nothing, and one that is for this packet has another table asked.
+    on(
+        &lab,
+        "node1",
+        "ip rule add from 198.51.100.0/24 table 100 priority 100",
+    )?;
+    on(
+        &lab,
+        "node1",
+        &format!("ip route add default via {gateway} table 101"),
+    )?;
+    on(&lab, "node1", "ip rule add iif cni0 table 101 priority 101")?;
+    diagnosed(&lab, ("a1", &curl(LONG, service)), &expected)?;
+    // What depends on a mark is not told.
+    on(
+        &lab,
+        "node1",
+        &format!("ip route add unreachable {cidr} table 102"),
+    )?;
+    on(
+        &lab,
+        "node1",
+        "ip rule add fwmark 0x80/0x80 table 102 priority 90",
+    )?;
     let flows = super::flows_of(&lab, "a1", &curl(LONG, service))?;
     let causes = flows.iter().map(|flow| flow.diagnosis_info.as_ref());
     let causes: Vec<&str> = causes.flatten().map(|info| info.cause.as_str()).collect();
@@ -186,7 +208,9 @@ fn a_default_route_that_takes_what_is_for_pods_is_named() -> anyhow::Result<()> 
         causes.len() == 1 && causes[0] != "default-route-only",
         "{flows:#?}"
     );
-    on(&lab, "node1", "ip rule del from 198.51.100.0/24 table 100")?;
+    for priority in [90, 100, 101] {
+        on(&lab, "node1", &format!("ip rule del priority {priority}"))?;
+    }
     on(
         &lab,
         "node1",

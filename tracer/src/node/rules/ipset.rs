@@ -246,21 +246,3 @@ pub(super) fn unknown(name: &str) -> Decision {
     let why = format!("what the set {name} has is not known");
     Decision::Unknown(Undecided(why.into()))
 }
-
-/// The address with only its first bits.
-fn masked(address: IpAddr, length: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(ip) => {
-            let mask = u32::MAX
-                .checked_shl(32 - u32::from(length.min(32)))
-                .unwrap_or(0);
-            IpAddr::V4((ip.to_bits() & mask).into())
-        }
-        IpAddr::V6(ip) => {
-            let mask = u128::MAX
-                .checked_shl(128 - u32::from(length.min(128)))
-                .unwrap_or(0);
-            IpAddr::V6((ip.to_bits() & mask).into())
-        }
-    }
-}

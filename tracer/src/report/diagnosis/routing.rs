@@ -2,8 +2,8 @@
 
 use super::{Case, Diagnosis, Layer, symptom::Symptom};
 use crate::{
-    journey::model::{Direction, Hop, Packet, Stage, TranslationKind, Verdict},
-    node::network::Route,
+    journey::model::{Device, Direction, Hop, Packet, Stage, TranslationKind, Verdict},
+    node::network::{Route, policy::Asked},
 };
 
 /// A node sends what is for a pod out by its default route, since no route of its own leads there.
@@ -65,8 +65,26 @@ fn by_default_route<'p>(case: &'p Case<'_>, packet: &'p Packet) -> Option<(&'p H
         if node.pod.is_some() || !has_rules {
             return None;
         }
-        let route = node.network.route_to(target.ip())?;
+        let route = node.network.route_of(&routed(packet, hop))?;
         let device = hop.device.as_ref()?.name();
         (route.length == 0 && route.device == device).then_some((hop, route))
     })
+}
+
+/// What is asked when a node routes the packet that it then sends at that hop: as it came in and was
+/// translated there, or as it is sent.
+fn routed(packet: &Packet, sent: &Hop) -> Asked {
+    let here = packet
+        .hops
+        .iter()
+        .filter(|hop| hop.netns == sent.netns && hop.time <= sent.time);
+    let mut before = here.filter(|hop| matches!(hop.stage, Stage::Prerouting | Stage::Output));
+    let decided = before.next_back().unwrap_or(sent);
+    let forwarded = decided.stage == Stage::Prerouting;
+    let device = decided.device.as_ref().filter(|_| forwarded);
+    Asked {
+        source: decided.tuple.source.ip(),
+        destination: sent.tuple.destination.ip(),
+        input: device.map(Device::name),
+    }
 }

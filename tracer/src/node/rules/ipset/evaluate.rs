@@ -5,10 +5,13 @@
 
 use std::{cmp::Reverse, net::IpAddr};
 
-use super::{Dimension, Element, Part, Set, Sets, masked};
-use crate::node::rules::{
-    decision::{Decision, Undecided},
-    subject::{Family, Subject},
+use super::{Dimension, Element, Part, Set, Sets};
+use crate::node::{
+    link::masked,
+    rules::{
+        decision::{Decision, Undecided},
+        subject::{Family, Subject},
+    },
 };
 
 /// How deep sets in sets are followed; the kernel has no list in a list.

@@ -5,7 +5,8 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
-use super::{Dimension, Element, Index, Part, Set, masked};
+use super::{Dimension, Element, Index, Part, Set};
+use crate::node::link::masked;
 
 /// The longest text that is taken, in bytes: a million elements.
 pub const LONGEST: usize = 64 << 20;
