@@ -124,6 +124,13 @@ impl Filter {
         expression.is_some_and(|it| it.has(&|test| matches!(test, Test::Service(_))))
     }
 
+    /// Whether it names a pod.
+    #[must_use]
+    pub fn names_pods(&self) -> bool {
+        let expression = self.expression.as_ref();
+        expression.is_some_and(|it| it.has(&|test| matches!(test, Test::Pod(..))))
+    }
+
     /// Looks up the names of namespaces, pods and Services.
     ///
     /// # Errors

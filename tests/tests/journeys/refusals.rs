@@ -167,3 +167,24 @@ fn a_way_to_see_netfilter_that_does_not_work_is_refused() -> anyhow::Result<()> 
     let ended = process::run(["watch", "--netfilter", "magic"])?;
     refused(&ended, USAGE, &["magic", "fentry", "link", "kprobe"])
 }
+
+#[test]
+fn who_asks_the_kubernetes_api_with_a_program_that_cannot_is_told_how_to_build_one()
+-> anyhow::Result<()> {
+    needs_a_lab!();
+    for command in ["watch", "record", "names", "run"] {
+        let mut arguments = vec![command, "--kubernetes-api"];
+        match command {
+            "record" => arguments.extend(["-o", "/nonexistent/file"]),
+            "run" => arguments.extend(["--", "true"]),
+            _ => {}
+        }
+        let ended = process::run(arguments)?;
+        refused(
+            &ended,
+            USAGE,
+            &["--kubernetes-api", "--features kubernetes-api"],
+        )?;
+    }
+    Ok(())
+}

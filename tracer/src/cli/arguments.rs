@@ -10,8 +10,11 @@ use anyhow::Context as _;
 use super::Usage;
 use crate::{
     filter::Filter,
-    kernel::{budget::Budget, load::Sizes, plan::NetfilterWay},
-    node::pods::HostRoot,
+    kernel::{budget::Budget, coverage::Node, load::Sizes, plan::NetfilterWay},
+    node::{
+        cluster::{Access, api},
+        pods::HostRoot,
+    },
     output::{
         Sink,
         json::JsonSink,
@@ -112,7 +115,7 @@ pub(super) struct LiveArgs {
     host: HostArgs,
 }
 
-/// Where the node's files are.
+/// Where the node's files are, and who else is asked.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct HostArgs {
     /// The directory that the node's root is at, for a tracer in a container
@@ -124,9 +127,30 @@ pub(super) struct HostArgs {
         hide_default_value = true
     )]
     host_root: PathBuf,
+    /// Ask the Kubernetes API as well, for what this node does not know: pods of other nodes, names of Services in
+    /// IPVS mode. By this file, else as `kubectl` would or by a pod's service account
+    #[arg(long, value_name = "KUBECONFIG", num_args = 0..=1, require_equals = true)]
+    kubernetes_api: Option<Option<PathBuf>>,
 }
 
 impl HostArgs {
+    /// Whether and how the Kubernetes API is asked.
+    ///
+    /// # Errors
+    /// [`Usage`], when the file cannot be read, or this program cannot ask.
+    pub(super) fn kubernetes(&self) -> anyhow::Result<Option<Access>> {
+        let Some(file) = &self.kubernetes_api else {
+            return Ok(None);
+        };
+        let access = match file {
+            None => Access::Found,
+            Some(path) => Access::Kubeconfig(path.clone()),
+        };
+        let checked = api::check(&access).context("--kubernetes-api");
+        checked.map_err(Usage)?;
+        Ok(Some(access))
+    }
+
     /// The node's root.
     ///
     /// # Errors
@@ -162,6 +186,19 @@ impl AlsoRecordArgs {
 }
 
 impl LiveArgs {
+    /// The node, watched.
+    ///
+    /// # Errors
+    /// As [`HostArgs::root`] and [`HostArgs::kubernetes`], and when nothing can be read.
+    pub(super) fn node(&self) -> anyhow::Result<Node> {
+        let access = self.host.kubernetes()?;
+        let mut node = Node::watch(self.host.root()?)?;
+        if let Some(access) = access {
+            node.ask_kubernetes(&access)?;
+        }
+        Ok(node)
+    }
+
     pub(super) fn host_root(&self) -> anyhow::Result<HostRoot> {
         self.host.root()
     }

@@ -3,12 +3,20 @@
 mod pods;
 mod services;
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver},
+    },
+    time::{Duration, Instant},
+};
 
 use serde::Serialize;
 
 use crate::{
     node::{
+        cluster::{self, Cluster, api::Asking},
         link::{Link, Tunnel},
         read,
         snapshot::{Namespace, Process, Snapshot},
@@ -17,6 +25,9 @@ use crate::{
 };
 
 use super::arguments::HostArgs;
+
+/// How long the Kubernetes API may take.
+const LONGEST: Duration = Duration::from_secs(15);
 
 /// Show what this node knows: network namespaces, devices, addresses, pods, rules and Services, and
 /// from where
@@ -34,7 +45,15 @@ pub struct NamesArgs {
 /// # Errors
 /// When nothing can be read, or the output cannot be written.
 pub fn run(args: &NamesArgs) -> anyhow::Result<()> {
-    let snapshot = read::read(args.host.root()?)?;
+    let (sender, told) = mpsc::channel();
+    let access = args.host.kubernetes()?;
+    let asking =
+        access.map(|access| Asking::start(&access, move |cluster| drop(sender.send(cluster))));
+    let asking = asking.transpose()?;
+    let mut snapshot = read::read(args.host.root()?)?;
+    if asking.is_some() {
+        snapshot = snapshot.with_cluster(Arc::new(answer(&told)));
+    }
     let shown = if args.json {
         json(&snapshot)?
     } else {
@@ -45,6 +64,37 @@ pub fn run(args: &NamesArgs) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => Ok(other?),
     }
+}
+
+/// What the Kubernetes API says when it has said everything, or took too long for it.
+fn answer(told: &Receiver<Cluster>) -> Cluster {
+    let end = Instant::now() + LONGEST;
+    let mut last = None;
+    while last
+        .as_ref()
+        .is_none_or(|cluster: &Cluster| !cluster.is_settled())
+    {
+        match told.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            Ok(cluster) => last = Some(cluster),
+            Err(_) => break,
+        }
+    }
+    last.unwrap_or_else(|| {
+        let note = format!("kubernetes-api: no answer within {} s", LONGEST.as_secs());
+        Cluster::from(cluster::Contents {
+            notes: vec![note],
+            ..cluster::Contents::default()
+        })
+    })
+}
+
+/// What could not be read, and why.
+fn notes(snapshot: &Snapshot) -> impl Iterator<Item = &String> {
+    let cluster = snapshot.cluster().into_iter();
+    snapshot
+        .notes()
+        .iter()
+        .chain(cluster.flat_map(Cluster::notes))
 }
 
 /// For people: a line for each namespace, below it one for each device; then the pods.
@@ -60,7 +110,7 @@ fn text(snapshot: &Snapshot) -> String {
     }
     lines.extend(pods::text(snapshot));
     lines.extend(services::text(snapshot));
-    lines.extend(snapshot.notes().iter().map(|note| format!("note: {note}")));
+    lines.extend(notes(snapshot).map(|note| format!("note: {note}")));
     lines
         .iter()
         .map(|line| format!("{}\n", sanitize::plain(line).trim_end()))
@@ -192,7 +242,7 @@ fn json(snapshot: &Snapshot) -> serde_json::Result<String> {
     }
     pods::json(snapshot, &mut lines)?;
     services::json(snapshot, &mut lines)?;
-    for text in snapshot.notes() {
+    for text in notes(snapshot) {
         push_line(&mut lines, "note", NoteLine { text })?;
     }
     Ok(lines)

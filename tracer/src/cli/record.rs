@@ -13,7 +13,7 @@ use super::{
     session::{Interrupts, Session, Step, Subject, Target, on_stderr},
 };
 use crate::{
-    kernel::{coverage::Node, live, load::BYTES_RANGE},
+    kernel::{live, load::BYTES_RANGE},
     output::{Sink, pipe::Closed, sanitize},
     pipeline::When,
     privilege::Role,
@@ -91,7 +91,7 @@ pub(super) fn run(args: &RecordArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let node = Node::watch(args.live.host_root()?)?;
+        let node = args.live.node()?;
         let filter = resolution::resolve_live(&filter, node.watched())?;
         let compiled = filter.compile();
         let subject = Subject {

@@ -14,8 +14,11 @@ use tracer_common::filter::Program;
 
 use super::Usage;
 use crate::{
-    filter::{Filter, Front, Namespaces, ResolveError, ResolvedFilter, ServicePort, ServiceTest},
+    filter::{
+        Filter, Front, Namespaces, ResolveError, ResolvedFilter, ServicePort, ServiceTest,
+    },
     node::{
+        cluster::Cluster,
         pods::{self, PodName, PodNetwork},
         services::Service,
         snapshot::Snapshot,
@@ -26,6 +29,8 @@ use crate::{
 
 /// How long the rules are waited for that tell of a Service.
 const RULES: Duration = Duration::from_secs(10);
+/// How long the Kubernetes API is waited for when a name may be known by it only.
+const KUBERNETES: Duration = Duration::from_secs(5);
 
 /// The filter with a node's names.
 ///
@@ -54,6 +59,9 @@ pub(super) fn names_of_filter(
 pub(super) fn resolve_live(filter: &Filter, node: &Watch) -> anyhow::Result<ResolvedFilter> {
     if filter.names_services() {
         node.wait_for_rules(RULES);
+    }
+    if filter.names_services() || filter.names_pods() {
+        node.wait_for_kubernetes(KUBERNETES);
     }
     resolve(filter, &node.snapshot())
 }
@@ -110,7 +118,10 @@ impl Names<'_> {
     /// The Services with that namespace and name, by their ports' names.
     fn services(&self) -> impl Iterator<Item = &Service> {
         let namespaces = self.node.namespaces().iter();
-        namespaces.flat_map(|namespace| services_of(namespace).into_iter().flatten())
+        let by_rules =
+            namespaces.flat_map(|namespace| services_of(namespace).into_iter().flatten());
+        let cluster = self.node.cluster().into_iter();
+        by_rules.chain(cluster.flat_map(Cluster::all_services))
     }
 
     /// The ports of a Service, as `NAMESPACE/NAME:PORT`.
@@ -145,6 +156,14 @@ impl Namespaces for Names<'_> {
         let name = PodName::parse(name).ok()?;
         let mut pods = self.node.pods_named(&name).peekable();
         if pods.peek().is_none() {
+            // Of another node: where it is seen here cannot be told.
+            if self
+                .node
+                .cluster()
+                .is_some_and(|cluster| cluster.pod(&name).is_some())
+            {
+                return Some(Vec::new());
+            }
             // One that has ended: its flows may not have.
             let mut past = self.node.past().iter().filter(|_| self.past);
             return past
@@ -161,7 +180,9 @@ impl Namespaces for Names<'_> {
     }
 
     fn similar_pods(&self, name: &str) -> Vec<String> {
+        let elsewhere = self.node.cluster().into_iter().flat_map(Cluster::pods);
         let known = self.node.pods().iter().map(|pod| &pod.name);
+        let known = known.chain(elsewhere.map(|pod| &pod.name));
         let similar = PodName::parse(name).map(|name| pods::similar(&name, known));
         let names = similar.into_iter().flatten();
         names.map(PodName::to_string).collect()
@@ -215,6 +236,50 @@ impl Namespaces for Names<'_> {
     }
 
     fn has_nameless_services(&self) -> bool {
-        self.services().any(|service| service.name.is_none())
+        self.node.cluster().is_none() && self.services().any(|service| service.name.is_none())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::cluster;
+
+    /// The node itself knows nothing.
+    fn node() -> Snapshot {
+        let contents = serde_json::json!({
+            "services": [{
+                "name": {"namespace": "app", "name": "website", "port": "http"}, "protocol": 6,
+                "frontends": [{"cluster-ip": "10.96.0.80:80"}, {"node-port": [null, 30080]}],
+                "endpoints": [], "source": "kubernetes-api",
+            }],
+            "pods": [{"name": "app/backend-2", "addresses": ["10.244.2.3"]}],
+        });
+        let contents: cluster::Contents = serde_json::from_value(contents).unwrap();
+        Snapshot::default().with_cluster(Arc::new(contents.into()))
+    }
+
+    #[test]
+    fn what_only_the_kubernetes_api_knows_can_be_asked_for() {
+        let resolve = |text: &str, node: &Snapshot| {
+            let filter = Filter::parse(text).unwrap();
+            names_of_filter(&filter, node).map_err(|error| error.to_string())
+        };
+        let node = node();
+        for text in [
+            "service app/website",
+            "service app/website:http",
+            "service app/website:30080",
+            "pod app/backend-2",
+        ] {
+            assert!(resolve(text, &node).is_ok(), "{text}");
+            assert!(resolve(text, &Snapshot::default()).is_err(), "{text}");
+        }
+        let error = resolve("service app/websitr", &node).unwrap_err();
+        assert!(error.contains("app/website"), "{error}");
+        let error = resolve("service app/website:https", &node).unwrap_err();
+        assert!(error.contains("app/website:http"), "{error}");
+        let error = resolve("pod app/backend-3", &node).unwrap_err();
+        assert!(error.contains("app/backend-2"), "{error}");
     }
 }

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     command::{self, Place, Prepared, Running},
     filter::{Filter, cgroup_program},
-    kernel::{coverage::Node, live},
+    kernel::live,
     node::pods::PodName,
     pipeline::When,
     privilege::Role,
@@ -83,7 +83,7 @@ async fn trace(
     (filter, text): (&Filter, String),
     (output, live, record): (&OutputArgs, &LiveArgs, &AlsoRecordArgs),
 ) -> anyhow::Result<ExitCode> {
-    let node = Node::watch(live.host_root()?)?;
+    let node = live.node()?;
     let filter = resolution::resolve_live(filter, node.watched())?;
     let program = cgroup_program(prepared.cgroup_id());
     let subject = Subject {

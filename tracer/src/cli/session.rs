@@ -1,6 +1,6 @@
 //! Tracing live, from the kernel to standard output.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -22,6 +22,7 @@ use crate::{
         symbols::LazySymbols,
     },
     node::{
+        cluster::Cluster,
         reasons::DropReasons,
         snapshot::Snapshot,
         sockets::{PortQuestion, Question},
@@ -40,6 +41,9 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// How long the end waits for rules that are still being read.
 const RULES: Duration = Duration::from_secs(5);
+
+/// How many different things are said of the Kubernetes API.
+const MOST_SAID: usize = 16;
 
 /// Says something to the user.
 pub(super) type Say = Box<dyn FnMut(&str)>;
@@ -64,6 +68,8 @@ pub(super) struct Session<K> {
     keep: Option<Kept>,
     filter: String,
     say: Say,
+    /// What was said of the Kubernetes API.
+    said: BTreeSet<String>,
 }
 
 /// What a step of a session came to.
@@ -181,6 +187,7 @@ impl<K: Sink> Session<K> {
             keep: target.keep,
             filter: subject.text.to_owned(),
             say: target.say,
+            said: BTreeSet::new(),
         })
     }
 
@@ -241,6 +248,7 @@ impl<K: Sink> Session<K> {
             }
         }
         self.say_problems();
+        self.say_what_is_missing(&node);
         let came = !batch.records.is_empty();
         if let Some(keep) = &mut self.keep {
             keep.take(batch, &node, now);
@@ -345,6 +353,15 @@ impl<K: Sink> Session<K> {
     /// Whether no more packets are to be expected soon.
     pub(super) fn is_quiet(&self) -> bool {
         self.pipeline.is_quiet()
+    }
+
+    /// Says once what the Kubernetes API does not say, where it is asked.
+    fn say_what_is_missing(&mut self, node: &Snapshot) {
+        for note in node.cluster().into_iter().flat_map(Cluster::notes) {
+            if self.said.len() < MOST_SAID && self.said.insert(note.clone()) {
+                (self.say)(note);
+            }
+        }
     }
 
     fn say_problems(&mut self) {

@@ -5,11 +5,7 @@ use super::{
     resolution,
     session::{Interrupts, Session, Step, Subject, Target},
 };
-use crate::{
-    kernel::{coverage::Node, live},
-    pipeline::When,
-    privilege::Role,
-};
+use crate::{kernel::live, pipeline::When, privilege::Role};
 
 /// Stream journeys as they complete
 #[derive(Clone, Debug, clap::Args)]
@@ -35,7 +31,7 @@ pub(super) fn run(args: &WatchArgs) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let node = Node::watch(args.live.host_root()?)?;
+        let node = args.live.node()?;
         let filter = resolution::resolve_live(&filter, node.watched())?;
         let compiled = filter.compile();
         if args.live.verbose() {

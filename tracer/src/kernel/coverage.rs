@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     node::{
+        cluster::Access,
         inventory::Entry,
         netns::{self, NetnsError},
         pods::HostRoot,
@@ -79,6 +80,14 @@ impl Node {
             sender,
             messages,
         })
+    }
+
+    /// Asks the Kubernetes API as well.
+    ///
+    /// # Errors
+    /// As [`Watch::ask_kubernetes`].
+    pub fn ask_kubernetes(&mut self, access: &Access) -> io::Result<()> {
+        self.watch.ask_kubernetes(access)
     }
 
     /// What is watched: snapshots, and requests to read a namespace again.

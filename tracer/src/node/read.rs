@@ -21,6 +21,7 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
+    cluster::Cluster,
     inventory::{Entry, Inventory},
     links::Route,
     lives::Lives,
@@ -73,6 +74,8 @@ pub struct Reader {
     files: PodReader,
     processes: Processes,
     pods: Combined,
+    /// What the Kubernetes API says.
+    cluster: Option<Arc<Cluster>>,
     /// When the inventory was read.
     looked: u64,
 }
@@ -120,6 +123,7 @@ impl Reader {
             files: PodReader::new(root),
             processes: Processes::new(),
             pods: Combined::default(),
+            cluster: None,
             looked: 0,
         }
     }
@@ -246,7 +250,13 @@ impl Reader {
         notes.extend(notes_on(&self.pods));
         let pods: &[Pod] = &self.pods.pods;
         notes.extend(self.lives.notes_on_rules().take(NOTES));
-        tables::snapshot(&self.inventory, &self.tables, (&self.lives, pods), &notes)
+        let known = (&self.lives, pods, self.cluster.clone());
+        tables::snapshot(&self.inventory, &self.tables, known, &notes)
+    }
+
+    /// The Kubernetes API says something else now.
+    pub fn cluster_known(&mut self, cluster: Arc<Cluster>) {
+        self.cluster = Some(cluster);
     }
 
     /// A namespace's rules were read, and those of before were seen to hold at the time `former`. Returns whether

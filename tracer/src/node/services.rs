@@ -212,6 +212,8 @@ impl PartialEq for Services {
     }
 }
 
+impl Eq for Services {}
+
 impl Services {
     /// All of them.
     #[must_use]

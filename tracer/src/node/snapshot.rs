@@ -13,11 +13,13 @@ use std::{
     borrow::Cow,
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::{
+    cluster::Cluster,
     link::{Link, LinkId},
     network::Network,
     pods::{Pod, PodName},
@@ -51,6 +53,9 @@ pub struct Contents {
     /// The pods that run.
     #[serde(default)]
     pub pods: Vec<Pod>,
+    /// What the Kubernetes API says, where it is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<Arc<Cluster>>,
     /// What could not be read, and why, for people.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -274,6 +279,30 @@ impl Snapshot {
     #[must_use]
     pub fn pod_of_cgroup(&self, id: u64) -> Option<&Pod> {
         self.contents.pods.get(*self.by_cgroup.get(&id)?)
+    }
+
+    /// What the Kubernetes API says, where it is asked.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.contents.cluster.as_deref()
+    }
+
+    /// The same with what the Kubernetes API says.
+    #[must_use]
+    pub fn with_cluster(self, cluster: Arc<Cluster>) -> Self {
+        Self::from(Contents {
+            cluster: Some(cluster),
+            ..self.contents
+        })
+    }
+
+    /// The pod that has an address for itself: one of this node, else what the Kubernetes API says.
+    #[must_use]
+    pub fn pod_at(&self, address: IpAddr) -> Option<&PodName> {
+        let mut own = self.contents.pods.iter();
+        let own = own.find(|pod| pod.addresses.contains(&address));
+        let elsewhere = || Some(&self.cluster()?.pod_at(address)?.name);
+        own.map(|pod| &pod.name).or_else(elsewhere)
     }
 
     /// Namespaces that have ended, the last ones, in order of their end.

@@ -5,9 +5,10 @@
 //! answers which id a namespace has, not which namespace an id means, so ids are learned one
 //! question at a time (`super::read`); what a veth's one end tells is used for the other.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
+    cluster::Cluster,
     inventory::{Entry, Inventory},
     link::{LinkId, LinkKind},
     links::RawLink,
@@ -106,7 +107,7 @@ pub(super) fn largest_first(tables: &Tables) -> Vec<u32> {
 pub(super) fn snapshot(
     inventory: &Inventory,
     tables: &Tables,
-    (lives, pods): (&Lives, &[Pod]),
+    (lives, pods, cluster): (&Lives, &[Pod], Option<Arc<Cluster>>),
     notes: &[String],
 ) -> Snapshot {
     let entries = inventory.entries.values();
@@ -115,6 +116,7 @@ pub(super) fn snapshot(
         namespaces: namespaces.collect(),
         past: lives.past().cloned().collect(),
         pods: pods.to_vec(),
+        cluster,
         notes: inventory.notes.iter().chain(notes).cloned().collect(),
     })
 }
@@ -227,7 +229,7 @@ mod tests {
             notes: vec!["of the inventory".to_owned()],
         };
         let notes = ["of the tables".to_owned()];
-        let node = snapshot(&inventory, &tables, (&Lives::default(), &[]), &notes);
+        let node = snapshot(&inventory, &tables, (&Lives::default(), &[], None), &notes);
         let peer = |netns, index| node.link(netns, index).unwrap().peer;
         assert_eq!(peer(1, 5), Some(LinkId { netns: 2, index: 2 }));
         assert_eq!(peer(1, 6), None);

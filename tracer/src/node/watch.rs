@@ -28,6 +28,7 @@ use tokio::sync::watch::{self, Receiver, Sender};
 
 use self::schedule::Schedule;
 use super::{
+    cluster::{Access, Cluster, api::Asking},
     inventory::Entry,
     pods::HostRoot,
     read::{ReadError, Reader},
@@ -75,6 +76,7 @@ pub struct Watch {
     requests: Requests,
     rules: Arc<RulesWatch>,
     thread: Option<JoinHandle<()>>,
+    asking: Option<Asking>,
 }
 
 /// Asks for a namespace to be read again. Cheap to clone and to call.
@@ -85,6 +87,8 @@ pub struct Requests(Arc<Shared>);
 struct Shared {
     asked: Mutex<Asked>,
     found: Mutex<FoundRules>,
+    /// What the Kubernetes API says since the last wake-up.
+    cluster: Mutex<Option<Arc<Cluster>>>,
     /// All rules that were found are in a snapshot.
     taken: Condvar,
     wake: OwnedFd,
@@ -128,6 +132,7 @@ impl Watch {
         let shared = Arc::new(Shared {
             asked: Mutex::default(),
             found: Mutex::default(),
+            cluster: Mutex::default(),
             taken: Condvar::new(),
             wake,
         });
@@ -157,7 +162,31 @@ impl Watch {
             requests: Requests(shared),
             rules,
             thread: Some(thread),
+            asking: None,
         })
+    }
+
+    /// Asks the Kubernetes API as well, from now on; its names come when they come.
+    ///
+    /// # Errors
+    /// When no thread can be had, or this was built without.
+    pub fn ask_kubernetes(&mut self, access: &Access) -> io::Result<()> {
+        let shared = Arc::clone(&self.requests.0);
+        self.asking = Some(Asking::start(access, move |cluster| {
+            *shared.cluster() = Some(Arc::new(cluster));
+            shared.wake();
+        })?);
+        Ok(())
+    }
+
+    /// Waits until the Kubernetes API has said everything, or why not, but no longer than this. For
+    /// nothing where it is not asked.
+    pub fn wait_for_kubernetes(&self, longest: Duration) {
+        let end = Instant::now() + longest;
+        let settled = || self.snapshot().cluster().is_some_and(Cluster::is_settled);
+        while self.asking.is_some() && !settled() && Instant::now() < end {
+            thread::sleep(GAP);
+        }
     }
 
     /// What is known now.
@@ -203,6 +232,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
+        self.asking = None;
         self.requests.0.asked().stop = true;
         self.requests.0.wake();
         if let Some(thread) = self.thread.take() {
@@ -232,6 +262,10 @@ impl Requests {
 impl Shared {
     fn asked(&self) -> MutexGuard<'_, Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cluster(&self) -> MutexGuard<'_, Option<Arc<Cluster>>> {
+        self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn found(&self) -> MutexGuard<'_, FoundRules> {
@@ -275,6 +309,7 @@ impl<F: FnMut(Change)> Worker<F> {
             if asked.stop {
                 return;
             }
+            self.take_cluster();
             self.take_rules();
             self.schedule.request(asked.inodes);
             let now = Instant::now();
@@ -354,6 +389,15 @@ impl<F: FnMut(Change)> Worker<F> {
         }
         self.publish();
         Ok(())
+    }
+
+    /// Takes what the Kubernetes API said meanwhile.
+    fn take_cluster(&mut self) {
+        let cluster = self.shared.cluster().take();
+        if let Some(cluster) = cluster {
+            self.reader.cluster_known(cluster);
+            self.publish();
+        }
     }
 
     /// Takes the rules that were read meanwhile.

@@ -29,13 +29,15 @@ pub enum Role {
     Sockets,
     /// The thread that has the kernel measure the BPF programs, where there is a budget.
     Costs,
+    /// The thread that asks the Kubernetes API.
+    Kubernetes,
     /// The process that removes the command's cgroup when the tracer was killed.
     Guardian,
 }
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Watch,
         Self::Live,
         Self::Record,
@@ -45,6 +47,7 @@ impl Role {
         Self::Netfilter,
         Self::Sockets,
         Self::Costs,
+        Self::Kubernetes,
         Self::Guardian,
     ];
 
@@ -52,7 +55,7 @@ impl Role {
     #[must_use]
     pub fn needs(self) -> &'static [Capability] {
         match self {
-            Self::Watch => &[],
+            Self::Watch | Self::Kubernetes => &[],
             Self::Live | Self::Record | Self::Guardian => &[Capability::DacOverride],
             Self::Run => &[Capability::DacOverride, Capability::Kill],
             Self::Sockets => &[Capability::DacReadSearch, Capability::SysPtrace],

@@ -175,14 +175,27 @@ impl Knowledge<'_> {
 
     /// By the namespaces of the two ends; with the node's own network, by the processes.
     fn pods_at(&self, flow: &Flow) -> [Option<String>; 2] {
+        let client = (flow.client_netns, flow.client_seen);
+        let backend = (flow.backend_netns, flow.backend_seen);
         [
-            (flow.client_netns, flow.client_seen, &flow.client_process),
-            (flow.backend_netns, flow.backend_seen, &flow.backend_process),
+            (client, &flow.client_process, Some(flow.client)),
+            (backend, &flow.backend_process, flow.backend),
         ]
-        .map(|(netns, time, process)| {
+        .map(|((netns, time), process, endpoint)| {
             let by_netns = netns.and_then(|netns| self.pod(netns, time));
-            by_netns.or_else(|| self.pod_of_process(process.as_ref()?))
+            let by_process = || self.pod_of_process(process.as_ref()?);
+            let elsewhere = || self.pod_elsewhere(endpoint?, netns);
+            by_netns.or_else(by_process).or_else(elsewhere)
         })
+    }
+
+    /// What the Kubernetes API says of an end that is not on this node.
+    fn pod_elsewhere(&self, endpoint: Endpoint, netns: Option<NetnsId>) -> Option<String> {
+        let cluster = self
+            .node
+            .cluster()
+            .filter(|_| self.names && netns.is_none())?;
+        Some(cluster.pod_at(endpoint.ip())?.name.to_string())
     }
 
     pub(super) fn pod_of_process(&self, process: &Process) -> Option<String> {

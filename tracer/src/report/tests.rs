@@ -263,3 +263,75 @@ fn protocols_have_the_names_that_filters_use() {
     }
     assert_eq!(protocol_name(253), "253");
 }
+
+/// What the Kubernetes API says of a Service that no rule names, as in IPVS mode, and of a pod elsewhere.
+#[test]
+fn names_of_the_kubernetes_api_come_after_the_nodes_own() {
+    let cluster: crate::node::cluster::Contents = serde_json::from_value(serde_json::json!({
+        "services": [
+            {
+                "name": {"namespace": "app", "name": "nameless", "port": "http"}, "protocol": 6,
+                "frontends": [{"cluster-ip": "10.96.7.7:80"}, {"node-port": [null, 30777]}],
+                "endpoints": [], "source": "kubernetes-api",
+            },
+            {
+                "name": {"namespace": "app", "name": "old-name"}, "protocol": 6,
+                "frontends": [{"cluster-ip": "10.96.0.81:80"}],
+                "endpoints": [], "source": "kubernetes-api",
+            },
+        ],
+        "pods": [
+            {"name": "other/far", "addresses": ["10.244.9.9"]},
+            {"name": "other/wrong", "addresses": ["10.244.1.2", "10.244.1.3"]},
+            {"name": "other/host", "addresses": ["192.168.77.19"], "host_network": true},
+        ],
+    }))
+    .unwrap();
+    let node = scenarios::snapshot().with_cluster(std::sync::Arc::new(cluster.into()));
+    let reasons = DropReasons::default();
+    let known = Knowledge {
+        node: &node,
+        names: true,
+        reasons: &reasons,
+        function_at: &|_| None,
+    };
+    let flow = |destination: &str, backend: &str| {
+        let mut flow = scenarios::open_flow();
+        let end = |text: &str| {
+            let at: std::net::SocketAddr = text.parse().unwrap();
+            Endpoint::from(at)
+        };
+        flow.destination = end(destination);
+        flow.backend = Some(end(backend));
+        flow.backend_netns = None;
+        flow
+    };
+    let called = |destination: &str| {
+        let flow = flow(destination, "10.244.9.9:8080");
+        let service = known.flow(&flow).service.map(|name| name.to_string());
+        let asked = known.called_service(&flow).map(|called| called.name);
+        assert_eq!(service.is_some(), asked.is_some(), "{destination}");
+        service
+    };
+    assert_eq!(called("10.96.7.7:80").as_deref(), Some("app/nameless:http"));
+    assert_eq!(
+        called("192.168.77.11:30777").as_deref(),
+        Some("app/nameless:http")
+    );
+    assert_eq!(called("10.9.9.9:30777"), None, "no address of the node's");
+    let by_rules = called("10.96.0.81:80");
+    assert!(
+        by_rules.is_some() && by_rules.as_deref() != Some("app/old-name"),
+        "{by_rules:?}"
+    );
+
+    let pods = |backend: &str| known.pods_of(&flow("10.96.7.7:80", backend));
+    assert_eq!(
+        pods("10.244.9.9:1"),
+        [Some("app/a1".to_owned()), Some("other/far".to_owned())]
+    );
+    assert_eq!(pods("192.168.77.19:1")[1], None, "an address of its node");
+    let mut here = scenarios::open_flow();
+    here.backend_netns = Some(POD_A1);
+    assert_eq!(known.pods_of(&here)[1].as_deref(), Some("app/a1"));
+}

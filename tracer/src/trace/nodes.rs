@@ -350,6 +350,8 @@ fn add(to: &mut Contents, from: Contents) {
     to.namespaces.extend(from.namespaces);
     to.past.extend(from.past);
     to.pods.extend(from.pods);
+    // It says the same to all nodes.
+    to.cluster = to.cluster.take().or(from.cluster);
     to.notes.extend(from.notes);
 }
 

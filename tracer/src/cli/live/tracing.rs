@@ -19,7 +19,6 @@ use crate::{
     filter::Filter,
     kernel::{
         cost::{Cost, Metering},
-        coverage::Node,
         plan::Plan,
     },
     output::{pipe::Closed, sanitize},
@@ -138,7 +137,7 @@ impl Work {
 
     async fn trace(mut self) -> anyhow::Result<()> {
         let args = &self.args;
-        let node = Node::watch(args.live.host_root()?)?;
+        let node = args.live.node()?;
         let filter = resolution::resolve_live(&self.filter, node.watched())?;
         let compiled = filter.compile();
         let text = args.filter.join(" ");

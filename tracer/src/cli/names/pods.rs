@@ -4,7 +4,9 @@ use serde::Serialize;
 
 use super::push_line;
 use crate::node::{
-    pods::{Container, Evidence, Pod, PodNetwork, Uid},
+    cluster::{Cluster, ClusterPod},
+    pods::{Container, Evidence, Fact, Pod, PodNetwork, Uid},
+    rules,
     snapshot::Snapshot,
 };
 
@@ -20,7 +22,23 @@ pub(super) fn text(snapshot: &Snapshot) -> Vec<String> {
             format!("      {facts:width$}  {:10}  {}", told.source, told.place)
         }));
     }
+    for pod in elsewhere(snapshot) {
+        let node = pod.node.iter().map(|node| format!("on {node}"));
+        let host = pod.host_network.then(|| "in its node's network".to_owned());
+        let known: Vec<String> = node
+            .chain(host)
+            .chain(pod.addresses.iter().map(ToString::to_string))
+            .chain(["by kubernetes-api".to_owned()])
+            .collect();
+        lines.push(format!("pod {}  {}", pod.name, known.join(", ")));
+    }
     lines
+}
+
+/// The pods that the Kubernetes API knows and this node does not.
+fn elsewhere(snapshot: &Snapshot) -> impl Iterator<Item = &ClusterPod> {
+    let all = snapshot.cluster().into_iter().flat_map(Cluster::pods);
+    all.filter(|pod| snapshot.pods_named(&pod.name).next().is_none())
 }
 
 fn heading(snapshot: &Snapshot, pod: &Pod) -> String {
@@ -56,6 +74,8 @@ struct PodLine<'a> {
     name: &'a str,
     uid: Option<&'a str>,
     sandbox: Option<&'a str>,
+    /// Its node, where that is another one.
+    node: Option<&'a str>,
     host_network: bool,
     netns: Option<NetnsObject>,
     addresses: Vec<String>,
@@ -89,11 +109,32 @@ pub(super) fn json(snapshot: &Snapshot, lines: &mut String) -> serde_json::Resul
             name: pod.name.name(),
             uid: pod.uid.as_ref().map(Uid::as_str),
             sandbox: pod.sandbox.as_deref(),
+            node: None,
             host_network: pod.network == PodNetwork::Host,
             netns,
             addresses: pod.addresses.iter().map(ToString::to_string).collect(),
             containers: &pod.containers,
             sources: pod.evidence.iter().map(source).collect(),
+        };
+        push_line(lines, "pod", line)?;
+    }
+    for pod in elsewhere(snapshot) {
+        let line = PodLine {
+            pod: pod.name.to_string(),
+            namespace: pod.name.namespace(),
+            name: pod.name.name(),
+            uid: None,
+            sandbox: None,
+            node: pod.node.as_deref(),
+            host_network: pod.host_network,
+            netns: None,
+            addresses: pod.addresses.iter().map(ToString::to_string).collect(),
+            containers: &[],
+            sources: vec![SourceObject {
+                source: rules::path::Source::KubernetesApi.as_str(),
+                place: "/api/v1/pods",
+                facts: vec![Fact::Name.as_str(), Fact::Address.as_str()],
+            }],
         };
         push_line(lines, "pod", line)?;
     }

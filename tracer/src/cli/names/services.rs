@@ -1,13 +1,17 @@
 //! The rules of each namespace, and the Services that they make.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde::Serialize;
 
 use super::push_line;
 use crate::node::{
+    cluster::Cluster,
     rules::{history::Version, ipset::Set, nftables::model::Object, path::Source, subject::Family},
-    services::{Frontend, Refusal, Service, TrafficPolicy},
+    services::{Frontend, Refusal, Service, ServiceName, TrafficPolicy},
     snapshot::{Namespace, Snapshot},
 };
 
@@ -31,11 +35,36 @@ pub(super) fn text(snapshot: &Snapshot) -> Vec<String> {
     }
     for (netns, version) in versions(snapshot) {
         for service in version.services(|ip| is_own(netns, ip)).all() {
-            lines.push(service_heading(netns, service));
+            lines.push(service_heading(Some(netns), service));
             lines.extend(endpoints(snapshot, service));
         }
     }
+    for service in by_the_api(snapshot) {
+        lines.push(service_heading(None, service));
+        lines.extend(endpoints(snapshot, service));
+    }
     lines
+}
+
+/// The ports of Services that the Kubernetes API knows and no rules name.
+fn by_the_api(snapshot: &Snapshot) -> impl Iterator<Item = &Service> {
+    let named: BTreeSet<ServiceName> = match snapshot.cluster() {
+        None => BTreeSet::new(),
+        Some(_) => versions(snapshot)
+            .flat_map(|(netns, version)| version.services(|ip| is_own(netns, ip)).all())
+            .filter_map(|service| service.name.clone())
+            .collect(),
+    };
+    let all = snapshot
+        .cluster()
+        .into_iter()
+        .flat_map(Cluster::all_services);
+    all.filter(move |service| {
+        service
+            .name
+            .as_ref()
+            .is_none_or(|name| !named.contains(name))
+    })
 }
 
 /// The namespaces that have rules, or of which they could not be read.
@@ -141,7 +170,7 @@ fn heading(set: &SetObject) -> String {
     format!("{source}{family}: {rules} {what}{by}")
 }
 
-fn service_heading(netns: &Namespace, service: &Service) -> String {
+fn service_heading(netns: Option<&Namespace>, service: &Service) -> String {
     let name = service.name.as_ref().map(ToString::to_string);
     let name = name.unwrap_or_else(|| "without a name".to_owned());
     let mut facts: Vec<String> = service.frontends.iter().map(|it| frontend(*it)).collect();
@@ -157,11 +186,9 @@ fn service_heading(netns: &Namespace, service: &Service) -> String {
             .affinity
             .map(|seconds| format!("clients stay for {seconds} s")),
     );
-    facts.push(format!(
-        "by {} in {}",
-        service.source.as_str(),
-        netns.display_name()
-    ));
+    let place = netns.map(|netns| format!(" in {}", netns.display_name()));
+    let source = service.source.as_str();
+    facts.push(format!("by {source}{}", place.unwrap_or_default()));
     let protocol = protocol(service.protocol);
     format!("service {name}  {protocol} {}", facts.join(", "))
 }
@@ -195,11 +222,9 @@ fn endpoints(snapshot: &Snapshot, service: &Service) -> Vec<String> {
     lines.collect()
 }
 
-/// The pod of this node that has an address.
+/// The pod that has an address.
 fn pod_at(snapshot: &Snapshot, ip: IpAddr) -> Option<String> {
-    let mut pods = snapshot.pods().iter();
-    let pod = pods.find(|pod| pod.addresses.contains(&ip))?;
-    Some(pod.name.to_string())
+    snapshot.pod_at(ip).map(ToString::to_string)
 }
 
 #[derive(Serialize)]
@@ -221,7 +246,8 @@ struct RulesLine<'a> {
 #[derive(Serialize)]
 struct ServiceLine {
     service: Option<String>,
-    netns: NetnsObject,
+    /// Whose rules make it; none where it is known from elsewhere.
+    netns: Option<NetnsObject>,
     protocol: String,
     frontends: Vec<FrontendObject>,
     endpoints: Vec<EndpointObject>,
@@ -261,8 +287,15 @@ pub(super) fn json(snapshot: &Snapshot, lines: &mut String) -> serde_json::Resul
     }
     for (netns, version) in versions(snapshot) {
         for service in version.services(|ip| is_own(netns, ip)).all() {
-            push_line(lines, "service", service_line(snapshot, netns, service))?;
+            push_line(
+                lines,
+                "service",
+                service_line(snapshot, Some(netns), service),
+            )?;
         }
+    }
+    for service in by_the_api(snapshot) {
+        push_line(lines, "service", service_line(snapshot, None, service))?;
     }
     Ok(())
 }
@@ -274,7 +307,7 @@ fn netns_object(netns: &Namespace) -> NetnsObject {
     }
 }
 
-fn service_line(snapshot: &Snapshot, netns: &Namespace, service: &Service) -> ServiceLine {
+fn service_line(snapshot: &Snapshot, netns: Option<&Namespace>, service: &Service) -> ServiceLine {
     let endpoints = service.endpoints.iter().map(|endpoint| EndpointObject {
         addr: endpoint.address,
         pod: pod_at(snapshot, endpoint.address.ip()),
@@ -303,7 +336,7 @@ fn service_line(snapshot: &Snapshot, netns: &Namespace, service: &Service) -> Se
     });
     ServiceLine {
         service: service.name.as_ref().map(ToString::to_string),
-        netns: netns_object(netns),
+        netns: netns.map(netns_object),
         protocol: protocol(service.protocol),
         frontends: frontends.collect(),
         endpoints: endpoints.collect(),

@@ -20,7 +20,7 @@ pub enum Source {
     /// The kernel's load balancer.
     Ipvs,
     /// The Kubernetes API.
-    Api,
+    KubernetesApi,
 }
 
 impl Source {
@@ -32,7 +32,7 @@ impl Source {
             Self::IptablesLegacy => "iptables-legacy",
             Self::Nftables => "nftables",
             Self::Ipvs => "ipvs",
-            Self::Api => "api",
+            Self::KubernetesApi => "kubernetes-api",
         }
     }
 }

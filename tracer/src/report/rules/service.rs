@@ -1,7 +1,8 @@
 //! Which Service a flow's client called.
 //!
 //! What the rules of its translations say; else, as where there are no endpoints, what the rules of the
-//! namespaces on its way say of the address that was called.
+//! namespaces on its way say of the address that was called; else what the Kubernetes API says of it, where
+//! that is asked.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -34,6 +35,15 @@ impl Knowledge<'_> {
         }
         self.services_called(flow)
             .find_map(|mut services| services.find_map(|it| it.name.clone()))
+            .or_else(|| self.cluster_service(flow)?.name.clone())
+    }
+
+    /// What the Kubernetes API says of where the flow's client called.
+    fn cluster_service(&self, flow: &Flow) -> Option<&Service> {
+        let cluster = self.node.cluster().filter(|_| self.names)?;
+        let called = socket(flow.destination);
+        let own = called.ip().is_loopback() || !self.node.with_address(called.ip()).is_empty();
+        cluster.services().called_at(flow.protocol, called, own)
     }
 
     /// The port of a Service that a flow's client called, also where names are not shown.
@@ -105,7 +115,9 @@ impl Knowledge<'_> {
         let with_name = services
             .map(|services| services.named(name).collect::<Vec<_>>())
             .find(|found| !found.is_empty());
-        let ports = with_name.into_iter().flatten();
+        let cluster = self.node.cluster().into_iter();
+        let by_cluster = cluster.flat_map(|cluster| cluster.services().named(name));
+        let ports = with_name.into_iter().flatten().chain(by_cluster);
         let ports = ports.flat_map(|service| &service.frontends);
         ports.map(|frontend| frontend.port()).collect()
     }
