@@ -46,6 +46,7 @@ mod error;
 mod expression;
 mod lexer;
 mod meaning;
+mod meanings;
 mod operand;
 mod parser;
 mod relax;
@@ -61,6 +62,7 @@ use std::fmt;
 pub use compile::{Compiled, cgroup_program};
 pub use error::{ParseError, ResolveError};
 pub use meaning::{FlowFacts, FlowView, Sighting};
+pub use meanings::{Meanings, Remembered};
 pub use resolve::{Namespaces, ResolvedFilter};
 pub use service::{CalledService, Front, ServicePort, ServiceTest};
 pub use tracer_common::filter::Subject;
@@ -129,6 +131,12 @@ impl Filter {
     pub fn names_pods(&self) -> bool {
         let expression = self.expression.as_ref();
         expression.is_some_and(|it| it.has(&|test| matches!(test, Test::Pod(..))))
+    }
+
+    fn each_test(&self, look: &mut impl FnMut(&Test)) {
+        if let Some(expression) = &self.expression {
+            expression.each(look);
+        }
     }
 
     /// Looks up the names of namespaces, pods and Services.

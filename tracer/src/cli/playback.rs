@@ -19,7 +19,7 @@ use super::{
     resolution::{self, Followed},
 };
 use crate::{
-    filter::{Filter, ResolvedFilter},
+    filter::{Filter, Meanings, ResolvedFilter},
     journey::{Journeys, Limits, Patience, Reasons},
     node::{reasons::DropReasons, snapshot::Snapshot},
     output::{Sink, sanitize},
@@ -456,8 +456,8 @@ fn seconds(nanoseconds: u64) -> f64 {
 
 /// What both filters let through: that of the recording and that of the command line.
 ///
-/// Names are looked up in what the node knew at the begin, and when there is no such name, in what
-/// it knew later.
+/// Names are looked up in what the node knew at the begin, and when one of them is not there, in what
+/// it knew later, each by itself.
 fn resolve(
     filter: &Filter,
     about: &About,
@@ -472,12 +472,13 @@ fn resolve(
     };
     let mut result = resolution::resolve(&both, &Snapshot::default());
     let mut known = false;
+    let mut meanings = Meanings::default();
     if result.is_ok() {
         return result;
     }
     for node in nodes {
         known = true;
-        result = resolution::resolve(&both, &node);
+        result = resolution::resolve_later(&both, &node, &mut meanings);
         if result.is_ok() {
             break;
         }

@@ -15,7 +15,7 @@ use tracer_common::filter::Program;
 use super::Usage;
 use crate::{
     filter::{
-        Filter, Front, Namespaces, ResolveError, ResolvedFilter, ServicePort, ServiceTest,
+        Filter, Front, Meanings, Namespaces, ResolveError, ResolvedFilter, ServicePort, ServiceTest,
     },
     node::{
         cluster::Cluster,
@@ -51,6 +51,20 @@ pub(super) fn names_of_filter(
     filter.resolve(&Names { node, past: true })
 }
 
+/// The same, where a name that is not there any more means what it meant in what was looked at before.
+///
+/// # Errors
+/// As [`resolve`].
+pub(super) fn resolve_later(
+    filter: &Filter,
+    node: &Snapshot,
+    before: &mut Meanings,
+) -> anyhow::Result<ResolvedFilter> {
+    let names = Names { node, past: true };
+    before.note(filter, &names);
+    named(filter.resolve(&before.or(&names)))
+}
+
 /// The filter with the names of the node that is watched. Where the filter asks for Services, its rules are
 /// waited for.
 ///
@@ -77,6 +91,7 @@ fn named(resolved: Result<ResolvedFilter, ResolveError>) -> anyhow::Result<Resol
 pub(super) struct Followed {
     filter: Filter,
     program: Program,
+    meanings: Meanings,
     /// What the names were last looked up in.
     node: Arc<Snapshot>,
 }
@@ -86,6 +101,7 @@ impl Followed {
         Self {
             filter: filter.filter().clone(),
             program: *program,
+            meanings: Meanings::default(),
             node: Arc::default(),
         }
     }
@@ -98,7 +114,8 @@ impl Followed {
         }
         self.node = Arc::clone(node);
         let names = Names { node, past: false };
-        let resolved = self.filter.resolve(&names).ok()?;
+        self.meanings.note(&self.filter, &names);
+        let resolved = self.filter.resolve(&self.meanings.or(&names)).ok()?;
         let program = resolved.compile().program;
         if program == self.program {
             return None;

@@ -196,6 +196,15 @@ impl Expression {
         }
     }
 
+    /// Goes through all tests.
+    pub(super) fn each(&self, look: &mut impl FnMut(&Test)) {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().for_each(|part| part.each(look)),
+            Self::Not(inner) => inner.each(look),
+            Self::Test(test) => look(test),
+        }
+    }
+
     pub(super) fn negated(self) -> Self {
         Self::Not(Box::new(self))
     }
