@@ -4,7 +4,9 @@
 //! while tracing. Below them: which namespaces there are ([`inventory`]), what each says of its
 //! devices (`links`), how the two ends of a veth find each other (`tables`), which pods they belong
 //! to ([`pods`]), and who had a number before (`lives`). What handles packets there: [`rules`] and IPVS's table ([`ipvs`]), and the [`services`] that they make.
+//! What the Kubernetes API adds, where it is asked: [`cluster`].
 
+pub mod cluster;
 pub mod find;
 pub mod hierarchy;
 pub mod inventory;

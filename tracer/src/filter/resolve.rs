@@ -298,17 +298,8 @@ impl<N: Namespaces> Lowering<'_, N> {
     }
 
     fn address(&mut self, direction: Direction, network: Network, negated: bool) -> Node {
-        let (value, mask) = value_and_mask(network);
-        let term = Term {
-            kind: match direction {
-                Direction::Either => terms::HOST_EITHER,
-                Direction::Source => terms::HOST_SOURCE,
-                Direction::Destination => terms::HOST_DESTINATION,
-            },
-            value,
-            mask,
-            ..Term::default()
-        };
+        let term = within(direction, network);
+        let (value, mask) = (term.value, term.mask);
         let node = self.changing(term, negated);
         let mapped = address::from_ipv4([0; 4]);
         let holds_ipv4 = (0..2).all(|word| mapped[word] & mask[word] == value[word]);
@@ -329,8 +320,23 @@ fn join(nodes: Vec<Node>, any: bool) -> Node {
     }
 }
 
+/// A test of the address.
+pub(super) fn within(direction: Direction, network: Network) -> Term {
+    let (value, mask) = value_and_mask(network);
+    Term {
+        kind: match direction {
+            Direction::Either => terms::HOST_EITHER,
+            Direction::Source => terms::HOST_SOURCE,
+            Direction::Destination => terms::HOST_DESTINATION,
+        },
+        value,
+        mask,
+        ..Term::default()
+    }
+}
+
 /// A test of what is the same at all hops of a flow.
-fn constant(kind: u8, low: u16, negated: bool) -> Node {
+pub(super) fn constant(kind: u8, low: u16, negated: bool) -> Node {
     let term = Term {
         kind,
         low,
@@ -343,7 +349,8 @@ fn constant(kind: u8, low: u16, negated: bool) -> Node {
     }
 }
 
-fn port(direction: Direction, low: u16, high: u16) -> Term {
+/// A test of the port.
+pub(super) fn port(direction: Direction, low: u16, high: u16) -> Term {
     Term {
         kind: match direction {
             Direction::Either => terms::PORT_EITHER,

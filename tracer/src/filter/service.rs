@@ -6,12 +6,13 @@
 
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
-use tracer_common::{
-    address,
-    filter::{self as terms, Term},
-};
+use tracer_common::filter as terms;
 
-use super::{error::shown, resolve::Node};
+use super::{
+    error::shown,
+    expression::{Direction, Network},
+    resolve::{Node, constant, port, within},
+};
 
 /// A Service, or one port of it, as a filter names it. Displays as `default/web:http`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -144,38 +145,20 @@ pub(super) fn at_fronts(fronts: &[Front]) -> Option<Node> {
 
 fn at_ports(ports: &[(u8, u16)]) -> Node {
     let mut by_protocol: BTreeMap<u8, Vec<Node>> = BTreeMap::new();
-    for &(protocol, port) in ports {
-        let term = Term {
-            kind: terms::PORT_EITHER,
-            low: port,
-            high: port,
-            ..Term::default()
-        };
+    for &(protocol, number) in ports {
+        let term = port(Direction::Either, number, number);
         by_protocol
             .entry(protocol)
             .or_default()
             .push(Node::Here(term));
     }
     let alternatives = by_protocol.into_iter().map(|(protocol, ports)| {
-        let term = Term {
-            kind: terms::PROTOCOL,
-            low: u16::from(protocol),
-            ..Term::default()
-        };
-        Node::all(vec![Node::Here(term), Node::any(ports)])
+        let protocol = constant(terms::PROTOCOL, u16::from(protocol), false);
+        Node::all(vec![protocol, Node::any(ports)])
     });
     Node::any(alternatives.collect())
 }
 
 fn host(ip: IpAddr) -> Node {
-    let value = match ip.to_canonical() {
-        IpAddr::V4(ip) => address::from_ipv4(ip.octets()),
-        IpAddr::V6(ip) => address::from_bytes(ip.octets()),
-    };
-    Node::Here(Term {
-        kind: terms::HOST_EITHER,
-        value,
-        mask: address::prefix_mask(128),
-        ..Term::default()
-    })
+    Node::Here(within(Direction::Either, Network::host(ip)))
 }

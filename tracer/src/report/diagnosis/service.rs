@@ -95,13 +95,9 @@ fn refused_by(
     namespace.rules.around(time).find_map(|version| {
         let services = version.services(own);
         let service = services.called_at(case.flow.protocol, called, own(called.ip()))?;
-        let is_called = |frontend: &Frontend| match *frontend {
-            Frontend::ClusterIp(address)
-            | Frontend::ExternalIp(address)
-            | Frontend::LoadBalancerIp(address) => address == called,
-            Frontend::NodePort(ip, port) => {
-                port == called.port() && ip.is_none_or(|ip| ip == called.ip())
-            }
+        let is_called = |frontend: &Frontend| {
+            let address = frontend.address();
+            frontend.port() == called.port() && address.is_none_or(|ip| ip == called.ip())
         };
         let mut refusals = service.refusals.iter();
         let (_, refusal) = refusals.find(|(frontend, _)| is_called(frontend))?;

@@ -4,6 +4,8 @@
 //! answers, since not all are to be answered.
 
 use super::{Evidence, Seen, dns};
+/// The port that DNS servers are asked at.
+pub(super) use crate::dns::PORT as DNS_PORT;
 use crate::{
     event::Endpoint,
     journey::model::{Direction, Flow, Packet, State, Transport},
@@ -115,9 +117,6 @@ fn is_answered_at_once(packet: &Packet) -> bool {
         _ => false,
     }
 }
-
-/// The port that DNS servers are asked at.
-pub(super) const DNS_PORT: u16 = 53;
 
 fn is_unicast(end: Endpoint) -> bool {
     match end.ip() {
