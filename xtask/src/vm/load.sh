@@ -30,7 +30,6 @@ load() {
         done
         pair=$((pair + 1))
     done >/tmp/load.output
-    exec 8>&- 9<&-
     results load load 0
 }
 
@@ -38,8 +37,10 @@ load() {
 observed() {
     filter=
     if [ $observer = nothing ]; then filter='host 203.0.113.7'; fi
+    # What the one before said must not be taken for this one's.
+    : >/tmp/record.messages
     # shellcheck disable=SC2086
-    tracer record --overwrite -o /tmp/load.rec $filter 2>/tmp/record.messages &
+    tracer record --overwrite -o /tmp/load.rec $filter 2>>/tmp/record.messages &
     tracer=$!
     until grep -q recording /tmp/record.messages || ! [ -e "/proc/$tracer/exe" ]; do sleep 0.1; done
     run with
