@@ -11,6 +11,7 @@ mod bounds;
 mod ending;
 mod flight;
 mod flows;
+mod hooks;
 mod hop;
 pub mod model;
 mod passing;
@@ -22,7 +23,6 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use foldhash::{HashMap, HashSet};
 use tracer_common::{hook, record::Conntrack};
 
 pub use bounds::{Limits, Overflow, Patience, Reasons};
@@ -32,7 +32,7 @@ pub use flight::Fingerprint;
 use crate::event::{Event, Record};
 use flight::{Captured, Flight, Spare};
 use flows::Flows;
-use model::{Flow, FlowId, NetnsId, Packet, Stage, State};
+use model::{Flow, FlowId, NetnsId, Packet, State};
 
 /// What is first seen within this time after tracing began, in nanoseconds, may have been under way: far
 /// longer than packets take, even where a processor is late with what it has queued.
@@ -47,13 +47,9 @@ pub struct Journeys {
     flight: Flight,
     flows: Flows,
     processes: processes::Processes,
-    /// Since when netfilter's hooks are observed in a namespace.
-    observed: HashMap<NetnsId, u64>,
-    observed_everywhere: Option<u64>,
+    hooks: hooks::Hooks,
     /// What is first seen before this time may have been under way when tracing began.
     under_way_until: u64,
-    /// The hooks that some packet ran through: with everything observed, those that there are.
-    hooks_seen: HashSet<(NetnsId, Stage)>,
     /// Something was lost before that time.
     lost_before: u64,
     /// Packets are let go unseen, or were until that time.
@@ -99,15 +95,12 @@ impl Journeys {
 
     /// Netfilter's hooks are observed in the namespace from that time on; `None`: no longer.
     pub fn netfilter_observed(&mut self, netns: NetnsId, since: Option<u64>) {
-        match since {
-            Some(time) => self.observed.insert(netns, time),
-            None => self.observed.remove(&netns),
-        };
+        self.hooks.observe(netns, since);
     }
 
     /// Netfilter's hooks are observed in every namespace from that time on.
     pub fn netfilter_observed_everywhere(&mut self, since: u64) {
-        self.observed_everywhere = Some(since);
+        self.hooks.observe_everywhere(since);
     }
 
     /// Events between those times were lost: what was under way then may lack something.
@@ -124,7 +117,9 @@ impl Journeys {
             .map(|flow| flow.id)
             .collect();
         for id in ids {
-            self.flows.mark_lost(id);
+            if let Some(seat) = self.flows.seat(id) {
+                self.flows.mark_lost(seat);
+            }
         }
         for flow in self.given_up.iter_mut().filter(|flow| flow.last >= after) {
             flow.affected_by_loss = true;
@@ -144,14 +139,20 @@ impl Journeys {
         let under_way = self.flows.iter().filter(|flow| !over(flow));
         let ids: Vec<FlowId> = under_way.map(|flow| flow.id).collect();
         for id in ids {
-            self.flows.mark_sampled(id);
+            if let Some(seat) = self.flows.seat(id) {
+                self.flows.mark_sampled(seat);
+            }
         }
     }
 
     /// Ends what is over at that time.
+    #[inline]
     pub fn advance(&mut self, now: u64) {
         let delivered = now.saturating_sub(self.patience.delivered);
         let seen = now.saturating_sub(self.patience.packet);
+        if !self.flight.is_any_over(delivered, seen) {
+            return;
+        }
         while let Some((skb, packet)) = self.flight.pop_over(delivered, seen) {
             self.over(skb, packet);
         }

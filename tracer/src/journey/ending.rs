@@ -5,9 +5,9 @@ use tracer_common::record::FLAG_FRAGMENT;
 use super::{
     Journeys,
     flight::{Fingerprint, InFlight, telling},
-    flows::Membership,
+    flows::{Membership, Moved, Seat},
     hop::note_drop,
-    model::{Direction, FlowId, Packet, PacketId, Stage, Transport, Verdict},
+    model::{Packet, PacketId, Stage, Transport, Verdict},
     path::Step,
 };
 use crate::event::Event;
@@ -39,7 +39,7 @@ impl Journeys {
             return self.flight.used(skb, event.record.time, false);
         }
         let delivered = packet.delivered.is_some();
-        let (flow, direction) = (packet.packet.flow, packet.packet.direction);
+        let member = packet.member();
         let (step, transport) = (packet.before.step, packet.packet.transport);
         // A kernel that gives no reason frees so what a closing socket holds.
         let used = if delivered {
@@ -48,7 +48,7 @@ impl Journeys {
                 || !packet.is_refused()
         } else {
             unspecified
-                && (self.is_taken_by_tcp(flow, direction, step, &transport)
+                && (self.is_taken_by_tcp(member, step, &transport)
                     || event.has(FLAG_FRAGMENT) && is_reassembly(step))
         };
         let Some(mut packet) = self.flight.remove(skb) else {
@@ -92,16 +92,12 @@ impl Journeys {
     /// Whether TCP used a packet that it then frees without giving a reason: what comes for a
     /// connection in TIME-WAIT is answered without a socket (`tcp_v4_rcv`, 5.10 to 6.18). The end
     /// that is there has sent its FIN before.
-    fn is_taken_by_tcp(
-        &self,
-        flow: FlowId,
-        direction: Direction,
-        step: Step,
-        transport: &Transport,
-    ) -> bool {
+    fn is_taken_by_tcp(&self, member: Membership, step: Step, transport: &Transport) -> bool {
         matches!(transport, Transport::Tcp { .. })
             && matches!(step, Step::Receive | Step::Leave(Stage::Input))
-            && self.flows.receiver_has_finished(flow, direction)
+            && self
+                .flows
+                .receiver_has_finished(member.seat, member.direction)
     }
 
     /// A drop of a packet without any hop before: dropped where no hook is, or the free of what a
@@ -119,11 +115,17 @@ impl Journeys {
         let packet = self.new_packet(event);
         // It was seen nowhere else: by this a filter judges the flow.
         let mut member = Membership {
-            flow: packet.flow,
-            direction: packet.direction,
+            seat: packet.1,
+            direction: packet.0.direction,
         };
-        self.flows.seen(&mut member, event, true);
-        let mut packet = InFlight::new(packet, event, false, self.spare.trail());
+        let everything = Moved {
+            place: true,
+            device: true,
+        };
+        self.flows.seen(&mut member, event, everything);
+        let mut packet = self
+            .spare
+            .buffer(|trail| InFlight::new(packet, event, false, trail));
         note_drop(&mut packet.packet, event, self.limits.hops);
         self.complete(packet);
     }
@@ -157,7 +159,7 @@ impl Journeys {
     }
 
     /// The packet at that address is over, and nothing more of it is waited for.
-    pub(super) fn over(&mut self, skb: u64, packet: InFlight) {
+    pub(super) fn over(&mut self, skb: u64, packet: Box<InFlight>) {
         if packet.delivered.is_some() {
             self.flight.note_spent(skb, packet.fingerprint);
         }
@@ -165,7 +167,7 @@ impl Journeys {
     }
 
     /// Gives out what was in the buffer.
-    pub(super) fn complete(&mut self, mut buffer: InFlight) {
+    pub(super) fn complete(&mut self, mut buffer: Box<InFlight>) {
         let freed = buffer.freed.take().filter(|_| !buffer.is_cut);
         if let Some(event) = freed {
             note_drop(&mut buffer.packet, &event, self.limits.hops);
@@ -181,15 +183,24 @@ impl Journeys {
             let times = (first, buffer.last);
             buffer.packet.bytes = self.captured.of(&buffer.fingerprint, times);
         }
-        self.spare.take_trail(buffer.take_trail());
-        for (origin, packet) in buffer.disband(self.limits.hops) {
-            let bystander = |reason| self.reasons.bystander.contains(&reason);
-            let given = self
-                .flight
-                .settle(origin, packet, |packet| telling(packet, bystander));
-            if let Some(packet) = given {
-                self.give_out(packet);
-            }
+        let riders = buffer.take_riders(self.limits.hops);
+        let (origin, seat) = (buffer.origin, buffer.member().seat);
+        let first = buffer.take_first();
+        self.spare.take_buffer(buffer);
+        self.settle(origin, first, Some(seat));
+        for (origin, rider) in riders {
+            self.settle(origin, rider, None);
+        }
+    }
+
+    /// Gives out what is to be given out now that a packet of that origin has ended.
+    fn settle(&mut self, origin: PacketId, packet: Option<Packet>, seat: Option<Seat>) {
+        let bystander = |reason| self.reasons.bystander.contains(&reason);
+        let given = self
+            .flight
+            .settle(origin, packet, |packet| telling(packet, bystander));
+        if let Some(packet) = given {
+            self.give_out(packet, seat);
         }
     }
 
@@ -217,8 +228,12 @@ impl Journeys {
         packet.verdict_observed = delivered || freed && packet.verdict != Verdict::Unknown;
     }
 
-    fn give_out(&mut self, packet: Packet) {
-        if let Some(flow) = self.flows.get_mut(packet.flow) {
+    /// Gives out a packet; `seat`: where its flow should be.
+    fn give_out(&mut self, packet: Packet, seat: Option<Seat>) {
+        let seat = seat
+            .filter(|seat| seat.flow == packet.flow)
+            .or_else(|| self.flows.seat(packet.flow));
+        if let Some(flow) = seat.and_then(|seat| self.flows.at_mut(seat)) {
             let last = packet
                 .hops
                 .last()

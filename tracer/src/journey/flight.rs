@@ -42,6 +42,10 @@ const TWINS: usize = 16;
 /// How many packets that are gone may stand in a queue beside as many as there are.
 const SLACK: usize = 1024;
 
+/// How many rooms of streams that ended are kept for others, and how large ones.
+const ROWS: usize = 512;
+const ROW: usize = 64;
+
 /// Where packets follow each other: a namespace, and a tuple in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Stream {
@@ -77,7 +81,7 @@ struct Deadline {
 }
 
 impl Deadline {
-    fn is_in(&self, by_skb: &HashMap<u64, InFlight>) -> bool {
+    fn is_in(&self, by_skb: &HashMap<u64, Box<InFlight>>) -> bool {
         by_skb
             .get(&self.skb)
             .is_some_and(|packet| packet.packet.id == self.id)
@@ -88,13 +92,15 @@ impl Deadline {
 #[derive(Debug, Default)]
 pub(super) struct Flight {
     copies: Copies,
-    by_skb: HashMap<u64, InFlight>,
+    by_skb: HashMap<u64, Box<InFlight>>,
     /// How many of them are of a flow.
     by_flow: HashMap<FlowId, u32>,
     /// The newest of that fingerprint; each knows its neighbours in the row.
     by_fingerprint: HashMap<Fingerprint, u64>,
     /// In order of their coming there.
     streams: HashMap<Stream, VecDeque<u64>>,
+    /// Empty ones with room, for those to come.
+    rows: Vec<VecDeque<u64>>,
     spent: Spent,
     /// How many packets ride in other packets' buffers.
     riders: usize,
@@ -116,7 +122,7 @@ impl Flight {
     }
 
     pub(super) fn get_mut(&mut self, skb: u64) -> Option<&mut InFlight> {
-        self.by_skb.get_mut(&skb)
+        self.by_skb.get_mut(&skb).map(|packet| &mut **packet)
     }
 
     /// The packets under way with that fingerprint, the newest first, and their addresses.
@@ -124,11 +130,16 @@ impl Flight {
         let mut next = self.by_fingerprint.get(fingerprint).copied();
         let twins = std::iter::from_fn(move || {
             let skb = next?;
-            let packet = self.by_skb.get(&skb)?;
+            let packet = &**self.by_skb.get(&skb)?;
             next = packet.twins.older;
             Some((skb, packet))
         });
         twins.take(TWINS)
+    }
+
+    /// Whether any packet under way has that event's fingerprint.
+    pub(super) fn has_twin(&self, event: &Event) -> bool {
+        self.by_fingerprint.contains_key(&Fingerprint::of(event))
     }
 
     /// The address of a packet under way with that fingerprint.
@@ -136,7 +147,7 @@ impl Flight {
         self.twins(fingerprint).next().map(|(skb, _)| skb)
     }
 
-    pub(super) fn insert(&mut self, skb: u64, mut packet: InFlight) {
+    pub(super) fn insert(&mut self, skb: u64, mut packet: Box<InFlight>) {
         // Whoever was there must have been taken away; if not, it must not stay in the row.
         drop(self.remove(skb));
         self.spent.forget(skb);
@@ -164,7 +175,7 @@ impl Flight {
         }
     }
 
-    pub(super) fn remove(&mut self, skb: u64) -> Option<InFlight> {
+    pub(super) fn remove(&mut self, skb: u64) -> Option<Box<InFlight>> {
         let mut packet = self.by_skb.remove(&skb)?;
         self.leave_twins(&packet);
         if let Some(stream) = packet.stream.take() {
@@ -203,12 +214,16 @@ impl Flight {
     }
 
     fn leave(&mut self, stream: Stream, skb: u64) {
-        if let Some(all) = self.streams.get_mut(&stream) {
-            if let Some(at) = all.iter().position(|other| *other == skb) {
-                all.remove(at);
-            }
-            if all.is_empty() {
-                self.streams.remove(&stream);
+        let Entry::Occupied(mut all) = self.streams.entry(stream) else {
+            return;
+        };
+        if let Some(at) = all.get().iter().position(|other| *other == skb) {
+            all.get_mut().remove(at);
+        }
+        if all.get().is_empty() {
+            let row = all.remove();
+            if self.rows.len() < ROWS && row.capacity() <= ROW {
+                self.rows.push(row);
             }
         }
     }
@@ -227,12 +242,17 @@ impl Flight {
             self.leave(before, skb);
         }
         if let Some(stream) = stream {
-            self.streams.entry(stream).or_default().push_back(skb);
+            let rows = &mut self.rows;
+            let row = || rows.pop().unwrap_or_default();
+            self.streams
+                .entry(stream)
+                .or_insert_with(row)
+                .push_back(skb);
         }
     }
 
     /// A copy, with an address of its own, of a packet under way.
-    pub(super) fn copy(&mut self, event: &Event, id: PacketId) -> Option<InFlight> {
+    pub(super) fn copy(&mut self, event: &Event, id: PacketId) -> Option<Box<InFlight>> {
         let fingerprint = Fingerprint::of(event);
         let mut twins = self.twins(&fingerprint);
         let copy = twins.find_map(|(_, twin)| twin.branch(event, id))?;
@@ -241,12 +261,12 @@ impl Flight {
         for rider in copy.origins() {
             self.copies.add(rider);
         }
-        Some(copy)
+        Some(Box::new(copy))
     }
 
     /// The packet that left its node by a device, and that the event sees coming into another one.
-    pub(super) fn crossed(&mut self, event: &Event) -> Option<InFlight> {
-        if !path::comes_in(event) || self.by_fingerprint.is_empty() {
+    pub(super) fn crossed(&mut self, event: &Event) -> Option<Box<InFlight>> {
+        if !path::comes_in(event) {
             return None;
         }
         let fingerprint = Fingerprint::of(event);
@@ -258,7 +278,7 @@ impl Flight {
     }
 
     /// A fragment that lost its address to the whole packet, and has another one now.
-    pub(super) fn drifted(&mut self, event: &Event) -> Option<InFlight> {
+    pub(super) fn drifted(&mut self, event: &Event) -> Option<Box<InFlight>> {
         let fingerprint = Fingerprint::of(event);
         let is_adrift = |(skb, packet): &(u64, &InFlight)| {
             is_adrift(*skb) && path::may_branch(&packet.before, event)
@@ -268,7 +288,7 @@ impl Flight {
     }
 
     /// Keeps a packet whose address is another's now.
-    pub(super) fn drift(&mut self, packet: InFlight) {
+    pub(super) fn drift(&mut self, packet: Box<InFlight>) {
         self.adrift += 1;
         // Buffers are aligned, so no event has such an address.
         self.insert(self.adrift << 1 | 1, packet);
@@ -338,13 +358,23 @@ impl Flight {
         }
     }
 
+    /// Whether there may be packets for [`Self::pop_over`].
+    #[inline]
+    pub(super) fn is_any_over(&self, delivered_before: u64, seen_before: u64) -> bool {
+        let due = |queue: &VecDeque<Deadline>, before| {
+            let first = queue.front();
+            first.is_some_and(|deadline| deadline.time < before)
+        };
+        due(&self.delivered, delivered_before) || due(&self.waiting, seen_before)
+    }
+
     /// The next packet that was delivered before `delivered_before` or whose last event was before
     /// `seen_before`.
     pub(super) fn pop_over(
         &mut self,
         delivered_before: u64,
         seen_before: u64,
-    ) -> Option<(u64, InFlight)> {
+    ) -> Option<(u64, Box<InFlight>)> {
         while let Some(deadline) = self
             .delivered
             .front()
@@ -381,7 +411,7 @@ impl Flight {
     }
 
     /// The packet that has been under way the longest, for when there are too many.
-    pub(super) fn pop_oldest(&mut self) -> Option<(u64, InFlight)> {
+    pub(super) fn pop_oldest(&mut self) -> Option<(u64, Box<InFlight>)> {
         while let Some(deadline) = self.waiting.pop_front() {
             if self.is(&deadline) {
                 return self.pop(deadline.skb);
@@ -390,7 +420,7 @@ impl Flight {
         None
     }
 
-    fn pop(&mut self, skb: u64) -> Option<(u64, InFlight)> {
+    fn pop(&mut self, skb: u64) -> Option<(u64, Box<InFlight>)> {
         self.remove(skb).map(|packet| (skb, packet))
     }
 

@@ -7,12 +7,13 @@
 //! the request was seen arriving there.
 
 mod direction;
+mod table;
 mod translation;
 
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque, binary_heap::PeekMut},
-    mem,
+    hash::{Hash, Hasher},
 };
 
 use foldhash::HashMap;
@@ -28,6 +29,8 @@ use crate::{
     filter::Sighting,
 };
 use direction::tracked_direction;
+pub(super) use table::Seat;
+use table::Table;
 
 /// How many distinct places and tuples of a flow are kept for filters.
 const SUBJECTS: usize = 64;
@@ -38,10 +41,29 @@ const ALIASES: usize = 64;
 const SLACK: usize = 1024;
 
 /// A tuple in a namespace, whichever way it points.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Alias {
     key: FlowKey,
     netns: NetnsId,
+}
+
+/// Word by word, which is what hashing is fast with.
+impl Hash for Alias {
+    fn hash<H: Hasher>(&self, to: &mut H) {
+        let FlowKey {
+            low,
+            high,
+            low_port,
+            high_port,
+            protocol,
+        } = self.key;
+        for word in [low[0], low[1], high[0], high[1]] {
+            to.write_u64(word);
+        }
+        let ports = u64::from(low_port) << 48 | u64::from(high_port) << 32;
+        to.write_u64(ports | u64::from(protocol));
+        to.write_u32(self.netns.0);
+    }
 }
 
 impl Alias {
@@ -57,7 +79,15 @@ impl Alias {
 /// Which flow an alias names, and which end is the client's there.
 #[derive(Clone, Copy, Debug)]
 struct Named {
-    flow: FlowId,
+    seat: Seat,
+    client: Endpoint,
+}
+
+/// A flow's own alias, with which end is the client's there: as the table of all has it, as long as no
+/// other flow took it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct OwnName {
+    alias: Alias,
     client: Endpoint,
 }
 
@@ -65,21 +95,47 @@ struct Named {
 #[derive(Debug)]
 struct Entry {
     flow: Flow,
-    aliases: Vec<Alias>,
+    aliases: Vec<OwnName>,
+    /// Where among them the last one is that was needed.
+    alias_at: usize,
+    /// One of them was taken from another flow, or by one.
+    robbed: bool,
     tcp: state::Tcp,
     /// Whether the direction is known, or assumed from who was seen first.
     certain: bool,
+    /// Whether it was turned round: packets under way then are still counted the other way.
+    turned: bool,
     /// Touched since it was last looked at for eviction.
     touched: bool,
     /// Whether it is among [`Flows::closed`].
     is_closed: bool,
     /// Where among the flow's places and tuples the last event was.
     at: usize,
-    /// Changed since it was last asked for what did.
-    changed: bool,
 }
 
 impl Entry {
+    /// Whether the flow has that name. A packet's next one is mostly the one that came next the last time.
+    fn has_name(&mut self, own: &OwnName) -> bool {
+        let (before, from_here) = self.aliases.split_at(self.alias_at.min(self.aliases.len()));
+        let further = from_here.iter().position(|it| it == own);
+        let at = match further {
+            Some(further) => Some(self.alias_at + further),
+            None => before.iter().position(|it| it == own),
+        };
+        if let Some(at) = at {
+            self.alias_at = at;
+        }
+        at.is_some()
+    }
+
+    /// Notes which end is the client's under a name that the flow has.
+    fn name_again(&mut self, own: &OwnName) {
+        let mut names = self.aliases.iter_mut();
+        if let Some(known) = names.find(|known| known.alias == own.alias) {
+            known.client = own.client;
+        }
+    }
+
     /// Notes a place and tuple. A packet's next hop is mostly the one that came next the last time.
     fn sighted(&mut self, sighting: &Sighting) {
         let known = &mut self.flow.subjects;
@@ -102,7 +158,7 @@ impl Entry {
 /// All flows under way.
 #[derive(Debug, Default)]
 pub(super) struct Flows {
-    by_id: HashMap<FlowId, Entry>,
+    table: Table,
     by_alias: HashMap<Alias, Named>,
     /// In order of age, for eviction; each flow once.
     ages: VecDeque<FlowId>,
@@ -113,65 +169,84 @@ pub(super) struct Flows {
     next: u64,
 }
 
+/// What of a packet's place is another than at its event before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Moved {
+    /// The namespace, or the packet's tuple.
+    pub(super) place: bool,
+    /// The device.
+    pub(super) device: bool,
+}
+
 /// A packet's place in its flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Membership {
-    pub(super) flow: FlowId,
+    pub(super) seat: Seat,
     pub(super) direction: Direction,
 }
 
 impl Flows {
     pub(super) fn len(&self) -> usize {
-        self.by_id.len()
+        self.table.len()
     }
 
     pub(super) fn get(&self, id: FlowId) -> Option<&Flow> {
-        self.by_id.get(&id).map(|entry| &entry.flow)
+        let seat = self.table.seat(id)?;
+        self.at(seat)
     }
 
-    pub(super) fn get_mut(&mut self, id: FlowId) -> Option<&mut Flow> {
-        self.by_id.get_mut(&id).map(|entry| {
+    /// The flow in that seat.
+    pub(super) fn at(&self, seat: Seat) -> Option<&Flow> {
+        self.table.at(seat).map(|entry| &entry.flow)
+    }
+
+    /// The flow in that seat, in which something happens.
+    pub(super) fn at_mut(&mut self, seat: Seat) -> Option<&mut Flow> {
+        self.table.change(seat).map(|entry| {
             entry.touched = true;
-            entry.changed = true;
             &mut entry.flow
         })
     }
 
+    pub(super) fn seat(&self, id: FlowId) -> Option<Seat> {
+        self.table.seat(id)
+    }
+
     /// The flows that changed since this was asked last, in no order.
     pub(super) fn take_changed(&mut self) -> impl Iterator<Item = &Flow> {
-        let entries = self.by_id.values_mut();
-        entries.filter_map(|entry| mem::take(&mut entry.changed).then_some(&entry.flow))
+        self.table.take_changed()
     }
 
     /// Marks that something of the flow may be lost; that is no sign of life.
-    pub(super) fn mark_lost(&mut self, id: FlowId) {
-        if let Some(entry) = self.by_id.get_mut(&id) {
+    pub(super) fn mark_lost(&mut self, seat: Seat) {
+        if let Some(entry) = self.table.change(seat) {
             entry.flow.affected_by_loss = true;
-            entry.changed = true;
         }
     }
 
     /// Marks that packets of the flow may be let go unseen.
-    pub(super) fn mark_sampled(&mut self, id: FlowId) {
-        if let Some(entry) = self.by_id.get_mut(&id) {
-            entry.changed |= !entry.flow.sampled;
+    pub(super) fn mark_sampled(&mut self, seat: Seat) {
+        // Who knows it already need not be shown the flow again.
+        if self.at(seat).is_none_or(|flow| flow.sampled) {
+            return;
+        }
+        if let Some(entry) = self.table.change(seat) {
             entry.flow.sampled = true;
         }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Flow> {
-        self.by_id.values().map(|entry| &entry.flow)
+        self.table.iter()
     }
 
     /// Whether the end that gets packets of that direction has sent its FIN.
-    pub(super) fn receiver_has_finished(&self, id: FlowId, direction: Direction) -> bool {
+    pub(super) fn receiver_has_finished(&self, seat: Seat, direction: Direction) -> bool {
         let sender = match direction {
             Direction::Original => Direction::Reply,
             Direction::Reply => Direction::Original,
         };
-        self.by_id
-            .get(&id)
-            .is_some_and(|entry| entry.tcp.has_finished(sender))
+        let entry = self.table.at(seat);
+        entry.is_some_and(|entry| entry.tcp.has_finished(sender))
     }
 
     /// The flow that a packet beginning with this event belongs to; a new one where none is known.
@@ -187,12 +262,12 @@ impl Flows {
             } else {
                 Direction::Original
             };
-            return self.count(named.flow, direction, event, transport);
+            return self.count(named.seat, direction, event, transport);
         }
         let tuple = event.tuple();
         let known = self.by_alias.get(&Alias::new(&tuple, netns)).copied();
         if let Some(named) = known
-            && !self.begins_again(named.flow, &tuple, named.client, transport)
+            && !self.begins_again(named.seat, &tuple, named.client, transport)
         {
             let original = tuple.source == named.client;
             let direction = if original {
@@ -200,15 +275,15 @@ impl Flows {
             } else {
                 Direction::Reply
             };
-            return self.count(named.flow, direction, event, transport);
+            return self.count(named.seat, direction, event, transport);
         }
-        let flow = self.create(event, transport, tuple);
-        let direction = self.direction(flow, &tuple);
-        self.count(flow, direction, event, transport)
+        let seat = self.create(event, transport, tuple);
+        let direction = self.direction(seat, &tuple);
+        self.count(seat, direction, event, transport)
     }
 
-    fn direction(&self, flow: FlowId, tuple: &Tuple) -> Direction {
-        match self.get(flow) {
+    fn direction(&self, seat: Seat, tuple: &Tuple) -> Direction {
+        match self.at(seat) {
             Some(flow) if flow.client != tuple.source => Direction::Reply,
             _ => Direction::Original,
         }
@@ -217,18 +292,18 @@ impl Flows {
     /// A client's SYN on a connection that is over: the port is used again.
     fn begins_again(
         &self,
-        id: FlowId,
+        seat: Seat,
         tuple: &Tuple,
         client: Endpoint,
         transport: &Transport,
     ) -> bool {
-        let Some(entry) = self.by_id.get(&id) else {
+        let Some(entry) = self.table.at(seat) else {
             return true;
         };
         tuple.source == client && state::begins(transport) && entry.tcp.is_over(transport)
     }
 
-    fn create(&mut self, event: &Event, transport: &Transport, tuple: Tuple) -> FlowId {
+    fn create(&mut self, event: &Event, transport: &Transport, tuple: Tuple) -> Seat {
         self.next += 1;
         let id = FlowId(self.next);
         let evidence = state::first_direction(transport).or_else(|| tracked_direction(event));
@@ -266,108 +341,119 @@ impl Flows {
         let entry = Entry {
             flow,
             aliases: Vec::new(),
+            alias_at: 0,
+            robbed: false,
             tcp,
             certain: evidence.is_some(),
+            turned: false,
             touched: true,
             is_closed: false,
             at: 0,
-            changed: true,
         };
-        self.by_id.insert(id, entry);
+        let seat = self.table.insert(entry);
         self.ages.push_back(id);
-        self.name(id, &tuple, NetnsId(event.record.netns), forward.source);
-        id
+        self.name(seat, &tuple, NetnsId(event.record.netns), forward.source);
+        seat
     }
 
     /// Counts a packet of the flow and takes what it says of the flow's state.
     fn count(
         &mut self,
-        id: FlowId,
+        seat: Seat,
         direction: Direction,
         event: &Event,
         transport: &Transport,
     ) -> Membership {
-        if let Some(entry) = self.by_id.get_mut(&id) {
+        if let Some(entry) = self.table.change(seat) {
             let side = direction as usize;
             entry.flow.packets[side] += 1;
             entry.flow.bytes[side] += u64::from(event.record.length);
             entry.flow.last = event.record.time;
             entry.touched = true;
-            entry.changed = true;
             entry.flow.state = entry.tcp.next(entry.flow.state, direction, transport);
             if is_closed(&entry.flow) && !entry.is_closed {
                 entry.is_closed = true;
-                self.closed.push(Reverse((entry.flow.last, id)));
+                self.closed.push(Reverse((entry.flow.last, seat.flow)));
             }
         }
-        Membership {
-            flow: id,
-            direction,
-        }
+        Membership { seat, direction }
     }
 
     /// A packet of the flow goes on as one more.
-    pub(super) fn one_more(&mut self, (id, direction): (FlowId, Direction), length: u32) {
-        if let Some(entry) = self.by_id.get_mut(&id) {
+    pub(super) fn one_more(&mut self, Membership { seat, direction }: Membership, length: u32) {
+        if let Some(entry) = self.table.change(seat) {
             let side = direction as usize;
             entry.flow.packets[side] += 1;
             entry.flow.bytes[side] += u64::from(length);
-            entry.changed = true;
         }
     }
 
     /// A packet of the flow was counted that is another's copy.
-    pub(super) fn one_less(&mut self, (id, direction): (FlowId, Direction), length: u32) {
-        if let Some(entry) = self.by_id.get_mut(&id) {
+    pub(super) fn one_less(&mut self, Membership { seat, direction }: Membership, length: u32) {
+        if let Some(entry) = self.table.change(seat) {
             let side = direction as usize;
             entry.flow.packets[side] = entry.flow.packets[side].saturating_sub(1);
             entry.flow.bytes[side] = entry.flow.bytes[side].saturating_sub(u64::from(length));
-            entry.changed = true;
         }
     }
 
     /// Makes the flow known by the tuple in the namespace; `client` is the client's end of it.
-    fn name(&mut self, id: FlowId, tuple: &Tuple, netns: NetnsId, client: Endpoint) {
-        let Some(entry) = self.by_id.get_mut(&id) else {
+    fn name(&mut self, seat: Seat, tuple: &Tuple, netns: NetnsId, client: Endpoint) {
+        let Some(entry) = self.table.beside(seat) else {
             return;
         };
         let alias = Alias::new(tuple, netns);
-        let named = Named { flow: id, client };
-        if let Some(before) = self.by_alias.insert(alias, named)
-            && before.flow == id
-        {
+        let own = OwnName { alias, client };
+        if !entry.robbed && entry.has_name(&own) {
             return;
         }
+        let named = Named { seat, client };
+        let before = self.by_alias.insert(alias, named);
+        if before.is_some_and(|before| before.seat == seat) {
+            entry.name_again(&own);
+            return;
+        }
+        // What the other flow does to its names later may concern this one as well.
+        entry.robbed |= before.is_some();
         if entry.aliases.len() < ALIASES {
-            entry.aliases.push(alias);
+            entry.aliases.push(own);
         } else {
             self.by_alias.remove(&alias);
         }
+        if let Some(before) = before
+            && let Some(robbed) = self.table.beside(before.seat)
+        {
+            robbed.robbed = true;
+        }
     }
 
-    /// Notes that a packet of the flow is at the event's place with the event's tuple; `moved`: which it
-    /// was not at its event before.
-    pub(super) fn seen(&mut self, member: &mut Membership, event: &Event, moved: bool) {
-        let (tuple, netns) = (event.tuple(), NetnsId(event.record.netns));
-        if moved && event.quoted().is_none() {
+    /// Notes that a packet of the flow is at the event's place with the event's tuple, and what of that is
+    /// another than at its event before.
+    pub(super) fn seen(&mut self, member: &mut Membership, event: &Event, moved: Moved) {
+        if moved.place && event.quoted().is_none() {
+            let (tuple, netns) = (event.tuple(), NetnsId(event.record.netns));
             let client = if member.direction == Direction::Original {
                 tuple.source
             } else {
                 tuple.destination
             };
-            self.name(member.flow, &tuple, netns, client);
+            self.name(member.seat, &tuple, netns, client);
         }
-        self.settle_direction(member, event);
-        let Some(entry) = self.by_id.get_mut(&member.flow) else {
+        let Some(entry) = self.table.change(member.seat) else {
             return;
         };
+        if !entry.certain {
+            entry.settle_direction(&mut self.by_alias, member, event);
+        }
+        entry.touched = true;
         entry.flow.last = entry.flow.last.max(event.record.time);
-        entry.changed = true;
-        let sighting = Sighting {
-            subject: subject_of(event),
-            reply: member.direction == Direction::Reply,
-        };
-        entry.sighted(&sighting);
+        // Where nothing is another, neither is what filters are asked about.
+        if moved.place || moved.device || entry.turned {
+            entry.sighted(&Sighting {
+                subject: subject_of(event),
+                reply: member.direction == Direction::Reply,
+            });
+        }
     }
 
     /// Notes which process holds a socket of a flow, where that is not known yet.
@@ -381,16 +467,24 @@ impl Flows {
             return;
         };
         let client = ends.local == named.client;
-        if let Some(entry) = self.by_id.get_mut(&named.flow) {
+        let known = |flow: &Flow| {
+            if client {
+                flow.client_process.is_some()
+            } else {
+                flow.backend_process.is_some()
+            }
+        };
+        let seat = named.seat;
+        if self.at(seat).is_none_or(known) {
+            return;
+        }
+        if let Some(entry) = self.table.change(seat) {
             let end = if client {
                 &mut entry.flow.client_process
             } else {
                 &mut entry.flow.backend_process
             };
-            if end.is_none() {
-                *end = Some(process);
-                entry.changed = true;
-            }
+            *end = Some(process);
         }
     }
 
@@ -399,7 +493,8 @@ impl Flows {
         // One round at most: a flow is passed over once for being touched.
         for _ in 0..=self.ages.len() {
             let id = self.ages.pop_front()?;
-            match self.by_id.get_mut(&id) {
+            let seat = self.table.seat(id);
+            match seat.and_then(|seat| self.table.beside(seat)) {
                 Some(entry) if entry.touched => {
                     entry.touched = false;
                     self.ages.push_back(id);
@@ -413,17 +508,17 @@ impl Flows {
 
     /// Forgets a flow; gives it out.
     pub(super) fn remove(&mut self, id: FlowId) -> Option<Flow> {
-        let entry = self.by_id.remove(&id)?;
+        let entry = self.table.remove(id)?;
         // Most flows end long before their age would matter.
-        if self.ages.len() > 2 * self.by_id.len() + SLACK {
-            let by_id = &self.by_id;
-            self.ages.retain(|id| by_id.contains_key(id));
+        if self.ages.len() > 2 * self.table.len() + SLACK {
+            let table = &self.table;
+            self.ages.retain(|id| table.contains(*id));
         }
-        for alias in &entry.aliases {
+        for OwnName { alias, .. } in &entry.aliases {
             if self
                 .by_alias
                 .get(alias)
-                .is_some_and(|named| named.flow == id)
+                .is_some_and(|named| named.seat.flow == id)
             {
                 self.by_alias.remove(alias);
             }
@@ -459,7 +554,8 @@ impl Flows {
         let (mut over, mut not_yet) = (Vec::new(), Vec::new());
         while let Some(first) = self.closed.peek_mut().filter(|first| first.0.0 < time) {
             let Reverse((_, id)) = PeekMut::pop(first);
-            let Some(entry) = self.by_id.get_mut(&id) else {
+            let seat = self.table.seat(id);
+            let Some(entry) = seat.and_then(|seat| self.table.beside(seat)) else {
                 continue;
             };
             if !is_closed(&entry.flow) {

@@ -68,6 +68,7 @@ fn stage_of(event: &Event) -> Stage {
     }
 }
 
+#[inline]
 fn hop_of(event: &Event, stage: Stage, hole: Option<Hole>) -> Hop {
     Hop {
         time: event.record.time,
@@ -113,17 +114,19 @@ fn tracking_of(event: &Event) -> Tracking {
     }
 }
 
-fn push_hop(packet: &mut Packet, hop: Hop, limit: usize) {
+/// Made where it is kept, since it is large.
+#[inline]
+fn push_hop(packet: &mut Packet, limit: usize, hop: impl FnOnce() -> Hop) {
     if packet.hops.len() < limit {
-        packet.hops.push(hop);
+        packet.hops.push(hop());
     } else {
         packet.hops_cut += 1;
     }
 }
 
 /// Adds the event to the packet's hops. A netfilter hook's end completes the hop that its
-/// beginning made, and is returned, with what was translated between; where IPVS took the packet inside the
-/// hook, the beginning of the next one completes it.
+/// beginning made, which is returned if anything was translated between; where IPVS took the packet inside
+/// the hook, the beginning of the next one completes it.
 pub(super) fn add_hop(
     packet: &mut Packet,
     event: &Event,
@@ -142,10 +145,10 @@ pub(super) fn add_hop(
             let Some(hop) = open else {
                 let mut hop = hop_of(event, stage, hole);
                 hop.left = Some(hop.time);
-                push_hop(packet, hop, limit);
+                push_hop(packet, limit, || hop);
                 return None;
             };
-            return Some(complete(hop, event, direction));
+            return complete(hop, event, direction);
         }
         Step::Enter(Stage::Output) => {
             let direction = packet.direction;
@@ -153,8 +156,8 @@ pub(super) fn add_hop(
                 hop.left.is_none() && hop.netns == netns && path::is_sent_on(hop.stage, event)
             };
             let made = packet.hops.last_mut().filter(taken);
-            let made = made.map(|hop| complete(hop, event, direction));
-            push_hop(packet, hop_of(event, stage, hole), limit);
+            let made = made.and_then(|hop| complete(hop, event, direction));
+            push_hop(packet, limit, || hop_of(event, stage, hole));
             return made;
         }
         Step::Enter(Stage::Prerouting) if event.has(FLAG_BRIDGE) => {
@@ -165,17 +168,17 @@ pub(super) fn add_hop(
                     && hop.device.is_some_and(|d| d.bridge_port)
             };
             if packet.hops.last().is_some_and(at_port) {
-                push_hop(packet, hop_of(event, Stage::Bridge, None), limit);
+                push_hop(packet, limit, || hop_of(event, Stage::Bridge, None));
             }
         }
         _ => {}
     }
-    push_hop(packet, hop_of(event, stage, hole), limit);
+    push_hop(packet, limit, || hop_of(event, stage, hole));
     None
 }
 
-/// Completes the hop of a netfilter hook by the event behind it.
-fn complete(hop: &mut Hop, event: &Event, direction: Direction) -> Hop {
+/// Completes the hop of a netfilter hook by the event behind it. Returns it if it translated anything.
+fn complete(hop: &mut Hop, event: &Event, direction: Direction) -> Option<Hop> {
     hop.left = Some(event.record.time);
     hop.made = made(&hop.tuple, event, direction);
     if let Some(call) = &mut hop.call
@@ -183,7 +186,7 @@ fn complete(hop: &mut Hop, event: &Event, direction: Direction) -> Hop {
     {
         call.tracking = tracking_of(event);
     }
-    *hop
+    hop.made.is_some().then_some(*hop)
 }
 
 /// What became of the tuple inside a hook.
@@ -231,5 +234,5 @@ pub(super) fn note_drop(packet: &mut Packet, event: &Event, limit: usize) {
         }
         hop.device = hop.device.or(last.device);
     }
-    push_hop(packet, hop, limit);
+    push_hop(packet, limit, || hop);
 }

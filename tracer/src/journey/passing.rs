@@ -1,24 +1,18 @@
 //! A packet passes a hook: which packet it is, what is missing before the hop, and what it shows of
 //! the packet's flow.
 
-use tracer_common::{
-    hook,
-    record::{FLAG_FRAGMENT, FLAG_HAS_PREROUTING},
-};
+use tracer_common::record::FLAG_FRAGMENT;
 
 use super::{
     Journeys,
     flight::{Fingerprint, InFlight, Segment},
-    flows::Membership,
+    flows::{Membership, Seat},
     hop::{add_hop, transport_of},
     model::{Direction, Hole, NetnsId, Packet, PacketId, Stage, Transport, Verdict},
-    path::{self, Before, Step},
+    path::{self, Step},
     state,
 };
 use crate::event::Event;
-
-/// How many hooks of namespaces are kept in mind.
-const HOOKS_SEEN: usize = 1 << 14;
 
 impl Journeys {
     /// The packet at the event's address, when the event is of it; what else was there is over.
@@ -42,14 +36,16 @@ impl Journeys {
     fn joined(&mut self, event: &Event) -> Option<u64> {
         let skb = event.record.skb;
         let id = PacketId(self.packets + 1);
-        let packet = if let Some(packet) = self.flight.crossed(event) {
-            packet
-        } else if let Some(fragment) = self.flight.drifted(event) {
-            fragment
-        } else if let Some(copy) = self.flight.copy(event, id) {
-            copy
+        let flight = &mut self.flight;
+        let twin = if flight.has_twin(event) {
+            let other = flight.crossed(event).or_else(|| flight.drifted(event));
+            other.or_else(|| flight.copy(event, id))
         } else {
-            self.segment(event, id)?
+            None
+        };
+        let packet = match twin {
+            Some(twin) => twin,
+            None => self.segment(event, id)?,
         };
         self.packets += 1;
         self.flight.insert(skb, packet);
@@ -58,13 +54,12 @@ impl Journeys {
     }
 
     /// A segment of a large packet; the first takes its place in the flow's count.
-    pub(super) fn segment(&mut self, event: &Event, id: PacketId) -> Option<InFlight> {
+    pub(super) fn segment(&mut self, event: &Event, id: PacketId) -> Option<Box<InFlight>> {
         let Segment { packet, more } = self.flight.segment(event, id, self.limits.hops)?;
         if more {
-            let of = (packet.packet.flow, packet.packet.direction);
-            self.flows.one_more(of, event.record.length);
+            self.flows.one_more(packet.member(), event.record.length);
         }
-        Some(packet)
+        Some(Box::new(packet))
     }
 
     /// Another socket takes a packet that one has taken.
@@ -80,79 +75,60 @@ impl Journeys {
         if self.is_taken_again(event) {
             return;
         }
-        let observed = self.is_observed(event);
-        self.note_hook(event);
+        let step = Step::of(event);
+        let observed = self.hooks.observes(event);
+        self.hooks.note(event);
         let known = self.current(event).or_else(|| self.joined(event));
-        let (skb, hole) = match known {
-            Some(skb) => {
-                let packet = self.flight.get_mut(skb);
-                if packet
-                    .as_ref()
-                    .is_some_and(|packet| packet.runs_prerouting_again(event))
-                {
-                    return;
-                }
-                let before = packet.map(|packet| packet.before);
-                let hole = before.and_then(|before| path::between(&before, event));
-                (
-                    skb,
-                    hole.filter(|hole| !self.is_queued(*hole, before.as_ref())),
-                )
-            }
-            None => {
-                self.begin(event, observed);
-                let hole = path::beginning(event);
-                let seen = event.record.time >= self.under_way_until;
-                (event.record.skb, hole.filter(|_| seen))
-            }
-        };
-        let hole =
-            hole.filter(|hole| self.is_hole(*hole, event) && !self.may_be_shed(*hole, event));
+        let begins = known.is_none();
+        let skb = known.unwrap_or(event.record.skb);
+        if begins {
+            self.begin(event, observed);
+        }
         let Some(packet) = self.flight.get_mut(skb) else {
             return;
         };
-        let mut member = Membership {
-            flow: packet.packet.flow,
-            direction: packet.packet.direction,
+        let hole = if begins {
+            let seen = event.record.time >= self.under_way_until;
+            path::beginning(event).filter(|_| seen)
+        } else {
+            if packet.runs_prerouting_again(event) {
+                return;
+            }
+            let hole = path::between(&packet.before, event);
+            hole.filter(|hole| !self.hooks.is_queued(*hole, &packet.before))
         };
+        let sampled = event.record.time <= self.sampled_until;
+        let hole = hole.filter(|hole| {
+            self.hooks.is_hole(*hole, event) && !(sampled && may_be_shed(*hole, event))
+        });
+        let mut member = packet.member();
         let translated = add_hop(&mut packet.packet, event, hole, self.limits.hops);
         let moved = packet.came_through(event, observed);
         self.flows.seen(&mut member, event, moved);
+        packet.packet.direction = member.direction;
+        let rests = packet.is_in_stream_of(event);
         if event.record.time <= self.lost_before {
-            self.flows.mark_lost(member.flow);
-        }
-        if member.direction != packet.packet.direction {
-            packet.packet.direction = member.direction;
+            self.flows.mark_lost(member.seat);
         }
         if let Some(hop) = translated {
             for translation in hop.translations() {
                 self.flows.translated(member, &hop, &translation);
             }
         }
-        if known.is_none() {
+        if begins {
             self.note_sender(member, event);
         }
-        if let Some(end) = self.place_ends(member, event, known.is_none()) {
+        if (begins || step == Step::Socket)
+            && let Some(end) = self.place_ends(member, event, begins)
+        {
             self.ask_for_process(member, end, event);
         }
-        self.flight.is_at(skb, event);
-        if Step::of(event) == Step::Socket {
+        if !rests {
+            self.flight.is_at(skb, event);
+        }
+        if step == Step::Socket {
             self.flight.deliver(skb, event.record.time);
         }
-    }
-
-    /// Whether netfilter's hooks, where there are any, would be seen at the event's place.
-    fn is_observed(&self, event: &Event) -> bool {
-        let since = self
-            .observed
-            .get(&NetnsId(event.record.netns))
-            .or(self.observed_everywhere.as_ref());
-        let seen = since.is_some_and(|since| *since <= event.record.time);
-        // Seen everywhere does not mean that there is anything to see.
-        let any = self.observed_everywhere.is_none()
-            || event.record.hook != hook::DEVICE_RECEIVE
-            || event.has(FLAG_HAS_PREROUTING);
-        seen && any
     }
 
     /// Gives a packet out when there is no room for so many more: one that a socket took, or else
@@ -170,61 +146,22 @@ impl Journeys {
         }
     }
 
-    fn note_hook(&mut self, event: &Event) {
-        if let Step::Enter(stage) | Step::Leave(stage) = Step::of(event)
-            && self.observed_everywhere.is_some()
-            && self.hooks_seen.len() < HOOKS_SEEN
-        {
-            self.hooks_seen.insert((NetnsId(event.record.netns), stage));
-        }
-    }
-
-    /// With everything observed, a hook that no function is registered at is not run and not seen:
-    /// only what was seen to be there can be missing.
-    fn is_hole(&self, hole: Hole, event: &Event) -> bool {
-        if self.observed_everywhere.is_none() {
-            return true;
-        }
-        match hole {
-            Hole::Missing(
-                stage @ (Stage::Prerouting
-                | Stage::Input
-                | Stage::Forward
-                | Stage::Output
-                | Stage::Postrouting),
-            ) => self
-                .hooks_seen
-                .contains(&(NetnsId(event.record.netns), stage)),
-            Hole::Beginning => Step::of(event) != Step::Enter(Stage::Postrouting),
-            _ => true,
-        }
-    }
-
-    /// With everything observed, a hook is not seen left when it gave the packet to a process, which
-    /// gave it back (NFQUEUE).
-    fn is_queued(&self, hole: Hole, before: Option<&Before>) -> bool {
-        let entered = |before: &Before| match hole {
-            Hole::Missing(stage) => before.step == Step::Enter(stage),
-            _ => false,
-        };
-        self.observed_everywhere.is_some() && before.is_some_and(entered)
-    }
-
     fn begin(&mut self, event: &Event, observed: bool) {
         self.make_room(1);
         let looped_back = self.flight.looped_back(event);
         let packet = self.new_packet(event);
-        let (of, length) = ((packet.flow, packet.direction), packet.length);
-        let mut packet = InFlight::new(packet, event, observed, self.spare.trail());
+        let mut packet = self
+            .spare
+            .buffer(|trail| InFlight::new(packet, event, observed, trail));
         if let Some(origin) = looped_back {
             // Its copy for the own host came before it, and was counted.
             packet.origin = origin;
-            self.flows.one_less(of, length);
+            self.flows.one_less(packet.member(), packet.packet.length);
         }
         self.flight.insert(event.record.skb, packet);
     }
 
-    pub(super) fn new_packet(&mut self, event: &Event) -> Packet {
+    pub(super) fn new_packet(&mut self, event: &Event) -> (Packet, Seat) {
         while self.flows.len() >= self.limits.flows {
             let Some(flow) = self.flows.evict() else {
                 break;
@@ -240,14 +177,14 @@ impl Journeys {
         let member = self.flows.join(event, &transport);
         let time = event.record.time;
         if time <= self.sampled_until {
-            self.flows.mark_sampled(member.flow);
+            self.flows.mark_sampled(member.seat);
         }
         if self.may_miss(member, event, &transport) {
-            self.flows.mark_lost(member.flow);
+            self.flows.mark_lost(member.seat);
         }
-        Packet {
+        let packet = Packet {
             id: PacketId(self.packets),
-            flow: member.flow,
+            flow: member.seat.flow,
             direction: member.direction,
             protocol: event.record.protocol,
             transport,
@@ -259,14 +196,8 @@ impl Journeys {
             dropped: None,
             hops_cut: 0,
             bytes: self.captured.of(&Fingerprint::of(event), (time, time)),
-        }
-    }
-
-    /// While packets are let go unseen, a packet whose beginning is missing may have been in a larger buffer
-    /// that was let go, as one in the middle of its way: what carries data is merged with others and cut.
-    fn may_be_shed(&self, hole: Hole, event: &Event) -> bool {
-        let whole = event.record.payload == 0 && matches!(hole, Hole::Missing(_));
-        event.record.time <= self.sampled_until && !whole
+        };
+        (packet, member.seat)
     }
 
     /// Whether something of the flow may have been lost before this packet of it: it passes while
@@ -277,7 +208,7 @@ impl Journeys {
         if self.lost_before == 0 || time <= self.lost_before {
             return self.lost_before > 0;
         }
-        let flow = self.flows.get(member.flow);
+        let flow = self.flows.at(member.seat);
         let first = flow.is_some_and(|flow| flow.packets.iter().sum::<u64>() == 1);
         if !first || time - self.lost_before > self.patience.silent {
             return false;
@@ -292,7 +223,7 @@ impl Journeys {
     /// Where the flow's two ends are. Returns the end that is seen for the first time: that which
     /// sends packets of the direction.
     fn place_ends(&mut self, member: Membership, event: &Event, first: bool) -> Option<Direction> {
-        let flow = self.flows.get_mut(member.flow)?;
+        let flow = self.flows.at_mut(member.seat)?;
         let (tuple, netns, step) = (event.tuple(), NetnsId(event.record.netns), Step::of(event));
         // A reset or an ICMP error may be somebody else's word for an end that is not there.
         let own_word = event.quoted().is_none() && event.record.tcp_flags & 4 == 0;
@@ -329,4 +260,11 @@ impl Journeys {
             _ => None,
         }
     }
+}
+
+/// While packets are let go unseen, a packet whose beginning is missing may have been in a larger buffer
+/// that was let go, as one in the middle of its way: what carries data is merged with others and cut.
+fn may_be_shed(hole: Hole, event: &Event) -> bool {
+    let whole = event.record.payload == 0 && matches!(hole, Hole::Missing(_));
+    !whole
 }

@@ -29,29 +29,42 @@ pub(super) enum Step {
     Freed,
 }
 
+/// Netfilter hooks that have a stage of their own; what is beyond is taken for the last.
+const STAGES: [Stage; 5] = {
+    let mut stages = [Stage::Postrouting; 5];
+    stages[hook::netfilter::PREROUTING as usize] = Stage::Prerouting;
+    stages[hook::netfilter::INPUT as usize] = Stage::Input;
+    stages[hook::netfilter::FORWARD as usize] = Stage::Forward;
+    stages[hook::netfilter::OUTPUT as usize] = Stage::Output;
+    stages
+};
+
+/// The step of each hook and netfilter hook: asked for several times with each event.
+const STEPS: [[Step; STAGES.len()]; hook::COUNT] = {
+    let mut steps = [[Step::Freed; STAGES.len()]; hook::COUNT];
+    let mut at = 0;
+    while at < STAGES.len() {
+        steps[hook::DEVICE_QUEUE as usize][at] = Step::Queue;
+        steps[hook::DEVICE_TRANSMIT as usize][at] = Step::Transmit;
+        steps[hook::DEVICE_RECEIVE as usize][at] = Step::Receive;
+        steps[hook::NETFILTER_ENTER as usize][at] = Step::Enter(STAGES[at]);
+        steps[hook::NETFILTER_LEAVE as usize][at] = Step::Leave(STAGES[at]);
+        steps[hook::SOCKET_DELIVER as usize][at] = Step::Socket;
+        at += 1;
+    }
+    steps
+};
+
 impl Step {
-    /// The step that the event is. Netfilter hooks beyond the five are taken for the last.
+    /// The step that the event is.
+    #[inline]
     pub(super) fn of(event: &Event) -> Self {
         let r = &event.record;
-        match r.hook {
-            hook::DEVICE_QUEUE => Self::Queue,
-            hook::DEVICE_TRANSMIT => Self::Transmit,
-            hook::DEVICE_RECEIVE => Self::Receive,
-            hook::NETFILTER_ENTER => Self::Enter(netfilter_stage(r.netfilter_hook)),
-            hook::NETFILTER_LEAVE => Self::Leave(netfilter_stage(r.netfilter_hook)),
-            hook::SOCKET_DELIVER => Self::Socket,
-            _ => Self::Freed,
+        let at = usize::from(r.netfilter_hook).min(STAGES.len() - 1);
+        match STEPS.get(usize::from(r.hook)) {
+            Some(steps) => steps[at],
+            None => Self::Freed,
         }
-    }
-}
-
-fn netfilter_stage(number: u8) -> Stage {
-    match number {
-        hook::netfilter::PREROUTING => Stage::Prerouting,
-        hook::netfilter::INPUT => Stage::Input,
-        hook::netfilter::FORWARD => Stage::Forward,
-        hook::netfilter::OUTPUT => Stage::Output,
-        _ => Stage::Postrouting,
     }
 }
 
@@ -69,6 +82,7 @@ pub(super) struct Before {
 }
 
 impl Before {
+    #[inline]
     pub(super) fn new(event: &Event, observed: bool) -> Self {
         Self {
             step: Step::of(event),

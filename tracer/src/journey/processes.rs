@@ -78,7 +78,7 @@ impl Journeys {
         let Some(process) = self.processes.by_cookie.get(&record.detail) else {
             return;
         };
-        if let Some(flow) = self.flows.get_mut(member.flow) {
+        if let Some(flow) = self.flows.at_mut(member.seat) {
             let end = match member.direction {
                 Direction::Original => &mut flow.client_process,
                 Direction::Reply => &mut flow.backend_process,
@@ -96,7 +96,7 @@ impl Journeys {
         direction: Direction,
         event: &Event,
     ) {
-        let Some(flow) = self.flows.get(member.flow) else {
+        let Some(flow) = self.flows.at(member.seat) else {
             return;
         };
         let known = match direction {

@@ -6,6 +6,7 @@ use super::{Fingerprint, Stream, Twins, fingerprint::UDP, train::Rider};
 use crate::{
     event::{Event, Tuple},
     journey::{
+        flows::{Membership, Moved, Seat},
         model::{Packet, PacketId, Stage},
         path::{self, Before, Step},
     },
@@ -45,6 +46,16 @@ impl First {
             encapsulated: event.outer().is_some(),
         }
     }
+
+    /// Whether the event is the same once more.
+    #[inline]
+    fn is(&self, event: &Event) -> bool {
+        let r = &event.record;
+        // Most events are of another step, so that is looked at alone first.
+        self.step == Step::of(event)
+            && (self.netns, self.ifindex, self.ttl) == (r.netns, r.ifindex, r.ttl)
+            && *self == Self::of(event)
+    }
 }
 
 /// What became of the packet at sockets.
@@ -64,6 +75,8 @@ pub(super) type Trail = Vec<(Before, usize)>;
 pub(in crate::journey) struct InFlight {
     /// The packet; with others merged into it, the first of them, and the hops are those of all.
     pub(in crate::journey) packet: Packet,
+    /// Where the first packet's flow is.
+    seat: Seat,
     /// The packets that were merged into the buffer behind the first.
     pub(super) riders: Vec<Rider>,
     /// How much of the first packet's payload did not go on in segments of its own.
@@ -96,17 +109,26 @@ pub(in crate::journey) struct InFlight {
     first: First,
     trail: Trail,
     /// Where it was last, as flows are known by it.
-    place: Option<(u32, Tuple)>,
+    place: Option<Place>,
+}
+
+/// A place, as flows are known by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    netns: u32,
+    tuple: Tuple,
+    device: [u64; 2],
 }
 
 impl InFlight {
     pub(in crate::journey) fn new(
-        packet: Packet,
+        (packet, seat): (Packet, Seat),
         event: &Event,
         observed: bool,
         trail: Trail,
     ) -> Self {
         Self {
+            seat,
             origin: packet.id,
             riders: Vec::new(),
             rest: packet.payload,
@@ -130,9 +152,9 @@ impl InFlight {
         }
     }
 
-    /// Notes that the packet came through the event, and has its hops. Says whether namespace or tuple are
-    /// others than at the event before.
-    pub(in crate::journey) fn came_through(&mut self, event: &Event, observed: bool) -> bool {
+    /// Notes that the packet came through the event, and has its hops. Says what of its place is another
+    /// than at the event before.
+    pub(in crate::journey) fn came_through(&mut self, event: &Event, observed: bool) -> Moved {
         let before = Before::new(event, observed);
         self.before = before;
         self.last = event.record.time;
@@ -143,16 +165,48 @@ impl InFlight {
         if self.trail.len() < TRAIL {
             self.trail.push((before, self.packet.hops.len()));
         }
-        let place = (event.record.netns, event.tuple());
-        let moved = self.place.is_none_or(|before| before != place);
-        if moved {
+        let place = Place {
+            netns: event.record.netns,
+            tuple: event.tuple(),
+            device: event.record.device_name,
+        };
+        let moved = match &self.place {
+            Some(last) => Moved {
+                place: (last.netns, last.tuple) != (place.netns, place.tuple),
+                device: last.device != place.device,
+            },
+            None => Moved {
+                place: true,
+                device: true,
+            },
+        };
+        if moved.place || moved.device {
             self.place = Some(place);
         }
         moved
     }
 
+    /// The packet's place in its flow.
+    pub(in crate::journey) fn member(&self) -> Membership {
+        Membership {
+            seat: self.seat,
+            direction: self.packet.direction,
+        }
+    }
+
+    /// Whether the event is at the place where packets before and behind it are looked for.
+    pub(in crate::journey) fn is_in_stream_of(&self, event: &Event) -> bool {
+        self.stream == Stream::of(event)
+    }
+
+    /// Whether its room is that of a usual packet.
+    pub(super) fn has_room(&self) -> bool {
+        (1..=TRAIL).contains(&self.trail.capacity())
+    }
+
     /// The room of its trail, when it is over.
-    pub(in crate::journey) fn take_trail(&mut self) -> Trail {
+    pub(super) fn take_trail(&mut self) -> Trail {
+        self.trail.clear();
         std::mem::take(&mut self.trail)
     }
 
@@ -240,9 +294,7 @@ impl InFlight {
 
     /// Whether the event, at this packet's address, is of this packet.
     pub(in crate::journey) fn goes_on_with(&self, event: &Event) -> bool {
-        self.fingerprint == Fingerprint::of(event)
-            && self.is_on_its_way()
-            && self.first != First::of(event)
+        self.fingerprint == Fingerprint::of(event) && self.is_on_its_way() && !self.first.is(event)
     }
 
     /// Whether the event, at this packet's address, is of this packet with others merged into it:

@@ -1,7 +1,7 @@
 //! Room of packets that are over, for those to come: without it, each packet would cost two allocations
 //! of kilobytes.
 
-use super::packet::Trail;
+use super::InFlight;
 use crate::journey::model::{Hop, Packet};
 
 /// How much is kept: more than end and begin between two looks.
@@ -9,11 +9,11 @@ const KEPT: usize = 512;
 /// Hops of a usual packet.
 const HOPS: usize = 32;
 
-/// Empty lists with room.
+/// Empty lists with room, and packets that were under way.
 #[derive(Debug, Default)]
 pub(in crate::journey) struct Spare {
     hops: Vec<Vec<Hop>>,
-    trails: Vec<Trail>,
+    buffers: Vec<Box<InFlight>>,
 }
 
 impl Spare {
@@ -22,9 +22,19 @@ impl Spare {
         spare.unwrap_or_else(|| Vec::with_capacity(HOPS))
     }
 
-    pub(in crate::journey) fn trail(&mut self) -> Trail {
-        let spare = self.trails.pop();
-        spare.unwrap_or_else(|| Vec::with_capacity(HOPS))
+    /// A packet under way, made in the room of one that is over; it gets that one's trail.
+    pub(in crate::journey) fn buffer(
+        &mut self,
+        begin: impl FnOnce(super::packet::Trail) -> InFlight,
+    ) -> Box<InFlight> {
+        match self.buffers.pop() {
+            Some(mut buffer) => {
+                let trail = buffer.take_trail();
+                *buffer = begin(trail);
+                buffer
+            }
+            None => Box::new(begin(Vec::with_capacity(HOPS))),
+        }
     }
 
     pub(in crate::journey) fn take_packet(&mut self, packet: Packet) {
@@ -36,10 +46,10 @@ impl Spare {
         }
     }
 
-    pub(in crate::journey) fn take_trail(&mut self, mut trail: Trail) {
-        if self.trails.len() < KEPT && trail.capacity() > 0 {
-            trail.clear();
-            self.trails.push(trail);
+    /// Takes a packet that is over, and of which nothing is needed any more.
+    pub(in crate::journey) fn take_buffer(&mut self, buffer: Box<InFlight>) {
+        if self.buffers.len() < KEPT && buffer.has_room() {
+            self.buffers.push(buffer);
         }
     }
 }

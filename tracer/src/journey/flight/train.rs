@@ -10,7 +10,8 @@ use super::{Fingerprint, Flight, InFlight, fingerprint::UDP};
 use crate::{
     event::Event,
     journey::{
-        model::{Direction, FlowId, Packet, PacketId, Transport, Verdict},
+        flows::Membership,
+        model::{Packet, PacketId, Transport, Verdict},
         path,
     },
 };
@@ -55,29 +56,38 @@ impl InFlight {
         self.riders.iter().map(|rider| rider.origin)
     }
 
-    /// All packets in the buffer, each with all its hops and the buffer's end. `None` for one that
-    /// went on in segments.
-    pub(in crate::journey) fn disband(self, limit: usize) -> Vec<(PacketId, Option<Packet>)> {
-        let Self {
-            packet: first,
-            riders,
-            rest,
-            origin,
-            ..
-        } = self;
-        let mut all = Vec::with_capacity(1 + riders.len());
-        for rider in riders {
+    /// The first packet in the buffer, with its end. `None` for one that went on in segments. It is not in
+    /// the buffer any more then.
+    pub(in crate::journey) fn take_first(&mut self) -> Option<Packet> {
+        let whole = self.rest == self.packet.payload;
+        let hops = std::mem::take(&mut self.packet.hops);
+        let bytes = self.packet.bytes.take();
+        whole.then(|| Packet {
+            hops,
+            bytes,
+            ..self.packet
+        })
+    }
+
+    /// The packets behind the first, each with all its hops and the buffer's end; to be taken before the
+    /// first. `None` for one that went on in segments.
+    pub(in crate::journey) fn take_riders(
+        &mut self,
+        limit: usize,
+    ) -> Vec<(PacketId, Option<Packet>)> {
+        let riders = std::mem::take(&mut self.riders);
+        let each = riders.into_iter().map(|rider| {
             let whole = rider.rest == rider.packet.payload;
-            all.push((rider.origin, whole.then(|| rider.with_hops(&first, limit))));
-        }
-        let whole = rest == first.payload;
-        all.insert(0, (origin, whole.then_some(first)));
-        all
+            let packet = whole.then(|| rider.with_hops(&self.packet, limit));
+            (rider.origin, packet)
+        });
+        each.collect()
     }
 
     /// What was not cut off is a packet where it arrived: of what a socket takes in pieces, only
     /// those are seen that it drops. Gives what is to be counted for it.
-    pub(in crate::journey) fn keep_rest(&mut self) -> Option<((FlowId, Direction), u32)> {
+    pub(in crate::journey) fn keep_rest(&mut self) -> Option<(Membership, u32)> {
+        let member = self.member();
         let packet = &mut self.packet;
         let arrived = packet.verdict == Verdict::Delivered;
         if !arrived || self.rest == 0 || self.rest == packet.payload {
@@ -85,7 +95,7 @@ impl InFlight {
         }
         packet.length = packet.length.saturating_sub(packet.payload - self.rest);
         packet.payload = self.rest;
-        Some(((packet.flow, packet.direction), packet.length))
+        Some((member, packet.length))
     }
 
     /// Whether all of it went on in segments.
@@ -220,7 +230,7 @@ impl Flight {
                 break;
             }
             let next = first.fingerprint.sequence.wrapping_add(have);
-            let fits = |packet: &InFlight| {
+            let fits = |packet: &Box<InFlight>| {
                 let order =
                     packet.fingerprint.protocol == UDP || packet.fingerprint.sequence == next;
                 order
@@ -232,7 +242,7 @@ impl Flight {
             {
                 have += packet.fingerprint.payload;
                 self.spent.note(other, packet.fingerprint);
-                first.take(packet);
+                first.take(*packet);
             }
         }
         first.fingerprint = Fingerprint::of(event);
@@ -270,10 +280,11 @@ impl Flight {
         let segment = buffer.cut(event, id, limit);
         self.riders -= riders - buffer.riders();
         if buffer.is_gone()
-            && let Some(buffer) = self.remove(skb)
+            && let Some(mut buffer) = self.remove(skb)
         {
             self.spent.note(skb, buffer.fingerprint);
-            for (origin, _) in buffer.disband(limit) {
+            self.copies.settle(buffer.origin, None, |_| 0);
+            for (origin, _) in buffer.take_riders(limit) {
                 self.copies.settle(origin, None, |_| 0);
             }
         }

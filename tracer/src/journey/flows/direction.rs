@@ -1,6 +1,8 @@
 //! Which way a packet goes, where conntrack knows better than the order of appearance.
 
-use super::{Flows, Membership};
+use foldhash::HashMap;
+
+use super::{Alias, Entry, Membership, Named};
 use crate::{
     event::{Endpoint, Event},
     journey::model::Direction,
@@ -25,25 +27,24 @@ pub(super) fn tracked_direction(event: &Event) -> Option<Direction> {
     })
 }
 
-impl Flows {
+impl Entry {
     /// Turns the flow round where conntrack knows better than the order of appearance.
-    pub(super) fn settle_direction(&mut self, member: &mut Membership, event: &Event) {
+    pub(super) fn settle_direction(
+        &mut self,
+        by_alias: &mut HashMap<Alias, Named>,
+        member: &mut Membership,
+        event: &Event,
+    ) {
         let Some(direction) = tracked_direction(event) else {
             return;
         };
-        let Some(entry) = self
-            .by_id
-            .get_mut(&member.flow)
-            .filter(|entry| !entry.certain)
-        else {
-            return;
-        };
-        entry.certain = true;
+        self.certain = true;
         if direction == member.direction {
             return;
         }
         member.direction = direction;
-        let flow = &mut entry.flow;
+        self.turned = true;
+        let flow = &mut self.flow;
         std::mem::swap(&mut flow.client, &mut flow.destination);
         flow.packets.reverse();
         flow.bytes.reverse();
@@ -53,21 +54,20 @@ impl Flows {
         for sighting in &mut flow.subjects {
             sighting.reply = !sighting.reply;
         }
-        for alias in &entry.aliases {
-            if let Some(named) = self.by_alias.get_mut(alias) {
-                let (key, client) = (&alias.key, named.client);
-                let low = Endpoint {
-                    address: key.low,
-                    port: key.low_port,
-                };
-                named.client = if client == low {
-                    Endpoint {
-                        address: key.high,
-                        port: key.high_port,
-                    }
-                } else {
-                    low
-                };
+        for own in &mut self.aliases {
+            let key = &own.alias.key;
+            let low = Endpoint {
+                address: key.low,
+                port: key.low_port,
+            };
+            let high = Endpoint {
+                address: key.high,
+                port: key.high_port,
+            };
+            let other = |client| if client == low { high } else { low };
+            own.client = other(own.client);
+            if let Some(named) = by_alias.get_mut(&own.alias) {
+                named.client = other(named.client);
             }
         }
     }

@@ -19,7 +19,7 @@ impl Flows {
         hop: &Hop,
         t: &Translation,
     ) {
-        let Some(entry) = self.by_id.get_mut(&member.flow) else {
+        let Some(entry) = self.table.change(member.seat) else {
             return;
         };
         let (kind, stage, from, to) = match t.kind {
@@ -82,12 +82,12 @@ impl Flows {
         let found = [&original, &reply]
             .into_iter()
             .find_map(|tuple| self.by_alias.get(&Alias::new(tuple, netns)));
-        let Some(id) = found.map(|named| named.flow) else {
+        let Some(seat) = found.map(|named| named.seat) else {
             return;
         };
-        self.name(id, &original, netns, original.source);
-        self.name(id, &reply, netns, reply.destination);
-        let Some(entry) = self.by_id.get_mut(&id) else {
+        self.name(seat, &original, netns, original.source);
+        self.name(seat, &reply, netns, reply.destination);
+        let Some(entry) = self.table.change(seat) else {
             return;
         };
         // After the destination is rewritten, and before the source is.
