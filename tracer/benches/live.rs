@@ -6,6 +6,7 @@
 
 #[path = "recording/taken.rs"]
 mod taken;
+#[expect(dead_code, reason = "other benchmarks need more of it")]
 #[path = "recording/traffic.rs"]
 mod traffic;
 

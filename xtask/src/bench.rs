@@ -23,6 +23,12 @@ use std::path::PathBuf;
 /// What is measured.
 #[derive(clap::Subcommand)]
 pub(crate) enum Subject {
+    /// The engine alone: records in memory, decoded and put together
+    Engine {
+        /// How many events are measured
+        #[arg(long, default_value_t = 20_000_000)]
+        events: u64,
+    },
     /// Recordings: size, rates, memory, seeking
     Recording {
         /// How many events are written and read
@@ -60,6 +66,7 @@ pub(crate) enum Subject {
 /// When something cannot be built or run, or the page has no place for the figures.
 pub(crate) fn run(subject: &Subject) -> anyhow::Result<()> {
     match subject {
+        Subject::Engine { events } => single::run("engine", &[events.to_string().into()]),
         Subject::Recording { events, directory } => single::recording(*events, directory),
         Subject::Live { seconds } => single::run("live", &[seconds.to_string().into()]),
         Subject::Rules { services } => single::run("rules", &[services.to_string().into()]),

@@ -49,6 +49,10 @@ const SCRIPT: [(bool, u8, bool); 10] = [
     (false, ACK, false),
 ];
 
+/// Where in it data begins, and where the end.
+const CARRIES: usize = 3;
+const ENDS: usize = 7;
+
 /// Numbers that look random, the same each time (splitmix64).
 #[derive(Clone, Copy)]
 struct Random(u64);
@@ -121,6 +125,8 @@ struct Cpu {
     /// The packet's events that are to come, the last first.
     coming: Vec<record::Event>,
     made: u64,
+    /// Connections go on instead of ending.
+    lasting: bool,
 }
 
 /// Gives events without end, in the order of their times.
@@ -129,6 +135,18 @@ pub(crate) struct Traffic(Vec<Cpu>);
 impl Traffic {
     pub(crate) fn new() -> Self {
         Self((0..CPUS).map(Cpu::new).collect())
+    }
+
+    /// Of connections that go on and on: none ends, none begins, none is dropped.
+    pub(crate) fn lasting() -> Self {
+        let mut traffic = Self::new();
+        for cpu in &mut traffic.0 {
+            cpu.lasting = true;
+            for connection in &mut cpu.open {
+                connection.is_dropped = false;
+            }
+        }
+        traffic
     }
 }
 
@@ -161,6 +179,7 @@ impl Cpu {
             open: Vec::new(),
             coming: Vec::new(),
             made: 0,
+            lasting: false,
         };
         cpu.open = (0..OPEN).map(|_| cpu.connection()).collect();
         cpu
@@ -201,6 +220,9 @@ impl Cpu {
         let mut event = self.packet(&mut connection);
         let over = connection.next == SCRIPT.len() || connection.is_dropped;
         let (is_reply, ..) = SCRIPT[connection.next - 1];
+        if self.lasting && connection.next == ENDS {
+            connection.next = CARRIES;
+        }
         let mut steps = Steps {
             cpu: self,
             event: &mut event,

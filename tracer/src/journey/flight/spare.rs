@@ -13,6 +13,7 @@ const HOPS: usize = 32;
 #[derive(Debug, Default)]
 pub(in crate::journey) struct Spare {
     hops: Vec<Vec<Hop>>,
+    #[expect(clippy::vec_box, reason = "they go in and out by their boxes")]
     buffers: Vec<Box<InFlight>>,
 }
 

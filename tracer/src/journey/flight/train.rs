@@ -62,7 +62,7 @@ impl InFlight {
         let whole = self.rest == self.packet.payload;
         let hops = std::mem::take(&mut self.packet.hops);
         let bytes = self.packet.bytes.take();
-        whole.then(|| Packet {
+        whole.then_some(Packet {
             hops,
             bytes,
             ..self.packet
@@ -230,14 +230,14 @@ impl Flight {
                 break;
             }
             let next = first.fingerprint.sequence.wrapping_add(have);
-            let fits = |packet: &Box<InFlight>| {
+            let fits = |packet: &InFlight| {
                 let order =
                     packet.fingerprint.protocol == UDP || packet.fingerprint.sequence == next;
                 order
                     && packet.before.is_at(&first.before)
                     && packet.fingerprint.payload <= merged - have
             };
-            if self.by_skb.get(&other).is_some_and(fits)
+            if self.by_skb.get(&other).is_some_and(|packet| fits(packet))
                 && let Some(packet) = self.remove(other)
             {
                 have += packet.fingerprint.payload;
