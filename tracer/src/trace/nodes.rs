@@ -377,10 +377,11 @@ fn clocks_of<R: Read + Seek>(
     for second in 1..all.len() {
         // By way of a third node, where nothing went from the first to this one.
         let known = (0..second).filter_map(|first| {
-            let mut clock = clocks::difference(&all[first], &all[second])?;
-            let before = first.checked_sub(1).map_or(0, |at| clocks[at].ahead);
-            clock.ahead = clock.ahead.saturating_add(before);
-            Some(clock)
+            let clock = clocks::difference(&all[first], &all[second])?;
+            Some(match first.checked_sub(1) {
+                Some(between) => clocks::by_way_of(&clocks[between], clock),
+                None => clock,
+            })
         });
         let known = known.max_by_key(|clock| clock.packets[0].min(clock.packets[1]));
         let by_calendar = || NodeClock {

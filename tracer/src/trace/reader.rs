@@ -240,9 +240,15 @@ impl<R: Read + Seek> Reader<R> {
             if entry.kind != ChunkKind::EVENTS {
                 continue;
             }
-            // What is damaged is told when it is come to.
-            let Ok(Ok((_, content))) = self.payload(entry.offset) else {
-                continue;
+            let content = match self.payload(entry.offset) {
+                Ok(Ok((_, content))) => content,
+                // What is damaged, or torn off, is told when it is come to.
+                Ok(Err(_)) => continue,
+                Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => continue,
+                Err(source) => {
+                    let offset = entry.offset;
+                    return Err(ReadError { offset, source });
+                }
             };
             let _ = events::decode(content, |item| {
                 if let Item::Records(records) = item {

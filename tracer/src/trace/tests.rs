@@ -468,3 +468,41 @@ proptest! {
         let _ = read(&recording);
     }
 }
+
+/// A file on a disk that gives errors from some moment on.
+struct Failing {
+    file: Cursor<Vec<u8>>,
+    fails: std::rc::Rc<std::cell::Cell<bool>>,
+}
+
+impl io::Read for Failing {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.fails.get() {
+            return Err(io::Error::other("the disk"));
+        }
+        self.file.read(into)
+    }
+}
+
+impl io::Seek for Failing {
+    fn seek(&mut self, to: io::SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+#[test]
+fn a_disk_that_fails_is_an_error_also_where_only_records_are_asked_for() {
+    let fails = std::rc::Rc::default();
+    let file = Failing {
+        file: Cursor::new(recording()),
+        fails: std::rc::Rc::clone(&fails),
+    };
+    let mut reader = Reader::open(file).unwrap();
+    let mut count = 0;
+    reader.for_each_record(|_| count += 1).unwrap();
+    assert_eq!(count, 60);
+    fails.set(true);
+    let error = reader.for_each_record(|_| ()).unwrap_err();
+    let source = std::error::Error::source(&error).unwrap();
+    assert_eq!(source.to_string(), "the disk");
+}

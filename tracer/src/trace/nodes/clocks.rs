@@ -123,6 +123,17 @@ pub(super) fn difference(first: &Crossings, second: &Crossings) -> Option<NodeCl
     })
 }
 
+/// What is known of a clock that was compared with that of a node between it and the first one: what both
+/// may be wrong by adds up, and has a bound only where both have one.
+pub(super) fn by_way_of(between: &NodeClock, clock: NodeClock) -> NodeClock {
+    let error = clock.error.zip(between.error);
+    NodeClock {
+        ahead: clock.ahead.saturating_add(between.ahead),
+        error: error.map(|(one, other)| one.saturating_add(other)),
+        ..clock
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +188,21 @@ mod tests {
         let clock = difference(&first, &second).unwrap();
         assert_eq!((clock.ahead, clock.error), (57, None));
         assert_eq!(difference(&Crossings::default(), &second), None);
+    }
+
+    #[test]
+    fn by_way_of_another_node_the_errors_add_up() {
+        let clock = |ahead, error| NodeClock {
+            ahead,
+            error,
+            packets: [3, 2],
+            ..NodeClock::default()
+        };
+        let between = clock(1_000, Some(30));
+        let far = by_way_of(&between, clock(-200, Some(5)));
+        assert_eq!(far, clock(800, Some(35)));
+        assert_eq!(by_way_of(&between, clock(1, None)).error, None);
+        assert_eq!(by_way_of(&clock(1, None), between).error, None);
     }
 
     #[test]
