@@ -3,7 +3,8 @@
 //!
 //! `cargo bench -p tracer --bench engine -- [EVENTS]`. The traffic is that of the benchmark of recordings
 //! ([`traffic`]), made up in portions of a ring's size, which is not part of what is measured. The figures
-//! are of the steady state: [`BEFORE`] events pass first. The output is a table in Markdown;
+//! are of the steady state: [`BEFORE`] events pass first. Where there is valgrind, instructions are counted as well, in a
+//! process of its own (`--count`): figures that no busy machine changes. The output is a table in Markdown;
 //! `cargo xtask bench engine` puts it into docs/performance.md.
 
 #[path = "engine/counted.rs"]
@@ -17,7 +18,7 @@ mod traffic;
 #[path = "engine/work.rs"]
 mod work;
 
-use std::{fmt::Display, time::Duration};
+use std::{fmt::Display, io::ErrorKind, process::Command, time::Duration};
 
 use counted::allocations;
 use taken::used;
@@ -27,15 +28,60 @@ use work::{Engine, RECORDS, Result, Ring};
 const EVENTS: u64 = 20_000_000;
 /// More than a second of the traffic, after which its first connections are over.
 const BEFORE: u64 = 5_000_000;
+/// Rings of events of which instructions are counted.
+const COUNTED: u64 = 12;
 
 fn main() -> Result<()> {
     // `cargo bench` adds `--bench`.
     let mut arguments = std::env::args().skip(1).filter(|word| word != "--bench");
-    let events = arguments.next().map_or(Ok(EVENTS), |word| word.parse())?;
+    let first = arguments.next();
+    if first.as_deref() == Some("--count") {
+        return count();
+    }
+    let events = first.map_or(Ok(EVENTS), |word| word.parse())?;
     println!("| | measured | aim |\n|---|---|---|");
     decode(events)?;
     assemble(events, Traffic::new(), "", "4 million")?;
-    assemble(events, Traffic::lasting(), ", of connections that last", "")
+    assemble(events, Traffic::lasting(), ", of connections that last", "")?;
+    instructions("decoded", "*work::decode*")?;
+    instructions("decoded and put together", "*Engine::take*")
+}
+
+/// Does both for a while, to be watched by valgrind.
+fn count() -> Result<()> {
+    let mut ring = Ring::new(Traffic::new());
+    let mut engine = Engine::new();
+    for _ in 0..COUNTED {
+        let records = ring.fill();
+        work::decode(records)?;
+        engine.take(records)?;
+    }
+    Ok(())
+}
+
+/// Counts the instructions of a function, from the first event on.
+fn instructions(what: &str, function: &str) -> Result<()> {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
+        .arg(format!("--toggle-collect={function}"))
+        .arg(std::env::current_exe()?)
+        .arg("--count")
+        .output();
+    let name = format!("instructions for an event that is {what}");
+    let output = match output {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            row(&name, "no valgrind here", "");
+            return Ok(());
+        }
+        output => output?,
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    let mut lines = said.lines();
+    let collected = lines.find_map(|line| line.split_once("Collected : "));
+    let (_, number) = collected.ok_or_else(|| format!("valgrind counted nothing: {said}"))?;
+    let each = ratio(number.trim().parse()?, COUNTED * RECORDS as u64);
+    row(&name, format_args!("{each:.0}"), "");
+    Ok(())
 }
 
 fn row(name: &str, value: impl Display, aim: &str) {
