@@ -31,6 +31,9 @@ const NOBODYS: Glimpse = 1 << 8;
 /// Looks at the packet whose IP header is at kernel address `at`.
 #[inline(always)]
 pub(crate) fn at<A: Access>(cpu: &mut CpuState, at: u64, end: u64, place: &Place<A>) -> Glimpse {
+    if !A::GLANCES {
+        return 0;
+    }
     let Some(program) = FILTER.get(0) else {
         return 0;
     };
@@ -58,7 +61,7 @@ pub(crate) fn at<A: Access>(cpu: &mut CpuState, at: u64, end: u64, place: &Place
 #[inline(always)]
 pub(crate) fn before<A: Access>(cpu: &CpuState, at: u64, place: &Place<A>) -> Glimpse {
     let last = &cpu.glanced;
-    if last.skb == place.skb.0.address && last.header == at {
+    if A::GLANCES && last.skb == place.skb.0.address && last.header == at {
         last.glimpse
     } else {
         0

@@ -17,6 +17,10 @@ pub(crate) trait Access: Copy {
     /// How one reads behind pointers that were read that way.
     type Followed: Access;
 
+    /// Whether a glance is taken first. Where each member takes a helper's call there is less to win, and
+    /// the more paths for the verifier.
+    const GLANCES: bool = true;
+
     /// The value at `base + offset`.
     ///
     /// # Safety
@@ -71,6 +75,7 @@ impl Access for Doubtful {
 
 impl Access for Untyped {
     type Followed = Self;
+    const GLANCES: bool = false;
 
     #[inline(always)]
     unsafe fn load<T: Copy>(base: u64, offset: u32) -> T {

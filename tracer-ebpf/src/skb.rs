@@ -134,7 +134,8 @@ impl<A: Access> Device<A> {
     /// long. Kernel addresses have the highest bit set, on all 64-bit machines; those numbers do not.
     #[inline(always)]
     pub(crate) fn is_there(self) -> bool {
-        self.0.address.cast_signed() < 0
+        // Of a copy: what the verifier learns of a number it would walk on with.
+        memory::number(self.0.address).cast_signed() < 0
     }
 
     #[inline(always)]

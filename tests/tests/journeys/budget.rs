@@ -141,8 +141,11 @@ fn judge(trace: &Trace, output: &str, flooded: &Exchange, full: &Exchange) -> an
         .filter(|packet| packet.verdict == Verdict::Dropped)
         .count();
     ensure!(dropped as u64 >= REFUSED, "{dropped} drops: {full:?}");
-    // What is chosen is seen from its first hop to its last; but for what was under way at a change.
-    let sampled = packets.iter().filter(|packet| packet.flow == flooded.id);
+    // What is chosen is seen from its first hop to its last; but for what was under way at a change. Of
+    // what the reader was too slow for, the drop is seen, chosen or not.
+    let sampled = packets
+        .iter()
+        .filter(|packet| packet.flow == flooded.id && packet.verdict != Verdict::Dropped);
     let is_whole = |packet: &&Packet| {
         let stages = |at: Option<&tracer_tests::trace::json::Hop>| at.map(|hop| hop.stage);
         stages(packet.hops.first()) == Some(Stage::Queue)

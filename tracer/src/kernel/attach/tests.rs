@@ -18,8 +18,6 @@ use crate::kernel::{
 /// The most instructions that the verifier may walk for one program: starting costs mostly that,
 /// and a million is where it gives up. Some way above what they take.
 const MOST: u32 = 80_000;
-/// The same for the program that is loaded only where packets' bytes are asked for.
-const MOST_FOR_BYTES: u32 = 160_000;
 
 /// This kernel, and the object in it, without any program yet. The verifier takes programs for
 /// kprobes also where the kernel has none to attach them to, so it is said to have them.
@@ -88,14 +86,7 @@ fn the_verifier_is_soon_done_with_each_program() {
         for (name, walked) in &all {
             println!("{name}: {walked} instructions walked (faults: {faults:?})");
         }
-        let most = |name: &str| match name {
-            "socket_send" => MOST_FOR_BYTES,
-            _ => MOST,
-        };
-        let much: Vec<_> = all
-            .iter()
-            .filter(|(name, walked)| **walked > most(name))
-            .collect();
+        let much: Vec<_> = all.iter().filter(|(_, walked)| **walked > MOST).collect();
         assert!(much.is_empty(), "{faults:?}: {much:?}");
     }
 }
