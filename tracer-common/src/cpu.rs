@@ -49,12 +49,12 @@ pub struct Receiving {
     pub device_name: [u64; 2],
 }
 
-/// The last packet that this CPU took a glance at, if it was nobody's: at the hooks that follow, what was
-/// seen of it is still true.
+/// The last packet that this CPU let go after a glance: at the hooks that follow, what was seen of it is
+/// still true.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Glanced {
-    /// The `sk_buff`'s address; 0 when the packet was looked at closely.
+    /// The `sk_buff`'s address; 0 when none was since the last one that was looked at.
     pub skb: u64,
     /// Where its IP header is, and was read.
     pub header: u64,

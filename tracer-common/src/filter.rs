@@ -94,7 +94,7 @@ pub struct Program {
     pub glance: [Glance; MAX_GLANCES],
 }
 
-const _: () = assert!(size_of::<Program>() == 48 * MAX_TERMS + 24 + 56 * MAX_GLANCES);
+const _: () = assert!(size_of::<Program>() == 48 * MAX_TERMS + 24 + 48 * MAX_GLANCES);
 
 /// What a term is tested against.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

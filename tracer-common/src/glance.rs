@@ -9,7 +9,7 @@
 //! Only the plainest packets are judged this way: IPv4 without options and not in fragments, TCP or
 //! UDP, not a tunnel's. All others are looked at closely.
 
-use crate::filter::{CGROUP, DEVICE, NETNS, Subject};
+use crate::filter::{CGROUP, NETNS};
 
 /// How many alternatives a filter has at most.
 pub const MAX_GLANCES: usize = 8;
@@ -37,15 +37,15 @@ pub struct Glance {
     pub mask: Words,
     /// What they are.
     pub value: Words,
-    /// What the place's name or id is, by `kind`.
-    pub place: [u64; 2],
+    /// [`CGROUP`]: the sending socket's cgroup id.
+    pub cgroup: u64,
     /// [`NETNS`]: the inode number.
-    pub number: u32,
-    /// [`NETNS`], [`DEVICE`] or [`CGROUP`]: the place counts too; 0: it does not.
+    pub netns: u32,
+    /// [`NETNS`] or [`CGROUP`]: the place counts too; 0: it does not.
     pub kind: u32,
 }
 
-const _: () = assert!(size_of::<Glance>() == 56);
+const _: () = assert!(size_of::<Glance>() == 48);
 
 impl Glance {
     /// Whether the headers can be those of a packet that matches.
@@ -55,13 +55,13 @@ impl Glance {
         (words[0] & self.mask[0]) ^ self.value[0] | (words[1] & self.mask[1]) ^ self.value[1] == 0
     }
 
-    /// Whether the place can be that of a packet that matches.
+    /// Whether the place can be that of a packet that matches; of it, what counts is asked for.
     #[must_use]
-    pub fn fits_place(&self, subject: &Subject) -> bool {
-        match u8::try_from(self.kind) {
-            Ok(NETNS) => subject.netns == self.number,
-            Ok(DEVICE) => subject.device_name == self.place,
-            Ok(CGROUP) => subject.cgroup == self.place[0],
+    #[inline(always)]
+    pub fn fits_place(&self, netns: impl FnOnce() -> u32, cgroup: impl FnOnce() -> u64) -> bool {
+        match self.kind as u8 {
+            NETNS => netns() == self.netns,
+            CGROUP => cgroup() == self.cgroup,
             _ => true,
         }
     }

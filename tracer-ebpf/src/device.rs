@@ -56,7 +56,7 @@ fn observe(skb: Skb<Typed>, header_at: u64, hook: u8) -> u32 {
         glimpse = glance::at(cpu, header_at, end, &place);
     }
     if glimpse != 0 {
-        emit::count_plainly(&mut cpu.hooks[usize::from(hook)].seen);
+        glance::let_go(cpu, hook, header_at, &place, glimpse);
         if hook == hook::DEVICE_RECEIVE {
             cpu.receiving.head = 0;
         }
@@ -68,7 +68,7 @@ fn observe(skb: Skb<Typed>, header_at: u64, hook: u8) -> u32 {
     }
     // SAFETY: `read` filled it.
     let packet = unsafe { packet.assume_init_ref() };
-    emit::count_plainly(&mut cpu.hooks[usize::from(hook)].seen);
+    emit::saw(cpu, hook);
     if shed::lets_go(cpu, hook, packet) {
         return 0;
     }

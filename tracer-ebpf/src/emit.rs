@@ -44,14 +44,17 @@ pub(crate) fn count(counter: &mut u64) {
     }
 }
 
-/// Adds one, where nothing can come between that counts the same: device hooks run with softirqs
-/// disabled (`__dev_queue_xmit`, `xmit_one`; `__netif_receive_skb_core` is in one), and each has counters of
-/// its own. Elsewhere a packet that interrupts another right here may go uncounted, which is little in what
+/// Counts a packet that the hook looked at.
+///
+/// Not atomically. Nothing can come between that counts the same at device hooks, which run with softirqs
+/// disabled (`__dev_queue_xmit`, `xmit_one`; `__netif_receive_skb_core` is in one), and each hook has counters
+/// of its own. Elsewhere a packet that interrupts another right here may go uncounted, which is little in what
 /// was merely looked at; an atomic addition for every packet on the node would cost more than the rest of
 /// the look.
 #[inline(always)]
-pub(crate) fn count_plainly(counter: &mut u64) {
-    *counter = counter.wrapping_add(1);
+pub(crate) fn saw(cpu: &mut CpuState, hook: u8) {
+    let seen = &mut cpu.hooks[usize::from(hook)].seen;
+    *seen = seen.wrapping_add(1);
 }
 
 /// What a hook knows besides the packet and its place.

@@ -48,8 +48,9 @@ fn observe(skb: Skb<Typed>, hook: u8, location: u64, reason: u32) -> u32 {
     }
     let Some(cpu) = emit::cpu() else { return 0 };
     let (at, end, place) = (skb.network_header(), skb.end(), Place::of(skb));
-    if glance::at(cpu, at, end, &place) != 0 {
-        emit::count_plainly(&mut cpu.hooks[usize::from(hook)].seen);
+    let glimpse = glance::at(cpu, at, end, &place);
+    if glimpse != 0 {
+        glance::let_go(cpu, hook, at, &place, glimpse);
         return 0;
     }
     let mut packet = MaybeUninit::uninit();
@@ -58,7 +59,7 @@ fn observe(skb: Skb<Typed>, hook: u8, location: u64, reason: u32) -> u32 {
     }
     // SAFETY: `read` filled it.
     let packet = unsafe { packet.assume_init_ref() };
-    emit::count_plainly(&mut cpu.hooks[usize::from(hook)].seen);
+    emit::saw(cpu, hook);
     if shed::lets_go(cpu, hook, packet) {
         return 0;
     }

@@ -8,12 +8,13 @@ use core::mem::MaybeUninit;
 use network_types::{ip::Ipv4Hdr, udp::UdpHdr};
 use tracer_common::{
     cpu::{CpuState, Glanced},
-    filter::{self, Program},
-    glance::{Glance, MAX_GLANCES},
+    filter::Program,
+    glance::MAX_GLANCES,
     hook::netfilter,
 };
 
 use crate::{
+    emit,
     header::{TCP, UDP, byte, short},
     maps::FILTER,
     matching,
@@ -27,6 +28,8 @@ use crate::{
 type Glimpse = u64;
 /// It is nobody's.
 const NOBODYS: Glimpse = 1 << 8;
+/// It is at the hooks that follow too: no term is about places.
+const LASTING: Glimpse = 1 << 9;
 
 /// Looks at the packet whose IP header is at kernel address `at`.
 #[inline(always)]
@@ -34,23 +37,34 @@ pub(crate) fn at<A: Access>(cpu: &mut CpuState, at: u64, end: u64, place: &Place
     if !A::GLANCES {
         return 0;
     }
+    // Whatever the filter is by now: what was said of the packet before is over.
+    cpu.glanced.skb = 0;
     let Some(program) = FILTER.get(0) else {
         return 0;
     };
     if program.glancing == 0 {
         return 0;
     }
-    let glimpse = look(program, at, end, place);
-    cpu.glanced.skb = 0;
-    // Where a filter is about places, the next hook's is another one.
-    if glimpse != 0 && program.place == 0 {
+    look(program, at, end, place)
+}
+
+/// Lets the packet go that is nobody's: counts it as seen, and remembers it for the hooks that follow.
+#[inline(always)]
+pub(crate) fn let_go<A: Access>(
+    cpu: &mut CpuState,
+    hook: u8,
+    at: u64,
+    place: &Place<A>,
+    glimpse: Glimpse,
+) {
+    emit::saw(cpu, hook);
+    if glimpse & LASTING != 0 {
         cpu.glanced = Glanced {
             skb: place.skb.0.address,
             header: at,
             glimpse,
         };
     }
-    glimpse
 }
 
 /// What the glance at the hook before said, where nothing but the place can have changed since then.
@@ -97,22 +111,15 @@ fn look<A: Access>(program: &Program, at: u64, end: u64, place: &Place<A>) -> Gl
             break;
         }
         let glance = &program.glance[index];
-        if glance.fits(words) && fits_place(glance, place) {
+        if glance.fits(words) && glance.fits_place(|| place.netns(), || place.socket().cgroup()) {
             return 0;
         }
     }
-    NOBODYS | u64::from(matching::shared(first))
-}
-
-/// Whether the packet's place can be that of one that matches.
-#[inline(always)]
-fn fits_place<A: Access>(glance: &Glance, place: &Place<A>) -> bool {
-    match glance.kind as u8 {
-        filter::NETNS => place.netns() == glance.number,
-        filter::CGROUP => place.socket().cgroup() == glance.place[0],
-        // Names and others: closely.
-        _ => true,
+    let mut glimpse = NOBODYS | u64::from(matching::shared(first));
+    if program.place == 0 {
+        glimpse |= LASTING;
     }
+    glimpse
 }
 
 /// Whether something of a packet waits for it at this netfilter hook: what was decided where the hook

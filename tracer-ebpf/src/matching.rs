@@ -97,19 +97,24 @@ fn mark_of(tuple: &Tuple) -> usize {
     marked_at(addresses, ports)
 }
 
+/// Whether a tuple with that place was followed at some time.
+#[inline(always)]
+fn is_set(place: usize) -> bool {
+    // SAFETY: bytes, of which any value is one; a store meanwhile is of 1.
+    unsafe { (*MARKED.get())[place] != 0 }
+}
+
 /// Whether a tuple with these was followed at some time, see [`marked_at`].
 #[inline(always)]
 pub(crate) fn is_marked(addresses: u64, ports: u64) -> bool {
-    // SAFETY: bytes, of which any value is one; a store meanwhile is of 1.
-    unsafe { (*MARKED.get())[marked_at(addresses, ports)] != 0 }
+    is_set(marked_at(addresses, ports))
 }
 
 /// What the followed set says of the tuple. Most packets on a busy node are followed by nobody: one
 /// load tells that of almost all of them, which costs a tenth of the set's look-up.
 #[inline(never)]
 fn recall(tuple: &Tuple) -> Decision {
-    // SAFETY: bytes, of which any value is one; a store meanwhile is of 1.
-    if unsafe { (*MARKED.get())[mark_of(tuple)] } == 0 {
+    if !is_set(mark_of(tuple)) {
         return UNKNOWN;
     }
     // SAFETY: the value is integers, and a concurrent update of them is harmless.

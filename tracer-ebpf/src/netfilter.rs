@@ -146,14 +146,11 @@ pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &
     if glimpse == 0 {
         glimpse = glance::at(cpu, at, end, &place);
     }
-    if glimpse != 0 {
-        // A decision that is to be carried over to the translated tuple waits here, or came with the call.
-        if *kept == UNKNOWN && !glance::is_awaited(cpu, skb.0.address, glimpse, number) {
-            emit::count_plainly(&mut cpu.hooks[usize::from(hook)].seen);
-            return;
-        }
-        // It is not nobody's at the hooks that follow either.
-        cpu.glanced.skb = 0;
+    // Unless a decision that is to be carried over to the translated tuple waits here, or came with the call.
+    if glimpse != 0 && *kept == UNKNOWN && !glance::is_awaited(cpu, skb.0.address, glimpse, number)
+    {
+        glance::let_go(cpu, hook, at, &place, glimpse);
+        return;
     }
     let mut packet = MaybeUninit::uninit();
     if !Packet::read(at, end, &mut packet) {
@@ -161,7 +158,7 @@ pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &
     }
     // SAFETY: `read` filled it.
     let packet = unsafe { packet.assume_init_ref() };
-    emit::count_plainly(&mut cpu.hooks[usize::from(hook)].seen);
+    emit::saw(cpu, hook);
     if shed::lets_go(cpu, hook, packet) {
         return;
     }

@@ -46,9 +46,7 @@ pub(crate) fn rests(hook: u8) -> bool {
         return false;
     }
     if let Some(cpu) = emit::cpu() {
-        if let Some(counters) = cpu.hooks.get_mut(usize::from(hook)) {
-            emit::count(&mut counters.seen);
-        }
+        emit::saw(cpu, hook);
         let_go(cpu, hook);
     }
     true

@@ -41,8 +41,7 @@ pub(crate) fn socket_deliver(ctx: SkBuffContext) -> i32 {
     if shed::rests(hook::SOCKET_DELIVER) {
         return PASS;
     }
-    let counters = &mut cpu.hooks[usize::from(hook::SOCKET_DELIVER)];
-    emit::count_plainly(&mut counters.seen);
+    emit::saw(cpu, hook::SOCKET_DELIVER);
     let mut packet = MaybeUninit::uninit();
     if !Packet::read(skb.network_header(), skb.end(), &mut packet) {
         return PASS;

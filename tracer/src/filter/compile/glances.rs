@@ -1,7 +1,7 @@
 //! What no packet can do without that a program matches: see [`tracer_common::glance`].
 //!
 //! Every way through the program that accepts is one alternative: all that holds on it. What does not
-//! hold on it, and what the masks cannot say (ranges of ports), is left out, which makes the alternative
+//! hold on it, and what a glance does not look at (ranges of ports, devices' names), is left out, which makes the alternative
 //! wider and never wrong.
 
 use tracer_common::{
@@ -84,10 +84,11 @@ fn holding(term: &Term, so_far: Glance) -> [Option<Glance>; 2] {
         let value = u64::from(term.low.to_be());
         require(so_far, 1, 0xffff_u64 << at, value << at)
     };
+    // One place is enough; another is judged closely.
     let place = || Glance {
         kind: u32::from(term.kind),
-        place: term.value,
-        number: term.number,
+        cgroup: term.value[0],
+        netns: term.number,
         ..so_far
     };
     match term.kind {
@@ -104,8 +105,8 @@ fn holding(term: &Term, so_far: Glance) -> [Option<Glance>; 2] {
             [with.filter(|_| plain), None]
         }
         terms::IP_VERSION => [(term.low == 4).then_some(so_far), None],
-        // One place is enough; the other is judged closely.
-        terms::NETNS | terms::DEVICE | terms::CGROUP => [Some(place()), None],
+        terms::NETNS | terms::CGROUP => [Some(place()), None],
+        terms::DEVICE => [Some(so_far), None],
         _ => [None; 2],
     }
 }
@@ -156,7 +157,7 @@ fn is_wider(wide: &Glance, narrow: &Glance) -> bool {
         wide.mask[word] & narrow.mask[word] == wide.mask[word]
             && narrow.value[word] & wide.mask[word] == wide.value[word]
     });
-    let place = |glance: &Glance| (glance.kind, glance.place, glance.number);
+    let place = |glance: &Glance| (glance.kind, glance.cgroup, glance.netns);
     header && (wide.kind == 0 || place(wide) == place(narrow))
 }
 
@@ -199,6 +200,7 @@ mod tests {
         assert_eq!(glances("ip"), None);
         assert_eq!(glances("not host 10.96.0.10"), None);
         assert_eq!(glances("portrange 1-1000"), None);
+        assert_eq!(glances("dev eth0"), None);
         let many: Vec<_> = (1..20).map(|n| format!("host 10.0.0.{n}")).collect();
         assert_eq!(glances(&many.join(" or ")), None);
     }

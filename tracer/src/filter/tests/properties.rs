@@ -279,7 +279,9 @@ proptest! {
         let glances = &program.glance[..usize::try_from(program.glances).unwrap()];
         for hop in hops.iter().filter(|hop| program.matches(hop)) {
             if let Some(words) = words(hop) && program.glancing != 0 {
-                let fits = |glance: &Glance| glance.fits(words) && glance.fits_place(hop);
+                let fits = |glance: &Glance| {
+                    glance.fits(words) && glance.fits_place(|| hop.netns, || hop.cgroup)
+                };
                 prop_assert!(glances.iter().any(fits), "{:?} {:?}", hop, glances);
             }
         }
