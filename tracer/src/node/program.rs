@@ -4,11 +4,13 @@
 //! They are asked to list and nothing else. One that does not end is ended, one that says too much is
 //! not listened to any further.
 
+mod said;
+
 use std::{
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
 
@@ -16,6 +18,8 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     io::Errno,
 };
+
+use said::Said;
 
 /// How long a program may take: some 50,000 rules on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -67,43 +71,82 @@ pub fn find(name: &str) -> Option<PathBuf> {
 /// # Errors
 /// When it cannot be run, fails, does not end, or says more.
 pub fn output(program: &Path, arguments: &[&str], most: usize) -> Result<String, ProgramError> {
-    let name = || {
-        let name = program.file_name().unwrap_or_default();
+    Asked(program).text(arguments, most, Said::in_memory())
+}
+
+/// As [`output`], for what is long: it is not in memory while the program runs, which may need much of it,
+/// but in a file of the same bound.
+///
+/// # Errors
+/// As [`output`].
+pub fn long_output(
+    program: &Path,
+    arguments: &[&str],
+    most: usize,
+) -> Result<String, ProgramError> {
+    Asked(program).text(arguments, most, Said::in_file())
+}
+
+/// A program that is asked.
+struct Asked<'a>(&'a Path);
+
+impl Asked<'_> {
+    fn name(&self) -> String {
+        let name = self.0.file_name().unwrap_or_default();
         name.to_string_lossy().into_owned()
-    };
-    let run = |source| ProgramError::Run {
-        program: name(),
-        source,
-    };
-    let failed = |complaint| ProgramError::Failed {
-        program: name(),
-        complaint,
-    };
-    let mut child = Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(run)?;
-    let said = listen(&mut child, most);
-    if said.is_err() {
-        // It is not waited for any longer.
-        let _ = child.kill();
     }
-    let status = child.wait().map_err(run)?;
-    let (said, complaint) = said.map_err(|stopped| match stopped {
-        Stopped::Patience => ProgramError::Patience { program: name() },
-        Stopped::TooMuch => failed(format!("it says more than {} MiB", most >> 20)),
-        Stopped::System(source) => run(source),
-    })?;
-    if !status.success() {
-        let complaint = String::from_utf8_lossy(&complaint);
+
+    fn run(&self, source: io::Error) -> ProgramError {
+        let program = self.name();
+        ProgramError::Run { program, source }
+    }
+
+    fn failed(&self, complaint: String) -> ProgramError {
+        let program = self.name();
+        ProgramError::Failed { program, complaint }
+    }
+
+    fn text(&self, arguments: &[&str], most: usize, said: Said) -> Result<String, ProgramError> {
+        let said = self.listen(arguments, most, said)?;
+        let bytes = said.into_bytes().map_err(|error| self.run(error))?;
+        String::from_utf8(bytes).map_err(|error| self.failed(error.to_string()))
+    }
+
+    /// Runs it until it has ended.
+    fn listen(&self, arguments: &[&str], most: usize, said: Said) -> Result<Said, ProgramError> {
+        let mut child = Command::new(self.0)
+            .args(arguments)
+            .env_clear()
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| self.run(error))?;
+        let said = listen(&mut child, most, said);
+        if said.is_err() {
+            // It is not waited for any longer.
+            let _ = child.kill();
+        }
+        let status = child.wait().map_err(|error| self.run(error))?;
+        let (said, complaint) = said.map_err(|stopped| match stopped {
+            Stopped::Patience => {
+                let program = self.name();
+                ProgramError::Patience { program }
+            }
+            Stopped::TooMuch => self.failed(format!("it says more than {} MiB", most >> 20)),
+            Stopped::System(source) => self.run(source),
+        })?;
+        self.succeeded(status, &complaint).map(|()| said)
+    }
+
+    fn succeeded(&self, status: ExitStatus, complaint: &[u8]) -> Result<(), ProgramError> {
+        if status.success() {
+            return Ok(());
+        }
+        let complaint = String::from_utf8_lossy(complaint);
         let line = complaint.lines().next().unwrap_or_default();
-        return Err(failed(format!("{line} ({status})")));
+        Err(self.failed(format!("{line} ({status})")))
     }
-    String::from_utf8(said).map_err(|error| failed(error.to_string()))
 }
 
 /// Why a program is not listened to any further.
@@ -117,17 +160,17 @@ enum Stopped {
 struct Pipe {
     end: OwnedFd,
     open: bool,
-    kept: Vec<u8>,
+    kept: Said,
     /// What is kept of it.
     most: usize,
 }
 
 impl Pipe {
-    fn new(end: impl Into<OwnedFd>, most: usize) -> Self {
+    fn new(end: impl Into<OwnedFd>, kept: Said, most: usize) -> Self {
         Self {
             end: end.into(),
             open: true,
-            kept: Vec::new(),
+            kept,
             most,
         }
     }
@@ -139,21 +182,20 @@ impl Pipe {
             length => length?,
         };
         let room = self.most.saturating_sub(self.kept.len()).min(length);
-        self.kept.extend_from_slice(&buffer[..room]);
         self.open = length > 0;
-        Ok(())
+        self.kept.push(&buffer[..room])
     }
 }
 
 /// All of the child's output and the beginning of its complaints.
-fn listen(child: &mut Child, most: usize) -> Result<(Vec<u8>, Vec<u8>), Stopped> {
+fn listen(child: &mut Child, most: usize, kept: Said) -> Result<(Said, Vec<u8>), Stopped> {
     let (Some(said), Some(complained)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(Stopped::System(io::Error::other("no pipe")));
     };
     let end = Instant::now() + PATIENCE;
     let mut pipes = [
-        Pipe::new(said, most + 1),
-        Pipe::new(complained, MAX_COMPLAINT),
+        Pipe::new(said, kept, most + 1),
+        Pipe::new(complained, Said::in_memory(), MAX_COMPLAINT),
     ];
     let mut buffer = vec![0; 64 << 10];
     while pipes.iter().any(|pipe| pipe.open) {
@@ -166,7 +208,7 @@ fn listen(child: &mut Child, most: usize) -> Result<(Vec<u8>, Vec<u8>), Stopped>
         }
     }
     let [said, complaint] = pipes.map(|pipe| pipe.kept);
-    Ok((said, complaint))
+    Ok((said, complaint.into_bytes().map_err(Stopped::System)?))
 }
 
 /// The open pipes from which there is something to take.
@@ -196,9 +238,19 @@ mod tests {
         privilege::{self, Role},
     };
 
-    const MOST: usize = 1 << 20;
+    const MOST: usize = 4 << 20;
 
     fn script(text: &str) -> Result<String, ProgramError> {
+        ask(text, output)
+    }
+
+    fn long_script(text: &str) -> Result<String, ProgramError> {
+        ask(text, long_output)
+    }
+
+    type Output = fn(&Path, &[&str], usize) -> Result<String, ProgramError>;
+
+    fn ask(text: &str, output: Output) -> Result<String, ProgramError> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("program");
         std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
@@ -226,6 +278,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_long_is_said_alike() {
+        let text = "head -c 3000000 /dev/zero | tr '\\0' x; echo end";
+        for script in [script, long_script] {
+            let said = script(text).unwrap();
+            assert_eq!((said.len(), &said[2_999_999..]), (3_000_004, "xend\n"));
+        }
+    }
+
+    #[test]
     fn one_that_fails_or_talks_too_much_is_an_error() {
         let error = |text: &str| script(text).unwrap_err().to_string();
         let failed = error("echo no such file >&2; exit 1");
@@ -233,7 +294,9 @@ mod tests {
             failed.starts_with("program failed: no such file (exit"),
             "{failed}"
         );
-        assert!(error("exec cat /dev/zero").contains("more than 1 MiB"));
+        assert!(error("exec cat /dev/zero").contains("more than 4 MiB"));
+        let long = long_script("exec cat /dev/zero").unwrap_err().to_string();
+        assert!(long.contains("more than 4 MiB"), "{long}");
         let nowhere = output(Path::new("/nonexistent/nft"), &[], MOST).unwrap_err();
         assert!(nowhere.to_string().starts_with("cannot run nft: "));
     }

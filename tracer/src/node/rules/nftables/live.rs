@@ -71,7 +71,7 @@ pub fn read() -> Result<RuleSet, LiveError> {
 fn list(program: &Path, what: &[&str]) -> Result<Ruleset, LiveError> {
     // Stateless: what counts differs from look to look without a rule being another one.
     let arguments: Vec<&str> = ["-s", "-j", "list"].iter().chain(what).copied().collect();
-    let listing = program::output(program, &arguments, MAX_BYTES)?;
+    let listing = program::long_output(program, &arguments, MAX_BYTES)?;
     Ok(read::read(&listing)?)
 }
 
