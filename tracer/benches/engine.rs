@@ -9,18 +9,25 @@
 
 #[path = "engine/counted.rs"]
 mod counted;
+#[path = "recording/instructions.rs"]
+mod instructions;
+#[expect(dead_code, reason = "other benchmarks need more of it")]
+#[path = "recording/table.rs"]
+mod table;
 #[expect(dead_code, reason = "other benchmarks need more of it")]
 #[path = "recording/taken.rs"]
 mod taken;
 #[expect(dead_code, reason = "other benchmarks need more of it")]
 #[path = "recording/traffic.rs"]
 mod traffic;
+#[expect(dead_code, reason = "another benchmark needs more of it")]
 #[path = "engine/work.rs"]
 mod work;
 
-use std::{fmt::Display, io::ErrorKind, process::Command, time::Duration};
+use std::time::Duration;
 
 use counted::allocations;
+use table::{ratio, row};
 use taken::used;
 use traffic::Traffic;
 use work::{Engine, RECORDS, Result, Ring};
@@ -39,7 +46,7 @@ fn main() -> Result<()> {
         return count();
     }
     let events = first.map_or(Ok(EVENTS), |word| word.parse())?;
-    println!("| | measured | aim |\n|---|---|---|");
+    table::begin();
     decode(events)?;
     assemble(events, Traffic::new(), "", "4 million")?;
     assemble(events, Traffic::lasting(), ", of connections that last", "")?;
@@ -61,36 +68,25 @@ fn count() -> Result<()> {
 
 /// Counts the instructions of a function, from the first event on.
 fn instructions(what: &str, function: &str) -> Result<()> {
-    let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-        .arg(format!("--toggle-collect={function}"))
-        .arg(std::env::current_exe()?)
-        .arg("--count")
-        .output();
     let name = format!("instructions for an event that is {what}");
-    let output = match output {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            row(&name, "no valgrind here", "");
-            return Ok(());
+    match instructions::count(function, &["--count"])? {
+        None => row(&name, "no valgrind here", ""),
+        Some(all) => {
+            let each = ratio(all, COUNTED * RECORDS as u64);
+            row(&name, format_args!("{each:.0}"), "");
         }
-        output => output?,
-    };
-    let said = String::from_utf8_lossy(&output.stderr);
-    let mut lines = said.lines();
-    let collected = lines.find_map(|line| line.split_once("Collected : "));
-    let (_, number) = collected.ok_or_else(|| format!("valgrind counted nothing: {said}"))?;
-    let each = ratio(number.trim().parse()?, COUNTED * RECORDS as u64);
-    row(&name, format_args!("{each:.0}"), "");
+    }
     Ok(())
-}
-
-fn row(name: &str, value: impl Display, aim: &str) {
-    println!("| {name} | {value} | {aim} |");
 }
 
 /// How many portions of a ring's size so many events are.
 fn rings(events: u64) -> u64 {
     events.div_ceil(RECORDS as u64)
+}
+
+/// Of whole rings, which is what was measured.
+fn rate(events: u64, taken: Duration) -> String {
+    table::rate(rings(events) * RECORDS as u64, taken)
 }
 
 fn decode(events: u64) -> Result<()> {
@@ -144,16 +140,4 @@ fn assemble(events: u64, traffic: Traffic, of: &str, aim: &str) -> Result<()> {
         if aim.is_empty() { "none" } else { "" },
     );
     Ok(())
-}
-
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn ratio(a: u64, b: u64) -> f64 {
-    a as f64 / b as f64
-}
-
-/// Rounded up to whole rings, which is what was measured.
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn rate(events: u64, taken: Duration) -> String {
-    let events = rings(events) * RECORDS as u64;
-    format!("{:.2} million", events as f64 / taken.as_secs_f64() / 1e6)
 }

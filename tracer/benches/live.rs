@@ -4,6 +4,9 @@
 //! `cargo bench -p tracer --bench live -- [SECONDS]`. The traffic is that of the benchmark of recordings.
 //! The output is a table in Markdown; `cargo xtask bench live` puts it into docs/performance.md.
 
+#[expect(dead_code, reason = "other benchmarks need more of it")]
+#[path = "recording/table.rs"]
+mod table;
 #[path = "recording/taken.rs"]
 mod taken;
 #[expect(dead_code, reason = "other benchmarks need more of it")]
@@ -23,6 +26,7 @@ use std::{
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{buffer::Buffer, layout::Rect, layout::Size};
+use table::row;
 use taken::{memory, used};
 use tracer::{
     filter::Filter,
@@ -76,29 +80,28 @@ fn main() -> Result<()> {
     let taken = used() - begin;
 
     let of_second = taken.as_secs_f64() / seconds_of(seconds);
-    println!("| | measured | aim |\n|---|---|---|");
-    println!("| seconds, connections | {seconds}, {flows} | 50000 a minute |");
-    println!("| processors in use | {of_second:.2} | less than 1 |");
-    println!(
-        "| from a key to the frame drawn with it, half of them | {} |  |",
-        shown(seen.half)
+    table::begin();
+    row(
+        "seconds, connections",
+        format_args!("{seconds}, {flows}"),
+        "50000 a minute",
     );
-    println!(
-        "| the longest of {} | {} | less than 100 ms |",
-        seen.keys,
-        shown(seen.longest)
+    let processors = format_args!("{of_second:.2}");
+    row("processors in use", processors, "less than 1");
+    let half = shown(seen.half);
+    row(
+        "from a key to the frame drawn with it, half of them",
+        half,
+        "",
     );
-    println!(
-        "| memory at most, with the traffic's own | {} MB |  |",
-        memory()
-    );
+    let longest = format!("the longest of {}", seen.keys);
+    row(&longest, shown(seen.longest), "less than 100 ms");
+    let most = format!("{} MB", memory());
+    row("memory at most, with the traffic's own", most, "");
     let model = shared.lock();
     let kept = format!("{} of {}", model.len(), Bounds::default().flows);
-    println!("| connections kept, of at most | {kept} |  |");
-    println!(
-        "| let go, as the screen says | {} |  |",
-        model.let_go().flows
-    );
+    row("connections kept, of at most", kept, "");
+    row("let go, as the screen says", model.let_go().flows, "");
     Ok(())
 }
 

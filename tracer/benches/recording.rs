@@ -7,6 +7,8 @@
 //! rates are those of one core whatever else the machine does. The output is a table in Markdown;
 //! `cargo xtask bench recording` puts it into docs/performance.md.
 
+#[path = "recording/table.rs"]
+mod table;
 #[path = "recording/taken.rs"]
 mod taken;
 #[expect(dead_code, reason = "other benchmarks need more of it")]
@@ -16,13 +18,13 @@ mod traffic;
 use std::{
     collections::BTreeMap,
     error::Error,
-    fmt::Display,
     fs::{self, File},
     io::{self, BufReader, Cursor},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use table::{milliseconds, rate, ratio, row};
 use taken::{memory, used};
 
 use tracer::{
@@ -60,7 +62,7 @@ fn main() -> Result<()> {
 }
 
 fn measure(path: &Path, events: u64) -> Result<()> {
-    println!("| | measured | aim |\n|---|---|---|");
+    table::begin();
     write(path, events)?;
     lab()?;
     open(path)?;
@@ -73,10 +75,6 @@ fn measure(path: &Path, events: u64) -> Result<()> {
         "into flows and every packet's journey with names",
         true,
     )
-}
-
-fn row(name: &str, value: impl Display, aim: &str) {
-    println!("| {name} | {value} | {aim} |");
 }
 
 fn write(path: &Path, events: u64) -> Result<()> {
@@ -278,20 +276,6 @@ impl Sink for Counting {
     fn finish(&mut self, _: &StatsReport) -> io::Result<()> {
         Ok(())
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn ratio(a: u64, b: u64) -> f64 {
-    a as f64 / b as f64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "figures for people")]
-fn rate(events: u64, taken: Duration) -> String {
-    format!("{:.2} million", events as f64 / taken.as_secs_f64() / 1e6)
-}
-
-fn milliseconds(taken: Duration) -> String {
-    format!("{:.2} ms", taken.as_secs_f64() * 1e3)
 }
 
 /// `proc_pid_clear_refs(5)`: begins the count of the most memory anew.

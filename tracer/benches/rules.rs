@@ -12,6 +12,9 @@
 mod at_once;
 #[path = "rules/made.rs"]
 mod made;
+#[expect(dead_code, reason = "other benchmarks need more of it")]
+#[path = "recording/table.rs"]
+mod table;
 
 use std::{
     error::Error,
@@ -34,6 +37,7 @@ use tracer::node::{
 };
 
 use made::Form;
+use table::milliseconds;
 
 const FORMS: [Form; 4] = [
     Form::IptablesNft,
@@ -73,7 +77,7 @@ fn form(name: &str) -> Result<Form> {
 }
 
 fn all(services: u32) -> Result<()> {
-    println!("| | measured | aim |\n|---|---|---|");
+    table::begin();
     for form in FORMS {
         again("load", form, services)?;
     }
@@ -248,11 +252,7 @@ fn explain_packets(form: Form, sets: &[&dyn RuleSet], services: u32) -> Result<(
 
 fn row(form: Form, what: &str, measured: &str, aim: &str) {
     let between = if what.is_empty() { "" } else { ": " };
-    println!("| {}{between}{what} | {measured} | {aim} |", form.name());
-}
-
-fn milliseconds(time: Duration) -> String {
-    format!("{:.2} ms", time.as_secs_f64() * 1000.0)
+    table::row(&format!("{}{between}{what}", form.name()), measured, aim);
 }
 
 /// A line of this process's accounts, in KiB.

@@ -29,6 +29,8 @@ pub(crate) enum Subject {
         #[arg(long, default_value_t = 20_000_000)]
         events: u64,
     },
+    /// Each part that only computes: time by criterion, instructions by valgrind
+    Parts,
     /// Recordings: size, rates, memory, seeking
     Recording {
         /// How many events are written and read
@@ -67,6 +69,7 @@ pub(crate) enum Subject {
 pub(crate) fn run(subject: &Subject) -> anyhow::Result<()> {
     match subject {
         Subject::Engine { events } => single::run("engine", &[events.to_string().into()]),
+        Subject::Parts => single::run("parts", &["table".into()]),
         Subject::Recording { events, directory } => single::recording(*events, directory),
         Subject::Live { seconds } => single::run("live", &[seconds.to_string().into()]),
         Subject::Rules { services } => single::run("rules", &[services.to_string().into()]),

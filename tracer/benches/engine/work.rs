@@ -11,7 +11,7 @@ use tracer_common::record;
 use super::traffic::Traffic;
 
 /// The bytes of a record without a second header, of which made-up traffic consists.
-const RECORD: usize = size_of::<record::Event>();
+pub(crate) const RECORD: usize = size_of::<record::Event>();
 /// Records of a ring of 8 MiB.
 pub(crate) const RECORDS: usize = (8 << 20) / RECORD;
 /// Records between two looks at the clock, as under load.
@@ -97,14 +97,29 @@ impl Engine {
                     Err(error) => return Err((*error).into()),
                 }
             }
-            while let Some(packet) = self.journeys.next_packet() {
-                self.packets += 1;
-                self.holes += u64::from(packet.holes());
-                self.journeys.take_back(packet);
-            }
-            self.journeys.advance(now);
-            self.flows += self.journeys.take_flows_over(now).len() as u64;
+            self.count(now);
         }
         Ok(())
+    }
+
+    /// Puts together what was decoded.
+    pub(crate) fn assemble(&mut self, records: &[Record]) {
+        for batch in records.chunks(BATCH) {
+            for record in batch {
+                self.journeys.push(record);
+            }
+            self.count(batch.last().map_or(0, Record::time));
+        }
+    }
+
+    /// Takes what is done.
+    fn count(&mut self, now: u64) {
+        while let Some(packet) = self.journeys.next_packet() {
+            self.packets += 1;
+            self.holes += u64::from(packet.holes());
+            self.journeys.take_back(packet);
+        }
+        self.journeys.advance(now);
+        self.flows += self.journeys.take_flows_over(now).len() as u64;
     }
 }

@@ -80,7 +80,7 @@ fn feed(program: &str, arguments: &[&str], text: &str) -> io::Result<bool> {
     Ok(child.wait()?.success())
 }
 
-fn iptables(services: u32) -> String {
+pub(crate) fn iptables(services: u32) -> String {
     let (mut chains, mut first, mut rest) = (String::new(), String::new(), String::new());
     for n in 0..services {
         let (ip, to) = (cluster_ip(n), endpoint(n));
