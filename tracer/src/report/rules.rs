@@ -25,7 +25,7 @@ use crate::{
             evaluate::explain,
             history::Version,
             outcome::{Explanation, Observed},
-            path::{Certainty, RulePath, ServiceChoice, Step},
+            path::{Certainty, RulePath, ServiceChoice, Source, Step},
             subject::{Bits, Hook, States, Subject},
         },
         snapshot::Namespace,
@@ -58,6 +58,14 @@ pub struct Candidate {
 }
 
 impl RuleReport {
+    /// Whether only rules of that set can have done it.
+    fn is_of(&self, source: Source) -> bool {
+        let decided = |path: &[Step]| path.last().is_some_and(|last| last.source == source);
+        let possible = &self.candidates;
+        decided(&self.path)
+            || (!possible.is_empty() && possible.iter().all(|one| decided(&one.path)))
+    }
+
     fn new(explanation: Explanation) -> Option<Self> {
         let paths: Vec<RulePath> = explanation
             .paths
@@ -309,7 +317,11 @@ impl Knowledge<'_> {
     }
 
     fn explained(&self, question: &Question) -> Option<RuleReport> {
-        RuleReport::new(self.ask(question)?)
+        let mut report = RuleReport::new(self.ask(question)?)?;
+        if report.service.is_none() && report.is_of(Source::Ipvs) {
+            report.service = self.nameless_choice(question);
+        }
+        Some(report)
     }
 
     /// What the rules of the packet's time say; `None` where they explain nothing.

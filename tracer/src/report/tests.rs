@@ -6,10 +6,10 @@ use super::{HopReport, Knowledge, Rewriting, protocol_name, scenarios};
 use crate::{
     event::{Endpoint, Tuple},
     journey::model::{
-        Device, Direction, Dropped, FlowId, Hop, Made, NetnsId, Packet, PacketId, Stage,
-        TranslationKind, Transport, Verdict,
+        Device, Direction, Dropped, FlowId, FlowTranslation, Hop, Made, NetnsId, Packet, PacketId,
+        Stage, TranslationKind, Transport, Verdict,
     },
-    node::{reasons::DropReasons, snapshot::Snapshot},
+    node::{reasons::DropReasons, rules::path::Source, snapshot::Snapshot},
 };
 
 /// `node1`, whose `eth0` has the address 192.168.77.11.
@@ -334,4 +334,72 @@ fn names_of_the_kubernetes_api_come_after_the_nodes_own() {
     let mut here = scenarios::open_flow();
     here.backend_netns = Some(POD_A1);
     assert_eq!(known.pods_of(&here)[1].as_deref(), Some("app/a1"));
+}
+
+/// A node with a table of IPVS, and what the Kubernetes API calls the Service in it, if it is asked.
+fn with_ipvs(asked: bool) -> Snapshot {
+    let table = crate::node::ipvs::Table::parse(
+        "TCP  0A600707:0050 rr\n\
+         \x20 -> 0AF40102:1F90      Masq    1      0          0\n\
+         \x20 -> 0AF40103:1F90      Masq    1      0          0\n",
+    );
+    let mut node = serde_json::to_value(scenarios::snapshot()).unwrap();
+    let namespaces = node["namespaces"].as_array_mut().unwrap();
+    let node1 = namespaces.iter_mut().find(|it| it["inode"] == NODE1.0);
+    node1.unwrap()["rules"] =
+        serde_json::json!({"time": scenarios::START, "rules": {"ipvs": table}});
+    let node: Snapshot = serde_json::from_value(node).unwrap();
+    if !asked {
+        return node;
+    }
+    let cluster: crate::node::cluster::Contents = serde_json::from_value(serde_json::json!({
+        "services": [{
+            "name": {"namespace": "app", "name": "shop", "port": "http"}, "protocol": 6,
+            "frontends": [{"cluster-ip": "10.96.7.7:80"}],
+            "endpoints": [], "source": "kubernetes-api",
+        }],
+        "pods": [],
+    }))
+    .unwrap();
+    node.with_cluster(std::sync::Arc::new(cluster.into()))
+}
+
+#[test]
+fn rules_of_ipvs_have_the_names_of_the_kubernetes_api() {
+    let end = |text: &str| Endpoint::from(text.parse::<std::net::SocketAddr>().unwrap());
+    let mut flow = scenarios::open_flow();
+    flow.destination = end("10.96.7.7:80");
+    flow.backend = Some(end("10.244.1.3:8080"));
+    flow.translations = vec![FlowTranslation {
+        kind: TranslationKind::Dnat,
+        stage: Some(Stage::Input),
+        netns: NODE1,
+        from: flow.destination,
+        to: end("10.244.1.3:8080"),
+        before: Some(Tuple {
+            source: flow.client,
+            destination: flow.destination,
+            protocol: 6,
+        }),
+        time: scenarios::START,
+        call: None,
+    }];
+    let rule = |asked, names| {
+        let node = with_ipvs(asked);
+        let known = Knowledge {
+            node: &node,
+            names,
+            reasons: &DropReasons::default(),
+            function_at: &|_| None,
+        };
+        let placed = &known.flow(&flow).translations[0];
+        placed.translation.rule.clone()
+    };
+    assert_eq!(rule(true, false), None);
+    let unnamed = rule(false, true).unwrap();
+    assert_eq!(unnamed.path.last().unwrap().source, Source::Ipvs);
+    assert_eq!(unnamed.service, None);
+    let choice = rule(true, true).unwrap().service.unwrap();
+    assert_eq!(choice.service.to_string(), "app/shop:http");
+    assert_eq!(choice.endpoint, Some((2, 2)));
 }

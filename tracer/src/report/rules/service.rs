@@ -1,18 +1,23 @@
 //! Which Service a flow's client called.
 //!
-//! What the rules of its translations say; else, as where there are no endpoints, what the rules of the
+//! What the rules of its translations say (IPVS's with the Kubernetes API's names, where it is asked); else, as where there are no endpoints, what the rules of the
 //! namespaces on its way say of the address that was called; else what the Kubernetes API says of it, where
 //! that is asked.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
-use super::{Around, RuleReport, socket};
+use super::{Around, Question, RuleReport, socket};
 use crate::{
     filter::CalledService,
     journey::model::{Flow, NetnsId},
     node::{
         rules::{
             history::Version,
+            outcome::Observed,
+            path::ServiceChoice,
             subject::{AddressKind, Surroundings as _},
         },
         services::{Service, ServiceName, Services},
@@ -40,10 +45,47 @@ impl Knowledge<'_> {
 
     /// What the Kubernetes API says of where the flow's client called.
     fn cluster_service(&self, flow: &Flow) -> Option<&Service> {
+        self.cluster_service_at(flow.protocol, socket(flow.destination))
+    }
+
+    fn cluster_service_at(&self, protocol: u8, called: SocketAddr) -> Option<&Service> {
         let cluster = self.node.cluster().filter(|_| self.names)?;
-        let called = socket(flow.destination);
         let own = called.ip().is_loopback() || !self.node.with_address(called.ip()).is_empty();
-        cluster.services().called_at(flow.protocol, called, own)
+        cluster.services().called_at(protocol, called, own)
+    }
+
+    /// The Service of IPVS's rules for a packet, which have endpoints but no names: these are the Kubernetes
+    /// API's.
+    pub(super) fn nameless_choice(&self, question: &Question) -> Option<ServiceChoice> {
+        let subject = &question.subject;
+        let called = SocketAddr::new(subject.destination, subject.destination_port?);
+        let named = self.cluster_service_at(subject.protocol, called)?;
+        let service = named.name.clone()?;
+        let endpoint = match question.observed {
+            Observed::Destination(given) => self.endpoint(question, called, given),
+            _ => None,
+        };
+        Some(ServiceChoice { service, endpoint })
+    }
+
+    /// Which endpoint it is, and of how many, of the Service that is called there by the rules of the
+    /// question's time.
+    fn endpoint(
+        &self,
+        question: &Question,
+        called: SocketAddr,
+        given: SocketAddr,
+    ) -> Option<(u32, u32)> {
+        let namespace = self.at(question.netns, question.time)?;
+        let own = Around::new(namespace).address_kind(called.ip()) == Some(AddressKind::Local);
+        let protocol = question.subject.protocol;
+        let mut versions = namespace.rules.around(question.time);
+        versions.find_map(|version| {
+            let service = services(version, namespace).called_at(protocol, called, own)?;
+            let endpoints = &service.endpoints;
+            let index = endpoints.iter().position(|it| it.address == given)? + 1;
+            Some((index.try_into().ok()?, endpoints.len().try_into().ok()?))
+        })
     }
 
     /// The port of a Service that a flow's client called, also where names are not shown.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::editor::{self, Line};
 use crate::{
     filter::{self, Filter, ResolveError, ResolvedFilter},
-    node::snapshot::Snapshot,
+    node::{cluster::Cluster, snapshot::Snapshot},
     report::services_of,
 };
 
@@ -104,7 +104,7 @@ impl Prompt {
 /// What can stand behind a word.
 fn names(earlier: &str, node: &Snapshot) -> Vec<String> {
     let mut names: Vec<String> = match earlier {
-        "pod" => node.pods().iter().map(|pod| pod.name.to_string()).collect(),
+        "pod" => pods(node),
         "netns" => node.names().keys().cloned().collect(),
         "dev" => {
             let links = node
@@ -121,8 +121,19 @@ fn names(earlier: &str, node: &Snapshot) -> Vec<String> {
     names
 }
 
+/// This node's, and those that the Kubernetes API has on others.
+fn pods(node: &Snapshot) -> Vec<String> {
+    let own = node.pods().iter().map(|pod| &pod.name);
+    let elsewhere = node.cluster().into_iter().flat_map(Cluster::pods);
+    let names = own.chain(elsewhere.map(|pod| &pod.name));
+    names.map(ToString::to_string).collect()
+}
+
+/// Those of the rules, and those that the Kubernetes API has.
 fn services(node: &Snapshot) -> Vec<String> {
-    let services = node.namespaces().iter().filter_map(services_of).flatten();
+    let by_rules = node.namespaces().iter().filter_map(services_of).flatten();
+    let cluster = node.cluster().into_iter();
+    let services = by_rules.chain(cluster.flat_map(Cluster::all_services));
     let names = services.filter_map(|service| service.name.as_ref());
     names.map(ToString::to_string).collect()
 }

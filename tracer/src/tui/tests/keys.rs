@@ -3,10 +3,13 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::tui::app::{
-    Screen,
-    list::{Column, Selected},
-    playback::Player,
+use crate::{
+    node::cluster,
+    tui::app::{
+        Screen,
+        list::{Column, Selected},
+        playback::Player,
+    },
 };
 
 #[test]
@@ -68,6 +71,28 @@ fn filters_are_completed_and_remembered() {
     assert_eq!(candidates, &["node1", "node2"]);
     press(&mut app, &model, "\x1bf\u{2191}");
     assert_eq!(typed(&app), "dropped");
+}
+
+#[test]
+fn names_of_the_kubernetes_api_are_completed() {
+    let contents: cluster::Contents = serde_json::from_value(serde_json::json!({
+        "services": [{
+            "name": {"namespace": "far", "name": "shop", "port": "http"}, "protocol": 6,
+            "frontends": [{"cluster-ip": "10.96.7.7:80"}],
+            "endpoints": [], "source": "kubernetes-api",
+        }],
+        "pods": [{"name": "elsewhere/far-pod", "addresses": ["10.244.9.9"]}],
+    }))
+    .unwrap();
+    let (mut model, mut app) = (model(), app());
+    let node = scenarios::snapshot().with_cluster(Arc::new(contents.into()));
+    model.tick(scenarios::START + 3 * SECOND, &Arc::new(node));
+    press(&mut app, &model, "fservice fa\tor pod else\t");
+    let prompt = app.prompt.as_ref().unwrap();
+    assert_eq!(
+        prompt.line.text(),
+        "service far/shop:http or pod elsewhere/far-pod "
+    );
 }
 
 #[test]
