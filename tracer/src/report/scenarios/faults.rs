@@ -1,16 +1,19 @@
 //! Flows that failed, and flows that only look so.
 
-use std::net::IpAddr;
+mod lookups;
+mod stream;
+
+pub(crate) use lookups::{Question, asks_for_names, datagram, looked_up, says};
+pub(crate) use stream::{acknowledgement, segment, slow, swallowed, too_large};
 
 use super::{
     Scenario, Way,
-    cast::{ACK, PSH, RST, SYN, from_backend, icmp, original, reply, tcp, to_backend},
+    cast::{ACK, RST, SYN, from_backend, icmp, original, reply, tcp, to_backend},
     flows::{answered, flow, translated},
     netns, snapshot, snapshot_with, tuple,
 };
-use crate::dns::Answer;
 use crate::journey::model::{
-    Direction, Flow, Packet, Process, Stage, State, TranslationKind, Transport, Verdict,
+    Flow, Packet, Process, Stage, State, TranslationKind, Transport, Verdict,
 };
 use crate::node::snapshot::Snapshot;
 use crate::report::{
@@ -265,74 +268,6 @@ pub(crate) fn silent_server(destination: &str, protocol: u8) -> Scenario {
     shown(&[packet], flow, 5 * SECOND)
 }
 
-const NAME_SERVER: &str = "10.244.1.2:37600 10.96.0.10:53";
-
-/// A DNS message between the client and the name server at that time, delivered.
-pub(crate) fn datagram(direction: Direction, time: u64, transport: Transport) -> Packet {
-    match direction {
-        Direction::Original => {
-            let way = into_node(original(1, time, NAME_SERVER, transport));
-            let way = way.translated(TranslationKind::Dnat, "10.244.1.2:37600 10.244.1.3:5353");
-            way.delivered(22_000, "pod-b1 eth0")
-        }
-        Direction::Reply => {
-            let ends = "10.96.0.10:53 10.244.1.2:37600";
-            from_backend(reply(2, time, ends, transport), ends)
-        }
-    }
-}
-
-/// The flow that those belong to.
-pub(crate) fn asks_for_names() -> Flow {
-    let flow = flow(17, CLIENT, "10.96.0.10:53", State::Replied);
-    translated(
-        answered(flow, "10.244.1.3:5353", "pod-b1"),
-        "10.244.1.3:5353",
-    )
-}
-
-/// What a name server says about a name, so long after the flow's first packet; the address is `None`
-/// where the name has none.
-pub(crate) fn says(id: u16, name: &str, kind: u16, code: u8, found: bool) -> Answer {
-    let address: IpAddr = "10.96.0.81".parse().unwrap();
-    Answer {
-        id,
-        name: name.to_owned(),
-        kind,
-        code,
-        truncated: false,
-        addresses: found.then_some(address).into_iter().collect(),
-    }
-}
-
-/// Questions of the flow: when each was asked after the first, how often, when the server took it,
-/// and what it said when.
-pub(crate) type Question = (u64, u64, Option<u64>, Option<(u64, Answer)>);
-
-/// The flow with those lookups, and after it one of another port with these.
-pub(crate) fn looked_up(questions: &[Question], later: &[Question]) -> Scenario {
-    let mut flow = asks_for_names();
-    flow.last = flow.first + 20 * SECOND;
-    let mut other = flow.clone();
-    other.client.port += 1;
-    let mut lookups = Lookups::default();
-    for (flow, questions) in [(&flow, questions), (&other, later)] {
-        for (asked, sent, taken, answer) in questions {
-            let at = |after: &u64| flow.first + after;
-            let answer = answer.as_ref().map(|(time, answer)| (at(time), answer));
-            let taken = taken.as_ref().map(at);
-            lookups.told(flow, (at(asked), *sent), taken, answer);
-        }
-    }
-    let packets = [
-        datagram(Direction::Original, 0, Transport::Udp { begin: 0 }),
-        datagram(Direction::Reply, 200_000, Transport::Udp { begin: 0 }),
-    ];
-    let known = (&Listening::default(), &lookups);
-    let until = flow.first + 10 * SECOND;
-    Scenario::seen_by(&snapshot(), &packets, &flow, until, known)
-}
-
 /// A pod that calls itself.
 pub(crate) fn hairpin() -> Scenario {
     let after = "10.244.1.2:37600 10.244.1.2:8080";
@@ -365,120 +300,6 @@ pub(crate) fn untranslated() -> Scenario {
         translated(flow, "10.244.1.3:8080"),
         200_000,
     )
-}
-
-/// A connection whose large segments are dropped, so often, over so long.
-pub(crate) fn too_large(times: u64, over: u64, reason: u32) -> Scenario {
-    let mut packets = vec![
-        to_backend(syn(1, 0, ASKED), AFTER),
-        from_backend(
-            reply(
-                2,
-                100_000,
-                "10.244.1.3:8080 10.244.1.2:37600",
-                tcp(SYN | ACK),
-            ),
-            "10.96.0.81:80 10.244.1.2:37600",
-        ),
-    ];
-    packets.extend((0..times).map(|n| {
-        let start = 200_000 + n * over / times.saturating_sub(1).max(1);
-        into_node(original(3 + n, start, ASKED, tcp(PSH | ACK)).payload(1448))
-            .translated(TranslationKind::Dnat, AFTER)
-            .hop(15_400, Stage::Bridge, "node1 cni0")
-            .dropped(19_400, reason, 0xffff_ffff_81d0_0321)
-    }));
-    let flow = called("10.96.0.81:80", State::Established);
-    let flow = translated(
-        answered(flow, "10.244.1.3:8080", "pod-b1"),
-        "10.244.1.3:8080",
-    );
-    shown(&packets, flow, over + SECOND)
-}
-
-/// A TCP segment of the connection, sent at that time, which ends so.
-pub(crate) fn segment(
-    direction: Direction,
-    time: u64,
-    sequence: u32,
-    payload: u32,
-    verdict: Verdict,
-) -> Packet {
-    let transport = Transport::Tcp {
-        flags: PSH | ACK,
-        sequence,
-        acknowledgement: 1,
-    };
-    let way = match direction {
-        Direction::Original => into_node(original(time, time, ASKED, transport)),
-        Direction::Reply => reply(time, time, "10.244.1.3:8080 10.244.1.2:37600", transport)
-            .sent(0, 400, "pod-b1 eth0")
-            .received(1_000, "node1 veth6f55fdd3")
-            .sent(2_000, 400, "node1 eth0"),
-    };
-    way.payload(payload).ended(verdict, true)
-}
-
-/// One without data that acknowledges up to there.
-pub(crate) fn acknowledgement(direction: Direction, time: u64, number: u32) -> Packet {
-    let mut packet = segment(direction, time, 1, 0, Verdict::Delivered);
-    packet.transport = Transport::Tcp {
-        flags: ACK,
-        sequence: 1,
-        acknowledgement: number,
-    };
-    packet
-}
-
-/// A connection on which the server's segment of that size leaves the node so often, and is not
-/// acknowledged; `before` says that one of that size was.
-pub(crate) fn swallowed(payload: u32, times: u64, before: bool) -> Scenario {
-    let (asked, told) = (ASKED, "10.244.1.3:8080 10.244.1.2:37600");
-    let mut packets = vec![
-        to_backend(syn(1, 0, asked), AFTER),
-        from_backend(reply(2, 100_000, told, tcp(SYN | ACK)), told),
-    ];
-    if before {
-        packets.push(segment(
-            Direction::Reply,
-            150_000,
-            1,
-            payload,
-            Verdict::Delivered,
-        ));
-    }
-    let sent = (0..times).map(|nth| {
-        let time = 200_000 + nth * SECOND / 2;
-        segment(Direction::Reply, time, 10_000, payload, Verdict::Left)
-    });
-    packets.extend(sent);
-    let flow = called("10.96.0.81:80", State::Established);
-    let flow = answered(flow, "10.244.1.3:8080", "pod-b1");
-    shown(&packets, translated(flow, "10.244.1.3:8080"), 10 * SECOND)
-}
-
-/// A connection that needed a second SYN, the answer to which came so much later.
-pub(crate) fn slow(after: u64) -> Scenario {
-    let lost = into_node(syn(1, 0, ASKED)).hop(16_000, Stage::DeviceQueue, "node1 cni0");
-    let packets = [
-        to_backend(syn(2, after, ASKED), AFTER),
-        from_backend(
-            reply(
-                3,
-                after + 100_000,
-                "10.244.1.3:8080 10.244.1.2:37600",
-                tcp(SYN | ACK),
-            ),
-            "10.96.0.81:80 10.244.1.2:37600",
-        ),
-        lost.ended(Verdict::Unknown, false),
-    ];
-    let flow = called("10.96.0.81:80", State::Closed);
-    let flow = translated(
-        answered(flow, "10.244.1.3:8080", "pod-b1"),
-        "10.244.1.3:8080",
-    );
-    shown(&packets, flow, after + SECOND)
 }
 
 /// The same flow while events were lost.
