@@ -11,12 +11,14 @@
 //! killed. All of it needs root.
 
 mod capture;
+mod changes;
 mod cni;
 mod command;
 mod config;
 pub mod counters;
 mod fingerprint;
 mod forward_drop;
+mod inside;
 mod kubelet;
 mod masquerade;
 mod namespace;
@@ -29,9 +31,9 @@ mod service;
 pub mod state;
 mod topology;
 
-use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command};
+use std::process::Child;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
@@ -189,96 +191,6 @@ impl Lab {
         })
     }
 
-    /// Deletes a pod, as a runtime does: its server, its attachment, its network namespace.
-    ///
-    /// # Errors
-    /// When there is no such pod, or a step fails.
-    pub fn delete_pod(&mut self, name: &str) -> anyhow::Result<Pod> {
-        let at = self.pods.iter().position(|pod| pod.name == name);
-        let pod = self
-            .pods
-            .remove(at.with_context(|| format!("no pod {name}"))?);
-        let node = self.node(&pod.node).clone();
-        namespace::kill_all(&self.id, &pod.netns)?;
-        self.with_attachment((&pod.identity, &pod.netns, &node), &[], cni::detach)?;
-        namespace::remove(&pod.netns)?;
-        state::save(self)?;
-        Ok(pod)
-    }
-
-    /// Makes a pod of that name where another was, with its addresses.
-    ///
-    /// # Errors
-    /// When a step fails: the addresses may be in use.
-    pub fn replace_pod(&mut self, name: &str, before: &Pod) -> anyhow::Result<()> {
-        let node = self.node(&before.node).clone();
-        let addresses: [IpAddr; 2] = [before.ipv4.into(), before.ipv6.into()];
-        let pod = self.attach_pod(name, &node, before.serves, &addresses)?;
-        // Who knows the addresses would else try the link address of the one before for a while.
-        let neighbours = self.pods.iter().map(|pod| &pod.netns);
-        for netns in neighbours.chain([&node.netns]) {
-            let lines = addresses.map(|address| format!("neigh flush to {address}\n"));
-            command::ip_batch(netns, &lines.concat())?;
-        }
-        let (netns, serves) = (pod.netns.clone(), pod.serves);
-        self.pods.push(pod);
-        if serves {
-            let server = servers::executable()?;
-            let child = servers::start(&server, &netns, name, &self.directory())?;
-            self.children.push(child);
-        }
-        state::save(self)
-    }
-
-    /// Gives a Service other endpoints, on all nodes.
-    ///
-    /// # Errors
-    /// When the rules cannot be loaded.
-    ///
-    /// # Panics
-    /// When there is no such Service.
-    pub fn switch(&mut self, name: &str, pods: &[&str]) -> anyhow::Result<()> {
-        self.switch_to(name, pods, HTTP_PORT)
-    }
-
-    /// Gives a Service other endpoints behind another port, on all nodes.
-    ///
-    /// # Errors
-    /// When the rules cannot be loaded.
-    ///
-    /// # Panics
-    /// When there is no such Service.
-    pub fn switch_to(&mut self, name: &str, pods: &[&str], port: u16) -> anyhow::Result<()> {
-        let endpoints = service::endpoints_of(&self.pods, pods, port);
-        self.change(name, |service| service.endpoints = endpoints)
-    }
-
-    /// Gives a Service other addresses in the cluster, which end with that number.
-    ///
-    /// # Errors
-    /// When the rules cannot be loaded.
-    ///
-    /// # Panics
-    /// When there is no such Service.
-    pub fn move_service(&mut self, name: &str, last: u8) -> anyhow::Result<()> {
-        self.change(name, |service| {
-            service.cluster_ip = service::cluster_ip(last);
-            service.cluster_ip6 = service::cluster_ip6(last);
-        })
-    }
-
-    fn change(&mut self, name: &str, change: impl FnOnce(&mut Service)) -> anyhow::Result<()> {
-        let service = self
-            .services
-            .iter_mut()
-            .find(|service| service.name == name);
-        change(service.unwrap_or_else(|| panic!("the lab has no Service {name:?}")));
-        for node in &self.nodes {
-            rules::replace(node, self.config.proxy, &self.services, &self.directory())?;
-        }
-        state::save(self)
-    }
-
     fn start_servers(&mut self, executable: &std::path::Path) -> anyhow::Result<()> {
         let directory = self.directory();
         let pods = self.pods.iter().filter(|pod| pod.serves);
@@ -395,107 +307,6 @@ impl Lab {
     pub fn service(&self, name: &str) -> &Service {
         let service = self.services.iter().find(|service| service.name == name);
         service.unwrap_or_else(|| panic!("the lab has no Service {name:?}"))
-    }
-
-    /// A command that runs `program` in the namespace called `name` for short.
-    ///
-    /// # Panics
-    /// When there is no such namespace.
-    #[must_use]
-    pub fn command(&self, name: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        command::in_netns(&self.netns(name), program)
-    }
-
-    /// The node's `iptables`, of the back end that the lab uses.
-    ///
-    /// # Panics
-    /// When there is no such node.
-    #[must_use]
-    pub fn iptables(&self, node: &str) -> Command {
-        let (node, form) = (self.node(node), self.config.proxy);
-        rules::iptables(node, form, proxy::Family::Ipv4, "", &self.directory())
-    }
-
-    /// Runs `f` in a thread of its own, in the namespace called `name` for short.
-    ///
-    /// # Errors
-    /// When the namespace cannot be entered (root can), or `f` fails.
-    ///
-    /// # Panics
-    /// When there is no such namespace.
-    pub fn within<T: Send>(
-        &self,
-        name: &str,
-        f: impl FnOnce() -> anyhow::Result<T> + Send,
-    ) -> anyhow::Result<T> {
-        namespace::within(&self.netns(name), f)
-    }
-
-    /// Runs the command and returns what it wrote.
-    ///
-    /// # Errors
-    /// When it cannot be run or fails: the command line and its stderr.
-    pub fn run(&self, command: &mut Command) -> anyhow::Result<String> {
-        command::run(command, "")
-    }
-
-    /// Starts a server in the namespace called `name` for short that serves HTTP and DNS at one address only,
-    /// as a process called `program`.
-    ///
-    /// # Errors
-    /// When the address cannot be had.
-    ///
-    /// # Panics
-    /// When there is no such namespace.
-    pub fn serve_at(
-        &self,
-        name: &str,
-        program: &str,
-        address: SocketAddr,
-    ) -> anyhow::Result<Server> {
-        servers::start_at(&self.netns(name), program, address, &self.directory())
-    }
-
-    /// A TCP socket that listens in the namespace called `name` for short; who connects to it is
-    /// accepted by the kernel and never answered.
-    ///
-    /// # Errors
-    /// When the address cannot be had.
-    ///
-    /// # Panics
-    /// When there is no such namespace.
-    pub fn listen(&self, name: &str, address: &str) -> anyhow::Result<TcpListener> {
-        namespace::within(&self.netns(name), || {
-            TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))
-        })
-    }
-
-    /// A UDP socket in the namespace called `name` for short, that takes what comes and says nothing.
-    ///
-    /// # Errors
-    /// When the address cannot be had.
-    ///
-    /// # Panics
-    /// When there is no such namespace.
-    pub fn take_datagrams(&self, name: &str, address: &str) -> anyhow::Result<UdpSocket> {
-        namespace::within(&self.netns(name), || {
-            UdpSocket::bind(address).with_context(|| format!("cannot bind to {address}"))
-        })
-    }
-
-    /// The node's conntrack table, as `conntrack -L` prints it, of both families.
-    ///
-    /// # Errors
-    /// When `conntrack` fails.
-    ///
-    /// # Panics
-    /// When there is no such node.
-    pub fn conntrack(&self, node: &str) -> anyhow::Result<String> {
-        let mut text = String::new();
-        for family in ["ipv4", "ipv6"] {
-            text += &self.run(self.command(node, "conntrack").args(["-L", "-f", family]))?;
-        }
-        Ok(text)
     }
 
     /// Takes the lab down and says what went wrong; dropping does the same silently.

@@ -13,6 +13,7 @@
 //! Limits: a process that holds a socket of another network namespace than its own is not found;
 //! nor is what closed before it was looked for and has no listening socket either.
 
+mod answering;
 pub mod holders;
 pub mod table;
 mod worker;
