@@ -19,6 +19,7 @@ use crate::{
     maps::{CAPTURE, EVENTS},
     memory,
     packet::Packet,
+    wake::wake,
 };
 
 /// Where a packet is when its bytes are taken: as the record has it.
@@ -80,5 +81,5 @@ pub(crate) fn take(cpu: &mut CpuState, ctx: &SkBuffContext, packet: &Packet, at:
         let loaded = bpf_skb_load_bytes(ctx.skb.skb.cast(), 0, bytes, taken as u32);
         (*to).taken = if loaded == 0 { taken as u32 } else { 0 };
     }
-    entry.submit(emit::wake(order));
+    entry.submit(wake(order));
 }

@@ -1,6 +1,5 @@
 //! Counting, and writing records into the ring buffer.
 
-use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use tracer_common::{
     address::Address,
@@ -13,11 +12,9 @@ use crate::{
     maps::{CPU, EVENTS},
     memory,
     packet::Packet,
+    wake::wake,
 };
 use tracer_common::fields::ABSENT;
-
-/// The agent looks at the ring by its own clock; so many records early it is woken.
-const WAKE_EVERY: u64 = 256;
 
 /// This CPU's state. The map has one element, so it is always there.
 #[inline(always)]
@@ -81,15 +78,6 @@ impl Sight {
             out_ifindex: 0,
         }
     }
-}
-
-#[inline(always)]
-pub(crate) fn wake(order: u64) -> u64 {
-    u64::from(if order.is_multiple_of(WAKE_EVERY) {
-        BPF_RB_FORCE_WAKEUP
-    } else {
-        BPF_RB_NO_WAKEUP
-    })
 }
 
 /// Completes what a record says of the buffer.

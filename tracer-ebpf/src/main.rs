@@ -23,6 +23,7 @@ mod probe;
 mod shed;
 mod skb;
 mod socket;
+mod wake;
 
 #[cfg(not(test))]
 #[panic_handler]

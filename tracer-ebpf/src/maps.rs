@@ -71,6 +71,10 @@ pub(crate) static CAPTURE: Array<Capture> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static SHED: Array<u32> = Array::with_max_entries(1, 0);
 
+/// Whether the agent sleeps until there is a record, one element; not 0 for yes.
+#[map]
+pub(crate) static READER: Array<u32> = Array::with_max_entries(1, 0);
+
 /// Counters and what is under way on each CPU, one element.
 #[map]
 pub(crate) static CPU: PerCpuArray<CpuState> = PerCpuArray::with_max_entries(1, 0);

@@ -158,6 +158,13 @@ impl Journeys {
         }
     }
 
+    /// When it is time for [`Journeys::advance`], for a packet that is delivered by now.
+    #[must_use]
+    pub fn next_over(&self) -> Option<u64> {
+        let delivered = self.flight.next_delivered()?;
+        Some(delivered.saturating_add(self.patience.delivered))
+    }
+
     /// Gives out the flows that are over at that time, and of which no packet is under way; they are
     /// forgotten.
     pub fn take_flows_over(&mut self, now: u64) -> Vec<Flow> {
@@ -208,6 +215,12 @@ impl Journeys {
         let mut flows: Vec<&Flow> = self.given_up.iter().chain(self.flows.iter()).collect();
         flows.sort_unstable_by_key(|flow| flow.id);
         flows
+    }
+
+    /// How many flows are under way.
+    #[must_use]
+    pub fn open_flows(&self) -> usize {
+        self.given_up.len() + self.flows.len()
     }
 
     /// How many packets are under way.

@@ -355,10 +355,24 @@ impl<K: Sink> Pipeline<K> {
         self.journeys.in_flight() == 0 && !self.journeys.flows().iter().any(waiting)
     }
 
+    /// When a packet is over that is delivered by now, nanoseconds of the records' clock.
+    #[must_use]
+    pub fn next_over(&self) -> Option<u64> {
+        self.journeys.next_over()
+    }
+
+    /// Whether nothing is to be shown soon, unless something comes: no packet is under way, and flows are not
+    /// shown as they change, or there are none.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let changing = self.when != When::AsTheyEnd && self.open_flows() > 0;
+        self.journeys.in_flight() == 0 && !changing
+    }
+
     /// How many flows are known now.
     #[must_use]
     pub fn open_flows(&self) -> usize {
-        self.journeys.flows().len()
+        self.journeys.open_flows()
     }
 
     /// Up to then everything was seen, nanoseconds of the records' clock.

@@ -38,6 +38,9 @@ use tracer_common::filter::Program;
 
 /// How often what is over is looked for while nothing comes.
 const LOOK: Duration = Duration::from_millis(50);
+/// The same while there is nothing that could be over soon, and at least.
+const LOOK_RARELY: Duration = Duration::from_millis(250);
+const LOOK_SOON: Duration = Duration::from_millis(1);
 
 /// How long the end waits for rules that are still being read.
 const RULES: Duration = Duration::from_secs(5);
@@ -208,7 +211,7 @@ impl<K: Sink> Session<K> {
     /// The source's or the sink's.
     pub(super) async fn step(&mut self) -> anyhow::Result<Step> {
         let begin = clock::now();
-        let batch = match tokio::time::timeout(LOOK, self.live.next()).await {
+        let batch = match tokio::time::timeout(self.patience(begin), self.live.next()).await {
             Ok(batch) => batch?,
             Err(_) => Some(Batch::default()),
         };
@@ -257,6 +260,20 @@ impl<K: Sink> Session<K> {
             return Ok(Step::Over);
         }
         Ok(if came { Step::Busy } else { Step::Idle })
+    }
+
+    /// For how long nothing may come before it is looked what is over.
+    fn patience(&self, now: u64) -> Duration {
+        if let Some(over) = self.pipeline.next_over() {
+            // One more, for it is over when the time has passed.
+            let left = Duration::from_nanos(over.saturating_sub(now).saturating_add(1));
+            return left.clamp(LOOK_SOON, LOOK);
+        }
+        if self.pipeline.is_at_rest() {
+            LOOK_RARELY
+        } else {
+            LOOK
+        }
     }
 
     /// Detaches, takes what was seen before, and shows everything that is left.

@@ -368,6 +368,11 @@ impl Flight {
         due(&self.delivered, delivered_before) || due(&self.waiting, seen_before)
     }
 
+    /// When the next packet was delivered of which it is awaited whether that is all.
+    pub(super) fn next_delivered(&self) -> Option<u64> {
+        self.delivered.front().map(|deadline| deadline.time)
+    }
+
     /// The next packet that was delivered before `delivered_before` or whose last event was before
     /// `seen_before`.
     pub(super) fn pop_over(

@@ -5,7 +5,7 @@
 //! file descriptors of this process and goes with them, also when it is killed.
 //!
 //! The kernel side wakes the reader once in a few hundred records; in between the reader looks by
-//! its own clock, often while there is traffic and less often while there is none. Ending detaches
+//! its own clock while there is traffic. While there is none it sleeps, and the first record wakes it. Ending detaches
 //! first and then reads what is left, so that nothing that was seen is missing at the end; but for what
 //! was seen while only some of the hooks were attached, at the beginning and at the end.
 
@@ -32,7 +32,7 @@ use super::{
     coverage::{Coverage, Node},
     facts::{self, Surroundings},
     limits,
-    load::{self, Counters, Faults, Filter, LoadError, Sizes},
+    load::{self, Counters, Faults, Filter, LoadError, Reader, Sizes},
     owners::Owners,
     plan::{Facts, Kind, NetfilterWay, Plan, Readiness, version},
     ring::Ring,
@@ -55,8 +55,12 @@ pub(super) const OLDEST: (u32, u32) = (5, 8);
 const FREE_MAPS: (u32, u32) = (6, 0);
 /// Between two looks at the ring while there is traffic.
 const BUSY: Duration = Duration::from_millis(10);
-/// The same while there is none.
-const IDLE: Duration = Duration::from_millis(50);
+/// The same while there is none, where the next record does not wake it.
+const IDLE: Duration = Duration::from_millis(40);
+/// The same where it does.
+const ASLEEP: Duration = Duration::from_millis(250);
+/// Without a record for so long, nothing is on its way: what is missing is lost.
+const SETTLED: Duration = Duration::from_millis(50);
 /// Without a record for so long, there is no traffic.
 const QUIET: Duration = Duration::from_millis(200);
 /// Between two statistics.
@@ -103,6 +107,9 @@ pub struct Live {
     owners: Owners,
     counters: Counters,
     governor: Option<Governor>,
+    reader: Reader,
+    /// The next record wakes it.
+    asleep: bool,
     flagged: HashSet<u32>,
     state: State,
     last_record: Instant,
@@ -229,6 +236,8 @@ impl Live {
                     Ok::<_, LoadError>(Governor::new(budget, load::take_shed(&mut ebpf)?))
                 })
                 .transpose()?,
+            reader: load::take_reader(&mut ebpf)?,
+            asleep: false,
             attached: Some(ebpf),
             coverage: Coverage::start(netfilter, node)?,
             // Where no thread can be had, processes that are looked for stay unknown.
@@ -334,7 +343,8 @@ impl Live {
         let now = Instant::now();
         if !batch.records.is_empty() {
             self.last_record = now;
-        } else if now - self.last_record > IDLE {
+            self.asleep = false;
+        } else if now - self.last_record > SETTLED {
             batch.notices.extend(self.ring.settle());
         }
         if now >= self.next_statistics {
@@ -410,11 +420,15 @@ impl Live {
         }))
     }
 
-    async fn wait(&self) {
+    async fn wait(&mut self) {
         let pause = if self.last_record.elapsed() < QUIET {
             BUSY
+        } else if self.asleep {
+            ASLEEP
         } else {
-            IDLE
+            self.asleep = self.reader.sleeps();
+            // A record of just now may not have known of it: once more by the clock.
+            if self.asleep { BUSY } else { IDLE }
         };
         select! {
             () = self.ring.filling() => {}

@@ -227,6 +227,33 @@ pub fn take_filter(ebpf: &mut Ebpf) -> Result<Filter, LoadError> {
         .map_err(|e| wrong(name, &e))
 }
 
+/// Whether the agent waits to be woken by the next record.
+pub(super) struct Reader(Array<MapData, u32>);
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Reader")
+    }
+}
+
+impl Reader {
+    /// The next record wakes the agent, once. Whether the map took it: else only its clock does.
+    pub(super) fn sleeps(&mut self) -> bool {
+        self.0.set(0, 1, 0).is_ok()
+    }
+}
+
+/// The word's map; it can be taken once, as the filter's.
+///
+/// # Errors
+/// [`LoadError::Map`].
+pub(super) fn take_reader(ebpf: &mut Ebpf) -> Result<Reader, LoadError> {
+    let name = "READER";
+    Array::try_from(ebpf.take_map(name).ok_or_else(|| missing(name))?)
+        .map(Reader)
+        .map_err(|e| wrong(name, &e))
+}
+
 /// How much the programs let go unseen.
 pub(super) struct Shed(Array<MapData, u32>);
 
