@@ -16,5 +16,6 @@ pub mod filter;
 pub mod flow;
 pub mod glance;
 pub mod hook;
+pub mod reader;
 pub mod record;
 pub mod shed;

@@ -71,7 +71,7 @@ pub(crate) static CAPTURE: Array<Capture> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static SHED: Array<u32> = Array::with_max_entries(1, 0);
 
-/// Whether the agent sleeps until there is a record, one element; not 0 for yes.
+/// What the agent waits for, one element: see [`tracer_common::reader`].
 #[map]
 pub(crate) static READER: Array<u32> = Array::with_max_entries(1, 0);
 

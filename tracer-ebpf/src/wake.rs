@@ -1,39 +1,44 @@
-//! When the agent is woken: for many records at once, and for the first one while it sleeps.
-//!
-//! With traffic the agent looks by its own clock, some records early it is woken. Without, it says that it
-//! sleeps, and the next record wakes it, once: so an event is shown soon after a silence, and a silence
-//! takes no looking.
+//! When the agent is woken: see [`tracer_common::reader`].
 
-use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::{
+    BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE,
+};
+use tracer_common::reader::{AWAKE, BY_CLOCK, BY_RECORD, PART};
 
-use crate::maps::READER;
+use crate::maps::{EVENTS, READER};
 
-/// So many records wake it.
-const EVERY: u64 = 256;
+/// Of so many records of a CPU one looks how full the ring is.
+const EVERY: u64 = 64;
 
 /// How a record is to be submitted.
 #[inline(always)]
 pub(crate) fn wake(order: u64) -> u64 {
-    u64::from(if order.is_multiple_of(EVERY) || sleeps() {
+    u64::from(if is_due(order) {
         BPF_RB_FORCE_WAKEUP
     } else {
         BPF_RB_NO_WAKEUP
     })
 }
 
-/// Whether the agent sleeps; it is about to be woken then.
+/// Whether the agent is to be woken; it is taken for awake then.
 #[inline(always)]
-fn sleeps() -> bool {
-    let Some(sleeps) = READER.get_ptr_mut(0) else {
+fn is_due(order: u64) -> bool {
+    let Some(word) = READER.get_ptr_mut(0) else {
         return false;
     };
     // SAFETY: a map value lives until the program ends. Two CPUs may both wake the agent, which is no
-    // harm; a word that the agent writes meanwhile is looked at again by its clock.
-    unsafe {
-        if core::ptr::read_volatile(sleeps) == 0 {
-            return false;
-        }
-        core::ptr::write_volatile(sleeps, 0);
+    // harm; where its word of just now is overwritten, it looks at the ring by its clock.
+    let waits = unsafe { core::ptr::read_volatile(word) };
+    let due = waits == BY_RECORD || waits == BY_CLOCK && order.is_multiple_of(EVERY) && is_filling() != 0;
+    if due {
+        // SAFETY: as above.
+        unsafe { core::ptr::write_volatile(word, AWAKE) };
     }
-    true
+    due
+}
+
+#[inline(never)]
+fn is_filling() -> u64 {
+    let taken = EVENTS.query(u64::from(BPF_RB_AVAIL_DATA));
+    u64::from(taken > EVENTS.query(u64::from(BPF_RB_RING_SIZE)) / PART)
 }

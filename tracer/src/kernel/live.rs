@@ -4,8 +4,8 @@
 //! the cause; then it loads and attaches by the attach plan. Everything in the kernel hangs on
 //! file descriptors of this process and goes with them, also when it is killed.
 //!
-//! The kernel side wakes the reader once in a few hundred records; in between the reader looks by
-//! its own clock while there is traffic. While there is none it sleeps, and the first record wakes it. Ending detaches
+//! While there is traffic the reader looks by its own clock, and is woken when the ring fills before that.
+//! While there is none it sleeps, and the first record wakes it. Ending detaches
 //! first and then reads what is left, so that nothing that was seen is missing at the end; but for what
 //! was seen while only some of the hooks were attached, at the beginning and at the end.
 
@@ -22,7 +22,7 @@ use std::{
 
 use aya::Btf;
 use tokio::{runtime::Handle, select, time::sleep};
-use tracer_common::{cpu::CpuState, filter::Program};
+use tracer_common::{cpu::CpuState, filter::Program, reader};
 
 use super::{
     attach::{self, Attached},
@@ -422,11 +422,12 @@ impl Live {
 
     async fn wait(&mut self) {
         let pause = if self.last_record.elapsed() < QUIET {
+            self.reader.waits(reader::BY_CLOCK);
             BUSY
         } else if self.asleep {
             ASLEEP
         } else {
-            self.asleep = self.reader.sleeps();
+            self.asleep = self.reader.waits(reader::BY_RECORD);
             // A record of just now may not have known of it: once more by the clock.
             if self.asleep { BUSY } else { IDLE }
         };

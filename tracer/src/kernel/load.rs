@@ -227,7 +227,7 @@ pub fn take_filter(ebpf: &mut Ebpf) -> Result<Filter, LoadError> {
         .map_err(|e| wrong(name, &e))
 }
 
-/// Whether the agent waits to be woken by the next record.
+/// What the agent waits for: see [`tracer_common::reader`].
 pub(super) struct Reader(Array<MapData, u32>);
 
 impl std::fmt::Debug for Reader {
@@ -237,9 +237,9 @@ impl std::fmt::Debug for Reader {
 }
 
 impl Reader {
-    /// The next record wakes the agent, once. Whether the map took it: else only its clock does.
-    pub(super) fn sleeps(&mut self) -> bool {
-        self.0.set(0, 1, 0).is_ok()
+    /// Says for what, until then. Whether the map took it: else nothing wakes it but its clock.
+    pub(super) fn waits(&mut self, word: u32) -> bool {
+        self.0.set(0, word, 0).is_ok()
     }
 }
 
