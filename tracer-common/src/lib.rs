@@ -10,6 +10,7 @@
 #![no_std]
 
 pub mod address;
+pub mod cast;
 pub mod cpu;
 pub mod fields;
 pub mod filter;

@@ -84,11 +84,14 @@ pub(crate) fn before<A: Access>(cpu: &CpuState, at: u64, place: &Place<A>) -> Gl
 
 #[inline(never)]
 fn look<A: Access>(program: &Program, at: u64, end: u64, place: &Place<A>) -> Glimpse {
-    let mut words = MaybeUninit::<[u64; 3]>::uninit();
-    if at + (Ipv4Hdr::LEN + UdpHdr::LEN) as u64 > end || !memory::copy(&mut words, at) {
+    if at + (Ipv4Hdr::LEN + UdpHdr::LEN) as u64 > end {
         return 0;
     }
-    // SAFETY: the copy filled them.
+    let mut words = MaybeUninit::uninit();
+    if !memory::words(&mut words, at) {
+        return 0;
+    }
+    // SAFETY: they were read.
     let [first, second, third] = unsafe { words.assume_init() };
     // IPv4 and no options; no part of a fragmented packet.
     if byte(first, 0) != 0x45 || first >> 48 & 0xff3f != 0 {

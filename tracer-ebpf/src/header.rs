@@ -132,7 +132,7 @@ pub(crate) fn byte(word: u64, at: u32) -> u8 {
 pub(crate) fn read(at: u64, end: u64, out: &mut Header) -> u64 {
     // SAFETY: the two members lie behind one another and are words; see the assertion.
     let both = unsafe { &mut *core::ptr::from_mut(out).cast::<MaybeUninit<Both>>() };
-    if at + Ipv4Hdr::LEN as u64 > end || !memory::copy(both, at) {
+    if at + Ipv4Hdr::LEN as u64 > end || !memory::words(both, at) {
         return 0;
     }
     let version = out.ip[0] >> 4 & 0xf;
@@ -207,7 +207,7 @@ fn read_apart(out: &mut Header, at: u64) -> bool {
     // SAFETY: words.
     let transport =
         unsafe { &mut *(&raw mut out.transport).cast::<MaybeUninit<[u64; TRANSPORT_WORDS]>>() };
-    memory::copy(transport, at + out.transport_at)
+    memory::words(transport, at + out.transport_at)
 }
 
 /// Source port << 16 | destination port; from the transport header's first word.
@@ -240,21 +240,20 @@ fn skip_extensions(at: u64, first: u64) -> u64 {
         if !is_extension(next) {
             break;
         }
-        let mut extension = MaybeUninit::<[u8; 8]>::uninit();
-        if !memory::copy(&mut extension, at + offset) {
+        let mut extension = MaybeUninit::uninit();
+        if !memory::words(&mut extension, at + offset) {
             break;
         }
-        // SAFETY: the copy above filled it.
-        let extension = unsafe { extension.assume_init() };
-        let mut length = (u64::from(extension[1]) + 1) * 8;
+        // SAFETY: it was read.
+        let [extension] = unsafe { extension.assume_init() };
+        let mut length = (u64::from(byte(extension, 1)) + 1) * 8;
         if next == 44 {
             length = 8;
-            let place = u64::from(u16::from_be_bytes([extension[2], extension[3]]) & 0xfff8);
-            let [.., a, b, c] = extension;
-            fragment = place << 48 | u64::from(u32::from_be_bytes([0, a, b, c])) << 24;
+            let place = u64::from(short(extension, 2) & 0xfff8);
+            fragment = place << 48 | u64::from(long(extension, 4) & 0xff_ffff) << 24;
         }
         offset += length;
-        next = u64::from(extension[0]);
+        next = u64::from(byte(extension, 0));
     }
     next | ((offset & 0xffff) << 8) | fragment
 }

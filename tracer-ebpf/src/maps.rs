@@ -9,6 +9,7 @@ use aya_ebpf::{
     maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_common::{
+    cast,
     cpu::CpuState,
     filter::Program,
     flow::{FlowKey, Followed, Owner},
@@ -90,6 +91,13 @@ pub(crate) static GENEVE_PORT: Global<u32> = Global::new(6081);
 /// Whether a load through a pointer that is none may panic the kernel; not 0 for yes.
 #[unsafe(no_mangle)]
 pub(crate) static FAULTS_ARE_FATAL: Global<u32> = Global::new(1);
+
+/// The BTF id of the structure that packets' bytes are read as: see [`tracer_common::cast`].
+#[unsafe(no_mangle)]
+pub(crate) static CAST_WORDS: Global<u32> = Global::new(cast::NONE);
+/// The same of `sk_buff`.
+#[unsafe(no_mangle)]
+pub(crate) static CAST_BUFFER: Global<u32> = Global::new(cast::NONE);
 
 /// By how much the stack pointer is higher when a function has returned than when it was entered:
 /// the size of the return address, where calls leave that on the stack.

@@ -2,15 +2,18 @@
 //!
 //! A hook with BTF-typed arguments (tp_btf, fentry, netfilter) may read members of structures with
 //! plain loads: the verifier checks offset and type, and a fault reads zero. That is several times
-//! cheaper than the probe-read helper, which is left for packet bytes and for hooks that are given
-//! bare addresses (kprobes, cgroup_skb). [`Pointer`] knows which of the two it is, so that what is
-//! read and why is written once.
+//! cheaper than the probe-read helper, which is left for hooks that are given bare addresses (kprobes,
+//! cgroup_skb). [`Pointer`] knows which of the two it is, so that what is read and why is written
+//! once. Packet bytes are read by the helper, too, but where the kernel lets a number be taken for a pointer:
+//! [`words`].
 
 use core::{marker::PhantomData, mem::MaybeUninit};
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
-use crate::maps::FAULTS_ARE_FATAL;
+use tracer_common::cast;
+
+use crate::maps::{CAST_BUFFER, CAST_WORDS, FAULTS_ARE_FATAL};
 
 /// How members behind a kernel pointer are read. Each way reads zero where nothing can be read.
 pub(crate) trait Access: Copy {
@@ -87,6 +90,28 @@ impl Access for Untyped {
     }
 }
 
+/// By plain loads where the kernel lets a number be taken for a pointer, to what [`cast_to_buffer`] says;
+/// else by probe reads.
+#[derive(Clone, Copy)]
+pub(crate) struct Cast;
+
+impl Access for Cast {
+    type Followed = Self;
+    const GLANCES: bool = false;
+
+    #[inline(always)]
+    unsafe fn load<T: Copy>(base: u64, offset: u32) -> T {
+        // SAFETY: the caller's.
+        unsafe {
+            if CAST_BUFFER.load() == cast::NONE {
+                Untyped::load(base, offset)
+            } else {
+                Typed::load(base, offset)
+            }
+        }
+    }
+}
+
 /// A kernel address with the way to read behind it. May be null.
 #[derive(Clone, Copy)]
 pub(crate) struct Pointer<A> {
@@ -122,6 +147,74 @@ impl<A: Access> Pointer<A> {
     pub(crate) unsafe fn follow(self, offset: u32) -> Pointer<A::Followed> {
         // SAFETY: the caller's.
         Pointer::new(unsafe { self.load(offset) })
+    }
+}
+
+/// Reads so many words from the kernel address `from` on, straight to where they are wanted: the stack has
+/// no room for them twice. False when they cannot be read. By plain loads where that is possible, which
+/// read zero then: not what begins a packet.
+#[inline(always)]
+pub(crate) fn words<const N: usize>(to: &mut MaybeUninit<[u64; N]>, from: u64) -> bool {
+    const { assert!(N <= WORDS) };
+    if CAST_WORDS.load() == cast::NONE {
+        return copy(to, from);
+    }
+    let (words, to) = (cast_to_words(from), to.as_mut_ptr().cast::<u64>());
+    for at in 0..N {
+        // SAFETY: the verifier proves the load, or refuses the program; `to` has N words.
+        unsafe {
+            put(
+                to.add(at),
+                core::ptr::read_volatile((words as *const u64).add(at)),
+            )
+        };
+    }
+    true
+}
+
+/// How many words [`cast::WORDS`] has at least.
+const WORDS: usize = 23;
+
+/// The same number, which is a pointer to [`cast::WORDS`] to the verifier.
+#[inline(always)]
+fn cast_to_words(from: u64) -> u64 {
+    cast_to(CAST_WORDS.load(), from)
+}
+
+/// A program's context as the `sk_buff` that it is, for [`Cast`].
+#[inline(always)]
+pub(crate) fn cast_to_buffer(from: u64) -> u64 {
+    if CAST_BUFFER.load() == cast::NONE {
+        return from;
+    }
+    cast_to(CAST_BUFFER.load(), from)
+}
+
+#[inline(always)]
+fn cast_to(structure: u32, from: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let to;
+        // SAFETY: the function does nothing but name its argument's type; calls use up five registers.
+        unsafe {
+            core::arch::asm!(
+                "call {call}",
+                call = const cast::CALL,
+                inlateout("r1") from => _,
+                inlateout("r2") u64::from(structure) => _,
+                lateout("r0") to,
+                lateout("r3") _,
+                lateout("r4") _,
+                lateout("r5") _,
+                options(nomem, nostack),
+            );
+        }
+        to
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        let _ = structure;
+        from
     }
 }
 

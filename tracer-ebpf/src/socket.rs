@@ -19,7 +19,7 @@ use crate::{
     bytes::{self, At},
     emit::{self, About, Sight},
     matching,
-    memory::{self, Pointer, Untyped},
+    memory::{self, Cast, Pointer},
     packet::Packet,
     shed,
     skb::{Place, Skb},
@@ -31,8 +31,7 @@ const PASS: i32 = 1;
 /// Runs for each packet that a socket takes.
 #[cgroup_skb]
 pub(crate) fn socket_deliver(ctx: SkBuffContext) -> i32 {
-    // The context, not a typed pointer: it is read as a bare address.
-    let skb = Skb(Pointer::<Untyped>::new(ctx.skb.skb as u64));
+    let skb = buffer(&ctx);
     let Some(cpu) = emit::cpu() else { return PASS };
     // What was let go where it was received is not noted there.
     if cpu.receiving.head == 0 || skb.head() != cpu.receiving.head {
@@ -70,7 +69,7 @@ pub(crate) fn socket_send(ctx: SkBuffContext) -> i32 {
     if shed::is_resting() {
         return PASS;
     }
-    let skb = Skb(Pointer::<Untyped>::new(ctx.skb.skb as u64));
+    let skb = buffer(&ctx);
     let mut packet = MaybeUninit::uninit();
     if !Packet::read(skb.network_header(), skb.end(), &mut packet) {
         return PASS;
@@ -93,6 +92,12 @@ pub(crate) fn socket_send(ctx: SkBuffContext) -> i32 {
     };
     bytes::take(cpu, &ctx, packet, &at);
     PASS
+}
+
+/// The context, which is not a typed pointer.
+#[inline(always)]
+fn buffer(ctx: &SkBuffContext) -> Skb<Cast> {
+    Skb(Pointer::new(memory::cast_to_buffer(ctx.skb.skb as u64)))
 }
 
 /// A buffer that a socket takes, at the place where it was received.

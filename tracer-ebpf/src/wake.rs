@@ -29,7 +29,8 @@ fn is_due(order: u64) -> bool {
     // SAFETY: a map value lives until the program ends. Two CPUs may both wake the agent, which is no
     // harm; where its word of just now is overwritten, it looks at the ring by its clock.
     let waits = unsafe { core::ptr::read_volatile(word) };
-    let due = waits == BY_RECORD || waits == BY_CLOCK && order.is_multiple_of(EVERY) && is_filling() != 0;
+    let due =
+        waits == BY_RECORD || waits == BY_CLOCK && order.is_multiple_of(EVERY) && is_filling() != 0;
     if due {
         // SAFETY: as above.
         unsafe { core::ptr::write_volatile(word, AWAKE) };

@@ -5,8 +5,10 @@
 //! netfilter hooks are seen ([`coverage`]), and how records are read and accounted for.
 
 pub mod attach;
+mod bpf;
 pub mod btf;
 pub mod budget;
+pub mod cast;
 pub mod checkup;
 pub mod clock;
 pub mod cost;

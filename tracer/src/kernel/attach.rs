@@ -27,8 +27,9 @@ use aya::{
 };
 
 use super::{
+    bpf,
     netfilter::{self, Prepared, Programs},
-    object::OBJECT,
+    object::Object,
     plan::{Kind, Outcome, Plan, Step, Target},
 };
 
@@ -59,11 +60,11 @@ pub struct Attached {
 ///
 /// Whether it is enough to go on is for the caller to say, by [`Plan::readiness`].
 #[must_use]
-pub fn carry_out(plan: &mut Plan, mut ebpf: Ebpf, btf: &Btf) -> Attached {
+pub fn carry_out(plan: &mut Plan, object: &Object, mut ebpf: Ebpf, btf: &Btf) -> Attached {
     let (mut loaded, mut netfilter) = (Loads::new(), None);
     loop {
         loop {
-            let more = load_all(plan, &mut ebpf, btf, &loaded);
+            let more = load_all(plan, object, &mut ebpf, btf, &loaded);
             loaded.extend(more);
             if !plan.fall_back() {
                 break;
@@ -125,8 +126,14 @@ struct Loaded {
 type Loads = BTreeMap<String, Result<Loaded, String>>;
 
 /// Loads every program of the plan that was not tried yet, notes failures, and returns how it went for each.
-fn load_all(plan: &mut Plan, ebpf: &mut Ebpf, btf: &Btf, loaded_before: &Loads) -> Loads {
-    let prepared = Prepared::new(ebpf, OBJECT);
+fn load_all(
+    plan: &mut Plan,
+    object: &Object,
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    loaded_before: &Loads,
+) -> Loads {
+    let prepared = Prepared::new(ebpf, object.bytes());
     let mut programs: BTreeMap<&str, &mut Program> = ebpf.programs_mut().collect();
     let jobs: Vec<Job<'_>> = plan
         .steps()
@@ -243,8 +250,8 @@ where
 
 /// Loads a program of aya's.
 fn verified(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), String> {
-    netfilter::persist(&mut load, |error| match error {
-        ProgramError::LoadError { io_error, .. } => netfilter::interrupted(io_error),
+    bpf::persist(&mut load, |error| match error {
+        ProgramError::LoadError { io_error, .. } => bpf::interrupted(io_error),
         _ => false,
     })
     .map_err(|e| explain(&e))

@@ -231,7 +231,19 @@ impl KernelBtf {
     /// could attach to.
     #[must_use]
     pub fn has_function(&self, name: &str) -> bool {
-        decode::has_function(&self.vmlinux, name)
+        self.function(name).is_some()
+    }
+
+    /// The id of the kernel's own function of this name, not of a module's.
+    #[must_use]
+    pub fn function(&self, name: &str) -> Option<u32> {
+        decode::function(&self.vmlinux, name)
+    }
+
+    /// The id of the kernel's own structure of this name.
+    #[must_use]
+    pub fn structure(&self, name: &str) -> Option<u32> {
+        decode::structure(&self.vmlinux, name)
     }
 
     fn all(&self) -> impl Iterator<Item = &Btf> {

@@ -28,11 +28,13 @@ use super::{
     attach::{self, Attached},
     btf::{KernelBtf, Offsets},
     budget::{Budget, governor::Governor},
+    cast::Cast,
     clock,
     coverage::{Coverage, Node},
     facts::{self, Surroundings},
     limits,
     load::{self, Counters, Faults, Filter, LoadError, Reader, Sizes},
+    object::Object,
     owners::Owners,
     plan::{Facts, Kind, NetfilterWay, Plan, Readiness, version},
     ring::Ring,
@@ -192,11 +194,13 @@ impl Live {
         }
         refuse(&plan, options.netfilter)?;
         let reasons = kernel.drop_reasons();
-        drop(kernel);
         let version = version(&plan.release);
         limits::lift_locked_memory(version);
         let faults = Faults::of(version);
+        let object = Object::new(Cast::find(&kernel, faults));
+        drop(kernel);
         let ebpf = load::load(
+            &object,
             &btf,
             &offsets,
             options.sizes,
@@ -204,7 +208,7 @@ impl Live {
             options.filter,
             options.bytes,
         )?;
-        let attached = attach::carry_out(&mut plan, ebpf, &btf);
+        let attached = attach::carry_out(&mut plan, &object, ebpf, &btf);
         let Attached {
             mut ebpf,
             netfilter,

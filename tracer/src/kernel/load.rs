@@ -13,7 +13,7 @@ use tracer_common::{
     record::{Capture, MAX_BYTES},
 };
 
-use super::{btf::Offsets, object::OBJECT, owners::Owners};
+use super::{btf::Offsets, object::Object, owners::Owners};
 
 /// The sizes that the kernel side works with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +148,7 @@ unsafe impl Pod for CpuValue {}
 /// # Errors
 /// [`LoadError`]; nothing stays loaded then.
 pub fn load(
+    object: &Object,
     btf: &Btf,
     offsets: &Offsets,
     sizes: Sizes,
@@ -166,7 +167,10 @@ pub fn load(
     loader.map_max_entries("EVENTS", sizes.ring);
     loader.map_max_entries("FOLLOWED", sizes.followed);
     loader.map_max_entries("CALLS", calls());
-    let mut ebpf = loader.load(OBJECT)?;
+    for (name, id) in object.globals() {
+        loader.override_global(name, id, true);
+    }
+    let mut ebpf = loader.load(object.bytes())?;
     let name = "FILTER";
     let map = ebpf.map_mut(name).ok_or_else(|| missing(name))?;
     let mut array: Array<&mut MapData, FilterValue> =

@@ -7,15 +7,17 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    io, mem,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    io,
+    os::fd::{AsFd, AsRawFd, OwnedFd, RawFd},
 };
 
 use aya::maps::Map;
 use aya_obj::{
     Object,
-    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type},
+    generated::{bpf_attach_type, bpf_cmd, bpf_prog_type},
 };
+
+use super::bpf;
 
 /// The program that sees packets before a hook's functions.
 pub const ENTER: &str = "netfilter_enter";
@@ -33,8 +35,6 @@ const LAST: i32 = i32::MAX - 1;
 /// How many priorities towards the middle are tried: a hook holds one BPF function a priority
 /// (`nf_hook_entries_grow`, `EBUSY`), so another tracer beside this one may have taken the first.
 const TRIES: i32 = 16;
-/// How often a program is given to the verifier when signals interrupt it.
-const ATTEMPTS: usize = 16;
 /// Room for what the verifier says.
 const LOG_SIZE: usize = 1 << 20;
 
@@ -215,30 +215,20 @@ fn load_instructions(
     instructions: &[aya_obj::generated::bpf_insn],
 ) -> Result<OwnedFd, NetfilterError> {
     let attempt = |log: &mut [u8]| {
-        // SAFETY: bpf_attr is integers and pointers as integers; zero is a value of each.
-        let mut attr: bpf_attr = unsafe { mem::zeroed() };
-        // SAFETY: the member of the union that BPF_PROG_LOAD reads.
-        let load = unsafe { &mut attr.__bindgen_anon_3 };
-        load.prog_type = bpf_prog_type::BPF_PROG_TYPE_NETFILTER as u32;
-        load.expected_attach_type = bpf_attach_type::BPF_NETFILTER as u32;
-        load.insns = instructions.as_ptr() as u64;
-        load.insn_cnt = u32::try_from(instructions.len()).unwrap_or(u32::MAX);
-        load.license = c"GPL".as_ptr() as u64;
-        for (to, from) in load.prog_name.iter_mut().zip(name.bytes().take(15)) {
-            *to = from.cast_signed();
-        }
-        if !log.is_empty() {
-            load.log_level = 1;
-            load.log_size = u32::try_from(log.len()).unwrap_or(u32::MAX);
-            load.log_buf = log.as_mut_ptr() as u64;
-        }
-        bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr)
+        let kind = bpf_prog_type::BPF_PROG_TYPE_NETFILTER;
+        bpf::load(
+            kind,
+            bpf_attach_type::BPF_NETFILTER,
+            name,
+            instructions,
+            log,
+        )
     };
-    if let Ok(program) = persist(|| attempt(&mut []), interrupted) {
+    if let Ok(program) = bpf::persist(|| attempt(&mut []), bpf::interrupted) {
         return Ok(program);
     }
     let mut log = vec![0; LOG_SIZE];
-    persist(|| attempt(&mut log), interrupted).map_err(|source| {
+    bpf::persist(|| attempt(&mut log), bpf::interrupted).map_err(|source| {
         let end = log.iter().position(|b| *b == 0).unwrap_or(log.len());
         NetfilterError::Load {
             program: name.to_owned(),
@@ -246,27 +236,6 @@ fn load_instructions(
             log: String::from_utf8_lossy(&log[..end]).into_owned(),
         }
     })
-}
-
-/// Whether the verifier stopped because this thread has a signal to handle (`bpf_check`), such as
-/// that a child has ended.
-pub(super) fn interrupted(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::EAGAIN)
-}
-
-/// Does it again as long as it was interrupted, up to [`ATTEMPTS`] times.
-pub(super) fn persist<T, E>(
-    mut attempt: impl FnMut() -> Result<T, E>,
-    interrupted: impl Fn(&E) -> bool,
-) -> Result<T, E> {
-    let mut last = attempt();
-    for _ in 1..ATTEMPTS {
-        match last {
-            Err(error) if interrupted(&error) => last = attempt(),
-            result => return result,
-        }
-    }
-    last
 }
 
 /// Links at the first free priority from `end` on.
@@ -288,60 +257,11 @@ fn link_near(
 }
 
 fn link(program: &OwnedFd, family: u32, hook: u32, priority: i32) -> io::Result<OwnedFd> {
-    // SAFETY: as in `load_instructions`.
-    let mut attr: bpf_attr = unsafe { mem::zeroed() };
+    let mut attr = bpf::zero();
     attr.link_create.__bindgen_anon_1.prog_fd = program.as_raw_fd().cast_unsigned();
     attr.link_create.attach_type = bpf_attach_type::BPF_NETFILTER as u32;
     attr.link_create.__bindgen_anon_3.netfilter.pf = family;
     attr.link_create.__bindgen_anon_3.netfilter.hooknum = hook;
     attr.link_create.__bindgen_anon_3.netfilter.priority = priority;
-    bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)
-}
-
-fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
-    // SAFETY: the attribute is a whole bpf_attr, its pointers live through the call, and both
-    // commands used here return a new file descriptor, which is ours.
-    unsafe {
-        let result = libc::syscall(
-            libc::SYS_bpf,
-            command as libc::c_long,
-            &raw mut *attr,
-            size_of::<bpf_attr>(),
-        );
-        if result < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(OwnedFd::from_raw_fd(
-            RawFd::try_from(result).map_err(io::Error::other)?,
-        ))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_interrupted_is_done_again_and_what_was_refused_is_not() {
-        let outcome = |interruptions: usize, then: Result<u8, i32>| {
-            let mut calls = 0;
-            let attempt = || {
-                calls += 1;
-                let now = if calls > interruptions {
-                    then
-                } else {
-                    Err(libc::EAGAIN)
-                };
-                now.map_err(io::Error::from_raw_os_error)
-            };
-            let result = persist(attempt, interrupted);
-            let errno = |error: io::Error| error.raw_os_error().unwrap();
-            (result.map_err(errno), calls)
-        };
-        assert_eq!(outcome(0, Ok(1)), (Ok(1), 1));
-        assert_eq!(outcome(3, Ok(1)), (Ok(1), 4));
-        assert_eq!(outcome(1, Err(libc::EPERM)), (Err(libc::EPERM), 2));
-        let most = outcome(usize::MAX, Ok(1));
-        assert_eq!(most, (Err(libc::EAGAIN), ATTEMPTS));
-    }
+    bpf::bpf(bpf_cmd::BPF_LINK_CREATE, &mut attr)
 }

@@ -10,6 +10,7 @@ use tracer_common::filter;
 use super::*;
 use crate::kernel::{
     btf::KernelBtf,
+    cast::Cast,
     facts::{self, Surroundings},
     load::{self, Faults},
     plan::{Facts, Family, NetfilterWay, Standing},
@@ -21,23 +22,24 @@ const MOST: u32 = 80_000;
 
 /// This kernel, and the object in it, without any program yet. The verifier takes programs for
 /// kprobes also where the kernel has none to attach them to, so it is said to have them.
-fn loaded(faults: Faults) -> Option<(Facts, Ebpf, Btf)> {
+fn loaded(faults: Faults) -> Option<(Facts, Object, Ebpf, Btf)> {
     let (kernel, btf) = (KernelBtf::load().ok()?, Btf::from_sys_fs().ok()?);
+    let object = Object::new(Cast::find(&kernel, faults));
     let offsets = kernel.offsets().unwrap();
     let facts = Facts {
         kprobes: true,
         ..facts::gather(&kernel, &offsets, &Surroundings::look())
     };
     let (sizes, program) = (load::Sizes::default(), filter::Program::default());
-    let ebpf = load::load(&btf, &offsets, sizes, faults, &program, None).ok()?;
-    Some((facts, ebpf, btf))
+    let ebpf = load::load(&object, &btf, &offsets, sizes, faults, &program, None).ok()?;
+    Some((facts, object, ebpf, btf))
 }
 
 /// Of every program that this kernel can be asked about, by name.
 fn walked(way: NetfilterWay, faults: Faults) -> Option<BTreeMap<String, u32>> {
-    let (facts, mut ebpf, btf) = loaded(faults)?;
+    let (facts, object, mut ebpf, btf) = loaded(faults)?;
     let mut plan = Plan::new(&facts, Some(way));
-    let loads = load_all(&mut plan, &mut ebpf, &btf, &Loads::new());
+    let loads = load_all(&mut plan, &object, &mut ebpf, &btf, &Loads::new());
     let found = loads.iter().filter_map(|(name, load)| {
         let instructions = match &load.as_ref().ok()?.fd {
             Some(fd) => instructions(fd.as_fd()),
@@ -96,7 +98,7 @@ fn a_family_that_cannot_be_attached_is_taken_out_whole() {
     if !rustix::process::geteuid().is_root() {
         return println!("skipped: needs root");
     }
-    let Some((facts, ebpf, btf)) = loaded(Faults::Handled) else {
+    let Some((facts, object, ebpf, btf)) = loaded(Faults::Handled) else {
         return println!("skipped: the object cannot be loaded");
     };
     let mut plan = Plan::new(&facts, Some(NetfilterWay::Kprobe));
@@ -109,7 +111,7 @@ fn a_family_that_cannot_be_attached_is_taken_out_whole() {
             _ => Target::Kprobe("no_such_function".to_owned()),
         };
     }
-    let Attached { ebpf, netfilter } = carry_out(&mut plan, ebpf, &btf);
+    let Attached { ebpf, netfilter } = carry_out(&mut plan, &object, ebpf, &btf);
     assert!(netfilter.is_none());
     let family = plan.family(Kind::Netfilter).unwrap();
     assert_eq!(family.choice, None);

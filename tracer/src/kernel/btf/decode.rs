@@ -137,10 +137,19 @@ pub(super) fn tracepoint_arguments(btf: &Btf, name: &str) -> Option<usize> {
     })
 }
 
-/// Whether there is a function of this name.
-pub(super) fn has_function(btf: &Btf, name: &str) -> bool {
-    btf.resolve_types_by_name(name)
-        .is_ok_and(|types| types.iter().any(|found| matches!(found, Type::Func(_))))
+/// The id of the function of this name.
+pub(super) fn function(btf: &Btf, name: &str) -> Option<u32> {
+    id(btf, name, |found| matches!(found, Type::Func(_)))
+}
+
+/// The id of the structure of this name.
+pub(super) fn structure(btf: &Btf, name: &str) -> Option<u32> {
+    id(btf, name, |found| matches!(found, Type::Struct(_)))
+}
+
+fn id(btf: &Btf, name: &str, is_right: impl Fn(&Type) -> bool) -> Option<u32> {
+    let mut ids = btf.resolve_ids_by_name(name).ok()?.into_iter();
+    ids.find(|id| btf.resolve_type_by_id(*id).is_ok_and(|it| is_right(&it)))
 }
 
 const CORE_PREFIX: &str = "SKB_DROP_REASON_";
