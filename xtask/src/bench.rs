@@ -7,6 +7,7 @@
 //! others than measured ones.
 
 mod bpf;
+mod empty;
 mod growth;
 mod hooks;
 mod machine;

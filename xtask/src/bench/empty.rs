@@ -28,7 +28,7 @@ const HOOKS: u32 = 5;
 
 /// Where a program of the tracer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Place {
+pub(crate) enum Place {
     /// A tp_btf tracepoint.
     Tracepoint(&'static str),
     /// The IPv4 hooks of the node.
@@ -37,8 +37,19 @@ pub(super) enum Place {
     CgroupIngress,
 }
 
+/// The tracer's programs, by what the kernel keeps of their names, and where they are.
+pub(crate) const PROGRAMS: [(&str, Place); 8] = [
+    ("device_queue", Place::Tracepoint("net_dev_queue")),
+    ("device_transmit", Place::Tracepoint("net_dev_start_xmit")),
+    ("device_receive", Place::Tracepoint("netif_receive_skb")),
+    ("netfilter_enter", Place::Netfilter),
+    ("netfilter_leave", Place::Netfilter),
+    ("socket_deliver", Place::CgroupIngress),
+    ("consume", Place::Tracepoint("consume_skb")),
+    ("drop_with_reaso", Place::Tracepoint("kfree_skb")),
+];
 /// One that is attached, until it is dropped.
-pub(super) struct Empty {
+pub(crate) struct Empty {
     _links: Vec<OwnedFd>,
     program: OwnedFd,
 }
@@ -48,7 +59,7 @@ impl Empty {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(super) fn attach(place: Place, lab: &Lab, node: &str) -> anyhow::Result<Self> {
+    pub(crate) fn attach(place: Place, lab: &Lab, node: &str) -> anyhow::Result<Self> {
         let (program, links) = match place {
             Place::Tracepoint(name) => tracepoint(name),
             Place::Netfilter => lab.within(node, netfilter),
@@ -62,7 +73,7 @@ impl Empty {
     }
 
     /// What this process's `fdinfo` calls it.
-    pub(super) fn id(&self) -> anyhow::Result<u32> {
+    pub(crate) fn id(&self) -> anyhow::Result<u32> {
         let path = format!("/proc/self/fdinfo/{}", self.program.as_raw_fd());
         let text = std::fs::read_to_string(path)?;
         let line = text.lines().find_map(|line| line.strip_prefix("prog_id:"));

@@ -7,14 +7,12 @@
 //!
 //! Limits: netfilter by links, which this asks for; the figures are those of this machine's processor.
 
-mod empty;
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tracer_tests::load::Done;
 
-use self::empty::{Empty, Place};
+use super::empty::{Empty, PROGRAMS, Place};
 use super::observer::{EVERYTHING, NO_MATCH, Observer};
 use super::page;
 use super::programs::{self, Runs, Statistics, float};
@@ -24,17 +22,6 @@ use crate::{packages, process};
 
 /// The subject, as the page's marks have it.
 const SUBJECT: &str = "hooks";
-/// The tracer's programs, by what the kernel keeps of their names, and where they are.
-const PROGRAMS: [(&str, Place); 8] = [
-    ("device_queue", Place::Tracepoint("net_dev_queue")),
-    ("device_transmit", Place::Tracepoint("net_dev_start_xmit")),
-    ("device_receive", Place::Tracepoint("netif_receive_skb")),
-    ("netfilter_enter", Place::Netfilter),
-    ("netfilter_leave", Place::Netfilter),
-    ("socket_deliver", Place::CgroupIngress),
-    ("consume", Place::Tracepoint("consume_skb")),
-    ("drop_with_reaso", Place::Tracepoint("kfree_skb")),
-];
 /// The filters, and the nanoseconds that a run may take.
 const FILTERS: [(&str, &str, f64); 2] =
     [("no match", NO_MATCH, 45.0), ("emitted", EVERYTHING, 110.0)];

@@ -13,6 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tracer_tests::lab::Lab;
 
+use super::empty::{Empty, PROGRAMS};
 use super::stage::{NODE, scratch};
 use crate::process;
 
@@ -30,6 +31,8 @@ pub(crate) enum Observer {
     Record(&'static str),
     /// The same, with netfilter's hooks seen by links.
     RecordByLinks(&'static str),
+    /// Programs that do nothing, where the tracer has its own: what no tracer with these hooks is below.
+    Empty,
     /// `tracer watch --summary`, to nowhere.
     Watch(&'static str),
     /// `tracer watch --json` of what goes to the Service.
@@ -67,9 +70,11 @@ impl Observer {
     /// Whether the program is on this machine.
     pub(crate) fn is_there(&self) -> bool {
         let program = match self {
-            Self::Record(_) | Self::RecordByLinks(_) | Self::Watch(_) | Self::Flow(_) => {
-                return true;
-            }
+            Self::Record(_)
+            | Self::RecordByLinks(_)
+            | Self::Empty
+            | Self::Watch(_)
+            | Self::Flow(_) => return true,
             Self::Tcpdump(_) => "tcpdump",
             Self::Nft(_) => "nft",
             Self::Bpftrace => "bpftrace",
@@ -84,6 +89,9 @@ impl Observer {
     /// # Errors
     /// When it cannot be started: what it said.
     pub(crate) fn start(&self, lab: &Lab, tracer: &Path) -> anyhow::Result<Looking> {
+        if *self == Self::Empty {
+            return Looking::of_empty(lab);
+        }
         let output = scratch("observer.out")?;
         let (mut command, ready) = self.command(lab, tracer)?;
         if let Self::Nft(address) = self {
@@ -102,7 +110,8 @@ impl Observer {
             .spawn()
             .with_context(|| format!("cannot run `{}`", process::line(&command)))?;
         let mut looking = Looking {
-            child,
+            child: Some(child),
+            empty: Vec::new(),
             output,
             errors,
             nft: matches!(self, Self::Nft(_)),
@@ -137,6 +146,7 @@ impl Observer {
             ),
             Self::Nft(_) => (with(lab.command(NODE, "nft"), &["monitor", "trace"]), None),
             Self::Bpftrace => (with(Command::new("bpftrace"), &["-e", TRACEPOINTS]), None),
+            Self::Empty => bail!("no program is run for these"),
             Self::Retis(_) => {
                 let mut command = with(Command::new("retis"), RETIS);
                 command.arg(scratch("observer.retis")?);
@@ -160,7 +170,7 @@ impl Observer {
             | Self::Tcpdump(terms)
             | Self::Retis(terms) => terms,
             Self::Flow(terms) => terms,
-            Self::Nft(_) | Self::Bpftrace => EVERYTHING,
+            Self::Nft(_) | Self::Bpftrace | Self::Empty => EVERYTHING,
         }
     }
 }
@@ -182,16 +192,32 @@ fn nft_table(lab: &Lab, address: Option<&str>) -> anyhow::Result<()> {
 
 /// One that looks. Dropping it ends it.
 pub(crate) struct Looking {
-    child: Child,
+    /// None for empty programs.
+    child: Option<Child>,
+    empty: Vec<Empty>,
     output: PathBuf,
     errors: PathBuf,
     nft: bool,
 }
 
 impl Looking {
+    fn of_empty(lab: &Lab) -> anyhow::Result<Self> {
+        let empty: anyhow::Result<Vec<Empty>> = PROGRAMS
+            .iter()
+            .map(|(_, place)| Empty::attach(*place, lab, NODE))
+            .collect();
+        Ok(Self {
+            child: None,
+            empty: empty?,
+            output: PathBuf::new(),
+            errors: PathBuf::new(),
+            nft: false,
+        })
+    }
+
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
+        self.child.as_ref().map_or(0, Child::id)
     }
 
     fn said(&self) -> String {
@@ -202,7 +228,8 @@ impl Looking {
     fn wait_for(&mut self, text: Option<&str>) -> anyhow::Result<()> {
         let begin = Instant::now();
         loop {
-            if let Some(status) = self.child.try_wait()? {
+            let status = self.child.as_mut().map(Child::try_wait).transpose()?;
+            if let Some(status) = status.flatten() {
                 bail!("the observer ended ({status}): {}", self.said());
             }
             match text {
@@ -220,6 +247,9 @@ impl Looking {
     /// # Errors
     /// When it has ended.
     pub(crate) fn processor_time(&self) -> anyhow::Result<f64> {
+        if self.child.is_none() {
+            return Ok(0.0);
+        }
         let path = format!("/proc/{}/stat", self.pid());
         let text = fs::read_to_string(path).context("the observer has ended")?;
         let ticks = ticks(&text).context("/proc/PID/stat")?;
@@ -231,11 +261,14 @@ impl Looking {
     /// # Errors
     /// When it fails, or does not end.
     pub(crate) fn end(mut self, lab: &Lab) -> anyhow::Result<(String, String)> {
-        kill_process(Pid::from_child(&self.child), Signal::INT)?;
-        let begin = Instant::now();
-        while self.child.try_wait()?.is_none() {
-            ensure!(begin.elapsed() < LIMIT, "the observer does not end");
-            thread::sleep(Duration::from_millis(5));
+        self.empty.clear();
+        if let Some(child) = &mut self.child {
+            kill_process(Pid::from_child(child), Signal::INT)?;
+            let begin = Instant::now();
+            while child.try_wait()?.is_none() {
+                ensure!(begin.elapsed() < LIMIT, "the observer does not end");
+                thread::sleep(Duration::from_millis(5));
+            }
         }
         if self.nft {
             lab.run(
@@ -250,8 +283,10 @@ impl Looking {
 
 impl Drop for Looking {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
         let _ = fs::remove_file(&self.output);
     }
 }

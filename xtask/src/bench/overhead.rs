@@ -43,6 +43,9 @@ pub(crate) struct Arguments {
     /// Only observers whose name contains this; the figures are printed and not written down
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
+    /// Only traffic whose name contains this; the figures are printed and not written down
+    #[arg(long, value_name = "TEXT")]
+    traffic: Option<String>,
     /// The tracer to measure instead of one built from these sources
     #[arg(long, value_name = "PATH")]
     tracer: Option<PathBuf>,
@@ -65,7 +68,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             let only = arguments.only.as_deref();
             only.is_none_or(|only| case.name.contains(only))
         })
-        .map(Series::new)
+        .map(|case| Series::new(case, arguments.traffic.as_deref().unwrap_or_default()))
+        .filter(|series| !series.loads.is_empty())
         .collect();
     for round in 0..arguments.pairs {
         let begin = Instant::now();
@@ -79,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     stage.down()?;
     let table = table(&series);
     print!("{table}");
-    if arguments.only.is_none() {
+    if arguments.only.is_none() && arguments.traffic.is_none() {
         page::write_down(SUBJECT, &table)?;
     }
     let incomplete: usize = series.iter().map(|series| series.incomplete).sum();
@@ -94,7 +98,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// All pairs of one observer.
 struct Series {
     case: Case,
-    /// By kind of traffic, in the case's order.
+    /// Those of the case that are asked for.
+    loads: Vec<Load>,
+    /// By kind of traffic, in their order.
     pairs: Vec<Vec<[Done; 2]>>,
     /// How many processors the observer used, by kind of traffic.
     processors: Vec<Vec<f64>>,
@@ -105,10 +111,13 @@ struct Series {
 }
 
 impl Series {
-    fn new(case: Case) -> Self {
+    fn new(case: Case, traffic: &str) -> Self {
+        let asked = |load: &&Load| load.name().contains(traffic);
+        let loads: Vec<Load> = case.loads.iter().filter(asked).copied().collect();
         Self {
-            pairs: vec![Vec::new(); case.loads.len()],
-            processors: vec![Vec::new(); case.loads.len()],
+            pairs: vec![Vec::new(); loads.len()],
+            processors: vec![Vec::new(); loads.len()],
+            loads,
             notes: Vec::new(),
             incomplete: 0,
             case,
@@ -122,7 +131,7 @@ impl Series {
         tracer: &std::path::Path,
         observed_first: bool,
     ) -> anyhow::Result<()> {
-        let loads = self.case.loads;
+        let loads = self.loads.clone();
         let without = |stage: &mut Stage| -> anyhow::Result<Vec<Done>> {
             loads.iter().map(|load| stage.run(*load)).collect()
         };
@@ -144,7 +153,7 @@ impl Series {
     fn with(&mut self, stage: &mut Stage, tracer: &std::path::Path) -> anyhow::Result<Vec<Done>> {
         let looking = self.case.observer.start(stage.lab(), tracer)?;
         let mut all = Vec::new();
-        for (load, processors) in self.case.loads.iter().zip(&mut self.processors) {
+        for (load, processors) in self.loads.iter().zip(&mut self.processors) {
             let (begin, before) = (Instant::now(), looking.processor_time()?);
             all.push(stage.run(*load)?);
             let used = looking.processor_time()? - before;
@@ -166,7 +175,7 @@ impl Series {
     }
 
     fn rows(&self) -> impl Iterator<Item = String> {
-        let loads = self.case.loads.iter().zip(&self.pairs);
+        let loads = self.loads.iter().zip(&self.pairs);
         loads
             .zip(&self.processors)
             .flat_map(|((load, pairs), used)| {

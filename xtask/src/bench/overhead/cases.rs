@@ -60,6 +60,7 @@ pub(super) fn all(service: SocketAddr) -> Vec<Case> {
         },
     ];
     cases.extend([
+        other("programs that do nothing", Observer::Empty),
         other("tcpdump, nothing matches", Observer::Tcpdump(NO_MATCH)),
         other("tcpdump, everything", Observer::Tcpdump(EVERYTHING)),
         other(
