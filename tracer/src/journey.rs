@@ -38,6 +38,9 @@ use model::{Flow, FlowId, NetnsId, Packet, State};
 /// longer than packets take, even where a processor is late with what it has queued.
 const UNDER_WAY: u64 = 100_000_000;
 
+/// So many flows that had to make room are a crowd.
+const CROWD: usize = 256;
+
 /// The engine.
 #[derive(Debug, Default)]
 pub struct Journeys {
@@ -55,6 +58,8 @@ pub struct Journeys {
     /// Packets are let go unseen, or were until that time.
     sampled_until: u64,
     done: VecDeque<Packet>,
+    /// Bytes of memory of those.
+    done_room: usize,
     given_up: VecDeque<Flow>,
     overflow: Overflow,
     spare: Spare,
@@ -70,6 +75,7 @@ impl Journeys {
             limits,
             patience,
             reasons,
+            spare: Spare::within(limits.packet_room),
             ..Self::default()
         }
     }
@@ -84,7 +90,8 @@ impl Journeys {
 
     /// Takes a packet's first bytes: of one of that length, taken at that time.
     pub fn bytes(&mut self, time: u64, bytes: &[u8], length: u32) {
-        self.captured.take(time, bytes, length);
+        self.captured
+            .take(time, bytes, length, self.limits.byte_room);
     }
 
     /// Tracing began at that time: what was under way then is seen from its middle on, which is no
@@ -176,6 +183,11 @@ impl Journeys {
             .collect()
     }
 
+    /// Gives out the flows that had to make room, and no others; they are forgotten.
+    pub fn take_given_up(&mut self) -> impl Iterator<Item = Flow> + use<> {
+        std::mem::take(&mut self.given_up).into_iter()
+    }
+
     /// Ends everything: no event will come any more.
     pub fn finish(&mut self) {
         while let Some((skb, packet)) = self.flight.pop_oldest() {
@@ -185,12 +197,21 @@ impl Journeys {
 
     /// The packets that are over, in order of their end; each is given out once.
     pub fn take_packets(&mut self) -> impl Iterator<Item = Packet> + '_ {
+        self.done_room = 0;
         self.done.drain(..)
     }
 
     /// The packet among those that are over which ended first; it is given out once.
     pub fn next_packet(&mut self) -> Option<Packet> {
-        self.done.pop_front()
+        let packet = self.done.pop_front()?;
+        self.done_room -= packet.room();
+        Some(packet)
+    }
+
+    /// Whether so much waits to be given out that it should be taken before more is pushed.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.done_room > self.limits.packet_room / 4 || self.given_up.len() > CROWD
     }
 
     /// Takes back a packet that was given out and is not needed any more: its room serves others.

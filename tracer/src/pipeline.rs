@@ -37,10 +37,26 @@ use crate::{
     },
 };
 
-/// How many hops of packets are held for the end: some 100 MB.
-const HELD_HOPS: usize = 200_000;
-/// How many flows are held for the end.
-const HELD_FLOWS: usize = 1 << 14;
+/// Records after which it is looked at whether much waits to be shown.
+const PORTION: usize = 64;
+
+/// How much is held for the end, bytes of memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// For packets.
+    pub packets: usize,
+    /// For flows.
+    pub flows: usize,
+}
+
+impl Default for Held {
+    fn default() -> Self {
+        Self {
+            packets: 60 << 20,
+            flows: 30 << 20,
+        }
+    }
+}
 
 /// How many packets wait for rules.
 const MOST_WAITING: usize = 256;
@@ -75,14 +91,17 @@ pub struct Pipeline<K> {
     sink: K,
     /// For the end: packets by flow, and flows that were over before.
     held: BTreeMap<FlowId, Vec<Packet>>,
-    held_hops: usize,
     over: BTreeMap<FlowId, Flow>,
+    /// How much memory these take, and may take.
+    held_room: Held,
+    most_held: Held,
     /// What the packets of flows that were not shown yet have shown.
     evidence: HashMap<FlowId, Evidence>,
     changes: Changes,
     /// Up to then everything was seen.
     now: u64,
     not_held: u64,
+    flows_not_held: u64,
     /// Packets of which rules may be read yet that explain what happened to them.
     waiting: VecDeque<Waiting>,
     statistics: Option<Statistics>,
@@ -106,12 +125,17 @@ impl<K: Sink> Pipeline<K> {
             when,
             sink,
             held: BTreeMap::new(),
-            held_hops: 0,
             over: BTreeMap::new(),
+            held_room: Held {
+                packets: 0,
+                flows: 0,
+            },
+            most_held: Held::default(),
             evidence: HashMap::new(),
             changes: Changes::default(),
             now: 0,
             not_held: 0,
+            flows_not_held: 0,
             waiting: VecDeque::new(),
             statistics: None,
             lookups: Lookups::default(),
@@ -135,6 +159,12 @@ impl<K: Sink> Pipeline<K> {
         Self { command, ..self }
     }
 
+    /// Holds no more for the end than that.
+    #[must_use]
+    pub fn holding(self, most_held: Held) -> Self {
+        Self { most_held, ..self }
+    }
+
     /// Goes on with the same filter, its names looked up anew.
     pub fn set_filter(&mut self, filter: ResolvedFilter) {
         self.filter = filter;
@@ -154,8 +184,17 @@ impl<K: Sink> Pipeline<K> {
         for notice in &batch.notices {
             self.notice(notice)?;
         }
-        for record in &batch.records {
-            self.journeys.push(record);
+        for records in batch.records.chunks(PORTION) {
+            for record in records {
+                self.journeys.push(record);
+            }
+            // No live batch is so large, but a recording may be made to be.
+            if self.journeys.is_crowded() {
+                self.packets_over(known)?;
+                for flow in self.journeys.take_given_up() {
+                    self.flow_over(flow, known)?;
+                }
+            }
         }
         self.packets_over(known)
     }
@@ -331,14 +370,20 @@ impl<K: Sink> Pipeline<K> {
     fn say_what_was_let_go(&mut self) {
         if self.not_held > 0 {
             self.problems.push(format!(
-                "{} packets were too many to keep until the end: their flows are counted, their journeys not shown",
+                "{} packets were too many to keep until the end: their flows are counted, their journeys not shown; a larger --memory holds more",
                 self.not_held
+            ));
+        }
+        if self.flows_not_held > 0 {
+            self.problems.push(format!(
+                "{} flows were too many to keep until the end, and are not shown; a larger --memory holds more",
+                self.flows_not_held
             ));
         }
         let Overflow { packets, flows } = self.journeys.overflow();
         if packets + flows > 0 {
             self.problems.push(format!(
-                "{packets} packets and {flows} flows were given up before their end, for want of room"
+                "{packets} packets and {flows} flows were given up before their end, for want of room; a larger --memory gives more"
             ));
         }
     }
@@ -463,10 +508,10 @@ impl<K: Sink> Pipeline<K> {
                     }
                     self.show_or_wait(packet, known)?;
                 }
-                When::AtTheEnd if self.held_hops < HELD_HOPS => {
-                    self.held_hops += packet.hops.len();
+                When::AtTheEnd if self.held_room.packets < self.most_held.packets => {
                     let mut packet = packet;
                     packet.hops.shrink_to_fit();
+                    self.held_room.packets += packet.room();
                     self.held.entry(packet.flow).or_default().push(packet);
                 }
                 When::AtTheEnd => self.not_held += 1,
@@ -553,13 +598,20 @@ impl<K: Sink> Pipeline<K> {
         Ok(())
     }
 
+    /// Forgets what was held of a flow's packets.
+    fn let_packets_go(&mut self, id: FlowId) {
+        self.evidence.remove(&id);
+        for packet in self.held.remove(&id).into_iter().flatten() {
+            self.held_room.packets -= packet.room();
+        }
+    }
+
     fn flow_over(&mut self, flow: Flow, known: &Knowledge<'_>) -> io::Result<()> {
         self.show_waiting(known, |waiting| waiting.packet.flow == flow.id)?;
         let was_shown = self.changes.over(flow.id);
         let news = self.silence.is_news(&flow);
         if !news || !self.wanted(&flow, known) && !was_shown {
-            self.held.remove(&flow.id);
-            self.evidence.remove(&flow.id);
+            self.let_packets_go(flow.id);
             return Ok(());
         }
         match self.when {
@@ -572,10 +624,13 @@ impl<K: Sink> Pipeline<K> {
                 self.sink.flow(&report)
             }
             When::AtTheEnd => {
-                if self.over.len() < HELD_FLOWS {
+                if self.held_room.flows < self.most_held.flows {
+                    // The table that it is in, and what its packets have shown.
+                    self.held_room.flows += flow.room() + 2 * size_of::<Evidence>();
                     self.over.insert(flow.id, flow);
                 } else {
-                    self.evidence.remove(&flow.id);
+                    self.flows_not_held += 1;
+                    self.let_packets_go(flow.id);
                 }
                 Ok(())
             }

@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::Usage;
+use super::{
+    Usage,
+    memory::{MemoryArgs, Room},
+};
 use crate::{
     filter::Filter,
     kernel::{budget::Budget, coverage::Node, load::Sizes, plan::NetfilterWay},
@@ -104,13 +107,16 @@ pub(super) struct LiveArgs {
     /// How to see netfilter's hooks, instead of the best way that works
     #[arg(long, value_enum)]
     netfilter: Option<NetfilterWay>,
-    /// The ring buffer between kernel and tracer, in bytes or with K, M or G: a power of two
-    #[arg(long, value_name = "SIZE", default_value = "8M", value_parser = ring_size)]
-    ring_size: u32,
+    /// The ring buffer between kernel and tracer, in bytes or with K, M or G: a power of two; a sixteenth of
+    /// --memory unless told
+    #[arg(long, value_name = "SIZE", value_parser = ring_size)]
+    ring_size: Option<u32>,
     /// How much tracing may cost: a part of all processors' time as 2%, or events a second as 50000/s; above
     /// it less is seen, and that is said
     #[arg(long, value_name = "N%|N/s")]
     max_overhead: Option<Budget>,
+    #[command(flatten)]
+    memory: MemoryArgs,
     #[command(flatten)]
     host: HostArgs,
 }
@@ -205,9 +211,17 @@ impl LiveArgs {
 
     pub(super) fn sizes(&self) -> Sizes {
         Sizes {
-            ring: self.ring_size,
+            ring: self.ring_size.unwrap_or_else(|| self.memory.ring()),
             ..Sizes::default()
         }
+    }
+
+    /// The memory for what traffic makes the tracer keep.
+    ///
+    /// # Errors
+    /// [`Usage`], when ring and memory do not fit together.
+    pub(super) fn room(&self) -> anyhow::Result<Room> {
+        self.memory.beside(Some(self.sizes().ring))
     }
 
     pub(super) fn netfilter(&self) -> Option<NetfilterWay> {

@@ -17,6 +17,7 @@ use crate::{
     tui::{
         app::{App, Effect},
         feed::Shared,
+        model::Model,
     },
 };
 
@@ -50,8 +51,9 @@ pub(super) struct ViewArgs {
 pub(super) fn run(args: &ViewArgs) -> anyhow::Result<ExitCode> {
     let filter = arguments::filter(&args.filter)?;
     screen::check()?;
+    let (_, bounds, _) = args.live.room()?.view();
     live::check(args.live.sizes())?;
-    let shared = Shared::default();
+    let shared = Shared::new(Model::new(bounds));
     let text = args.filter.join(" ");
     let mut app = App::new(&text, resolution::names_of_filter);
     "attaching ...".clone_into(&mut app.waiting);

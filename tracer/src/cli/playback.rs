@@ -15,15 +15,16 @@ use jiff::tz::TimeZone;
 
 use super::{
     Usage, arguments,
+    memory::{MemoryArgs, Room},
     moment::{self, Moment},
     resolution::{self, Followed},
 };
 use crate::{
     filter::{Filter, Meanings, ResolvedFilter},
-    journey::{Journeys, Limits, Patience, Reasons},
+    journey::{Journeys, Patience, Reasons},
     node::{reasons::DropReasons, snapshot::Snapshot},
     output::{Sink, sanitize},
-    pipeline::{Pipeline, When, Window},
+    pipeline::{Held, Pipeline, When, Window},
     report::Knowledge,
     source::NodeClock,
     trace::{self, About, Nodes, NodesError, Reader, Step},
@@ -42,6 +43,8 @@ pub(super) struct SubjectArgs {
     /// which flows, in the words of docs/filter.md; without, all
     #[arg(value_name = "FILE|FILTER")]
     rest: Vec<String>,
+    #[command(flatten)]
+    memory: MemoryArgs,
 }
 
 impl SubjectArgs {
@@ -55,6 +58,11 @@ impl SubjectArgs {
             [self.file.as_path()].into_iter().chain(files).collect(),
             filter,
         )
+    }
+
+    /// The memory that the tracer may take.
+    pub(super) fn memory(&self) -> MemoryArgs {
+        self.memory
     }
 
     /// The filter's text.
@@ -74,6 +82,7 @@ pub(super) struct Playback {
     filter: ResolvedFilter,
     window: Window,
     names: bool,
+    room: Room,
 }
 
 /// The time that is asked for: between two moments, or at one.
@@ -120,6 +129,7 @@ impl Playback {
     /// # Errors
     /// A wrong filter, a file that is no recording, or recordings that do not belong together.
     pub(super) fn open(subject: &SubjectArgs, names: bool) -> anyhow::Result<Self> {
+        let room = subject.memory().beside(None)?;
         let (files, filter) = subject.split();
         check(filter)?;
         let filter = arguments::filter(filter)?;
@@ -138,6 +148,7 @@ impl Playback {
             timeline,
             window: Window::ALWAYS,
             names,
+            room,
         })
     }
 
@@ -205,8 +216,13 @@ impl Playback {
         let About {
             reasons, command, ..
         } = self.about().clone();
+        let (limits, held) = match when {
+            When::AtTheEnd => self.room.at_the_end(),
+            When::AsTheyEnd => (self.room.stream(), Held::default()),
+            When::AsTheyChange => (self.room.view().0, Held::default()),
+        };
         let journeys = Journeys::new(
-            Limits::default(),
+            limits,
             Patience::default(),
             Reasons::by_name(|name| reasons.number(name)),
         );
@@ -219,6 +235,7 @@ impl Playback {
             pipeline: Pipeline::new(journeys, self.filter, when, sink)
                 .caused_by(command)
                 .within(self.window)
+                .holding(held)
                 .on_clocks(self.timeline.clocks().to_vec()),
             node: Arc::clone(self.timeline.node()),
             timeline: self.timeline,

@@ -11,7 +11,7 @@ use super::{
     playback::{Playback, Span, SubjectArgs},
     resolution, screen,
 };
-use crate::tui::{app::App, feed::Shared};
+use crate::tui::{app::App, feed::Shared, model::Model};
 
 /// Show a recording as if it happened now
 #[derive(Clone, Debug, clap::Args)]
@@ -50,7 +50,8 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
 
 /// In the live view.
 fn show(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let shared = Shared::default();
+    let (_, bounds, _) = args.subject.memory().beside(None)?.view();
+    let shared = Shared::new(Model::new(bounds));
     let replaying = Replaying::start(args, &shared)?;
     let mut app = App::new(&args.subject.filter(), resolution::names_of_filter);
     "reading ...".clone_into(&mut app.waiting);

@@ -7,6 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     arguments::{AlsoRecordArgs, LiveArgs, Output, OutputArgs},
     live::Kept,
+    memory::Room,
     recording,
     resolution::Followed,
 };
@@ -28,11 +29,11 @@ use crate::{
         sockets::{PortQuestion, Question},
     },
     output::{Sink, pipe::Closed},
-    pipeline::{Pipeline, When},
+    pipeline::{Held, Pipeline, When},
     privilege::{self, Capabilities, Capability, Role},
     report::Knowledge,
     source::{Batch, Source as _, TracedCommand},
-    trace::recorder::{self, Recorder, Room, Taken},
+    trace::recorder::{self, Recorder, Taken},
 };
 use tracer_common::filter::Program;
 
@@ -117,12 +118,25 @@ pub(super) struct Target<K> {
     pub(super) say: Say,
     /// How many bytes of each packet are kept; `None`: of DNS answers only.
     pub(super) bytes: Option<u32>,
+    /// How much of flows and packets under way is kept.
+    pub(super) limits: Limits,
+    /// How much is held for the end.
+    pub(super) held: Held,
 }
 
 impl Target<Output> {
     /// Standard output.
-    pub(super) fn output(output: &OutputArgs, record: &AlsoRecordArgs, when: When) -> Self {
+    pub(super) fn output(
+        output: &OutputArgs,
+        record: &AlsoRecordArgs,
+        when: When,
+        room: Room,
+    ) -> Self {
         let (sink, closed) = output.sink();
+        let (limits, held) = match when {
+            When::AtTheEnd => room.at_the_end(),
+            When::AsTheyEnd | When::AsTheyChange => (room.stream(), Held::default()),
+        };
         Self {
             sink,
             closed,
@@ -132,6 +146,8 @@ impl Target<Output> {
             keep: None,
             say: on_stderr(),
             bytes: None,
+            limits,
+            held,
         }
     }
 }
@@ -171,13 +187,14 @@ impl<K: Sink> Session<K> {
             .map(|options| Recorder::create(options, about()?).map_err(anyhow::Error::from))
             .transpose()?;
         let journeys = Journeys::new(
-            Limits::default(),
+            target.limits,
             Patience::default(),
             Reasons::by_name(|name| reasons.number(name)),
         );
         let followed = Followed::new(&subject.filter, subject.program);
         let pipeline = Pipeline::new(journeys, subject.filter, target.when, target.sink)
-            .caused_by(subject.command);
+            .caused_by(subject.command)
+            .holding(target.held);
         Ok(Self {
             live,
             pipeline,
@@ -256,7 +273,7 @@ impl<K: Sink> Session<K> {
         if let Some(keep) = &mut self.keep {
             keep.take(batch, &node, now);
         }
-        if self.closed.get() || room == Room::Full {
+        if self.closed.get() || room == recorder::Room::Full {
             return Ok(Step::Over);
         }
         Ok(if came { Step::Busy } else { Step::Idle })
@@ -312,9 +329,14 @@ impl<K: Sink> Session<K> {
     }
 
     /// Records what is about to be shown.
-    fn record(&mut self, batch: &Batch, node: &Arc<Snapshot>, now: u64) -> anyhow::Result<Room> {
+    fn record(
+        &mut self,
+        batch: &Batch,
+        node: &Arc<Snapshot>,
+        now: u64,
+    ) -> anyhow::Result<recorder::Room> {
         let Some(recorder) = &mut self.recorder else {
-            return Ok(Room::Left);
+            return Ok(recorder::Room::Left);
         };
         let symbols = &self.symbols;
         let function_at = |address| symbols.locate(address).map(|location| location.to_string());

@@ -26,6 +26,7 @@ pub(super) struct WatchArgs {
 /// A wrong filter, why tracing cannot start, or that output cannot be written.
 pub(super) fn run(args: &WatchArgs) -> anyhow::Result<()> {
     let filter = arguments::filter(&args.filter)?;
+    let room = args.live.room()?;
     live::check(args.live.sizes())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -44,7 +45,7 @@ pub(super) fn run(args: &WatchArgs) -> anyhow::Result<()> {
             filter,
             command: None,
         };
-        let target = Target::output(&args.output, &args.record, When::AsTheyEnd);
+        let target = Target::output(&args.output, &args.record, When::AsTheyEnd, room);
         let mut session = Session::start(node, subject, &args.live, target)?;
         session.give_up_privileges(Role::Watch);
         let mut interrupts = Interrupts::new()?;

@@ -10,15 +10,37 @@ pub struct Limits {
     pub hops: usize,
     /// Flows.
     pub flows: usize,
+    /// Bytes of memory for packets: those under way, with their hops, and those that are over and were
+    /// not given out yet.
+    pub packet_room: usize,
+    /// Bytes of memory for flows, with the names and places that they were seen with.
+    pub flow_room: usize,
+    /// Bytes of memory for packets' first bytes.
+    pub byte_room: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
+/// The least room with which the engine is of any use: some hundred packets of flows under way.
+const LEAST: usize = 1 << 20;
+
+impl Limits {
+    /// Those of an engine that has so many bytes of memory in all.
+    #[must_use]
+    pub fn within(bytes: usize) -> Self {
+        let part = |parts: usize| (bytes / 16 * parts).max(LEAST);
         Self {
             packets: 1 << 12,
             hops: 256,
             flows: 1 << 14,
+            packet_room: part(5),
+            flow_room: part(8),
+            byte_room: part(1),
         }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::within(72 << 20)
     }
 }
 

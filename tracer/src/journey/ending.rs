@@ -242,6 +242,7 @@ impl Journeys {
             flow.drops += u64::from(packet.verdict == Verdict::Dropped);
             flow.holes += u64::from(packet.holes());
         }
+        self.done_room += packet.room();
         self.done.push_back(packet);
     }
 }

@@ -104,6 +104,8 @@ pub(super) struct Flight {
     spent: Spent,
     /// How many packets ride in other packets' buffers.
     riders: usize,
+    /// Bytes of memory of all of them.
+    room: usize,
     /// How many packets were without an address so far.
     adrift: u64,
     /// In order of time: a packet once delivered, and every packet by its last event.
@@ -114,6 +116,20 @@ pub(super) struct Flight {
 impl Flight {
     pub(super) fn len(&self) -> usize {
         self.by_skb.len() + self.riders
+    }
+
+    /// How many bytes of memory they take.
+    pub(super) fn room(&self) -> usize {
+        self.room + self.copies.room()
+    }
+
+    /// Counts the memory of a packet that became larger.
+    pub(super) fn count_again(&mut self, skb: u64) {
+        if let Some(packet) = self.by_skb.get_mut(&skb) {
+            let now = packet.room();
+            self.room = self.room + now - packet.counted;
+            packet.counted = now;
+        }
     }
 
     /// Whether packets of the flow are under way.
@@ -157,6 +173,8 @@ impl Flight {
             older.twins.newer = Some(skb);
         }
         self.riders += packet.riders();
+        packet.counted = packet.room();
+        self.room += packet.counted;
         *self.by_flow.entry(packet.packet.flow).or_default() += 1;
         self.waiting.push_back(Deadline {
             time: packet.last,
@@ -182,6 +200,7 @@ impl Flight {
             self.leave(stream, skb);
         }
         self.riders -= packet.riders();
+        self.room -= packet.counted;
         if let Entry::Occupied(mut of_flow) = self.by_flow.entry(packet.packet.flow) {
             *of_flow.get_mut() -= 1;
             if *of_flow.get() == 0 {

@@ -128,6 +128,16 @@ impl Entry {
         at.is_some()
     }
 
+    /// How many bytes of memory it takes beside itself, with its places in the tables.
+    fn room(&self) -> usize {
+        /// Places in tables and queues, which may be half empty, and what the pipeline keeps of a flow.
+        const BESIDE: usize = 1024;
+        const ALIAS: usize = (size_of::<Alias>() + size_of::<Named>()) * 5 / 2;
+        let lists = self.flow.room() - size_of::<Flow>();
+        let aliases = self.aliases.capacity() * size_of::<OwnName>() + self.aliases.len() * ALIAS;
+        BESIDE + lists + aliases
+    }
+
     /// Notes which end is the client's under a name that the flow has.
     fn name_again(&mut self, own: &OwnName) {
         let mut names = self.aliases.iter_mut();
@@ -146,6 +156,7 @@ impl Entry {
             None => match before.iter().position(|it| it == sighting) {
                 Some(at) => at,
                 None if known.len() < SUBJECTS => {
+                    grow(known, 8);
                     known.push(*sighting);
                     known.len() - 1
                 }
@@ -188,6 +199,12 @@ pub(super) struct Membership {
 impl Flows {
     pub(super) fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// How many bytes of memory they take.
+    #[inline]
+    pub(super) fn room(&self) -> usize {
+        self.table.room()
     }
 
     pub(super) fn get(&self, id: FlowId) -> Option<&Flow> {
@@ -416,10 +433,12 @@ impl Flows {
         // What the other flow does to its names later may concern this one as well.
         entry.robbed |= before.is_some();
         if entry.aliases.len() < ALIASES {
+            grow(&mut entry.aliases, 4);
             entry.aliases.push(own);
         } else {
             self.by_alias.remove(&alias);
         }
+        self.table.count_again(seat);
         if let Some(before) = before
             && let Some(robbed) = self.table.beside(before.seat)
         {
@@ -449,10 +468,14 @@ impl Flows {
         entry.flow.last = entry.flow.last.max(event.record.time);
         // Where nothing is another, neither is what filters are asked about.
         if moved.place || moved.device || entry.turned {
+            let before = entry.flow.subjects.capacity();
             entry.sighted(&Sighting {
                 subject: subject_of(event),
                 reply: member.direction == Direction::Reply,
             });
+            if entry.flow.subjects.capacity() != before {
+                self.table.count_again(member.seat);
+            }
         }
     }
 
@@ -486,6 +509,34 @@ impl Flows {
             };
             *end = Some(process);
         }
+    }
+
+    /// Forgets a flow that is closed, and of which no packet is under way: of those, about the one in which
+    /// nothing happened the longest. Gives it out.
+    pub(super) fn evict_closed(&mut self, under_way: impl Fn(FlowId) -> bool) -> Option<Flow> {
+        /// How many that are not over yet are passed over.
+        const TRIES: usize = 8;
+        let mut not_yet = [None; TRIES];
+        let mut found = None;
+        for passed in &mut not_yet {
+            let Some(Reverse((time, id))) = self.closed.pop() else {
+                break;
+            };
+            let seat = self.table.seat(id);
+            let Some(entry) = seat.and_then(|seat| self.table.beside(seat)) else {
+                continue;
+            };
+            if !is_closed(&entry.flow) {
+                entry.is_closed = false;
+            } else if under_way(id) {
+                *passed = Some(Reverse((time, id)));
+            } else {
+                found = Some(id);
+                break;
+            }
+        }
+        self.closed.extend(not_yet.into_iter().flatten());
+        self.remove(found?)
     }
 
     /// Forgets the flow that was touched least recently, about; gives it out.
@@ -568,6 +619,13 @@ impl Flows {
         }
         self.closed.extend(not_yet);
         over
+    }
+}
+
+/// Makes room for some more where there is none: not for twice as many, of which there are many flows.
+fn grow<T>(list: &mut Vec<T>, more: usize) {
+    if list.len() == list.capacity() {
+        list.reserve_exact(more);
     }
 }
 

@@ -371,6 +371,13 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// How many bytes of memory it takes.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let bytes = self.bytes.as_ref().map_or(0, |bytes| bytes.len());
+        size_of::<Self>() + self.hops.capacity() * size_of::<Hop>() + bytes
+    }
+
     /// How many of its hops have a hole before them.
     #[must_use]
     pub fn holes(&self) -> u32 {
@@ -514,4 +521,17 @@ pub struct Flow {
     pub last: u64,
     /// The distinct places and tuples it was seen with (bounded), for filters.
     pub subjects: Vec<Sighting>,
+}
+
+impl Flow {
+    /// How many bytes of memory it takes.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let names = [&self.client_process, &self.backend_process];
+        let names = names.into_iter().flatten();
+        size_of::<Self>()
+            + self.subjects.capacity() * size_of::<Sighting>()
+            + self.translations.capacity() * size_of::<FlowTranslation>()
+            + names.map(|process| process.comm.capacity()).sum::<usize>()
+    }
 }

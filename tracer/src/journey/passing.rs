@@ -14,6 +14,9 @@ use super::{
 };
 use crate::event::Event;
 
+/// How many flows wait to be given out that had to make room: whoever takes them looks far more often.
+const GIVEN_UP: usize = 1 << 12;
+
 impl Journeys {
     /// The packet at the event's address, when the event is of it; what else was there is over.
     fn current(&mut self, event: &Event) -> Option<u64> {
@@ -102,6 +105,7 @@ impl Journeys {
             self.hooks.is_hole(*hole, event) && !(sampled && may_be_shed(*hole, event))
         });
         let mut member = packet.member();
+        let grows = packet.is_full();
         let translated = add_hop(&mut packet.packet, event, hole, self.limits.hops);
         let moved = packet.came_through(event, observed);
         self.flows.seen(&mut member, event, moved);
@@ -129,20 +133,53 @@ impl Journeys {
         if step == Step::Socket {
             self.flight.deliver(skb, event.record.time);
         }
+        if grows {
+            self.flight.count_again(skb);
+            self.make_room(0);
+        }
+        if self.flows.room() > self.limits.flow_room {
+            self.let_flows_go(usize::MAX);
+        }
     }
 
     /// Gives a packet out when there is no room for so many more: one that a socket took, or else
     /// the oldest.
     pub(super) fn make_room(&mut self, more: usize) {
-        if self.flight.len() + more <= self.limits.packets {
-            return;
+        if self.flight.len() + more > self.limits.packets {
+            self.let_packet_go();
         }
+        while self.flight.room() > self.limits.packet_room && self.let_packet_go() {}
+    }
+
+    /// Says whether there was any.
+    fn let_packet_go(&mut self) -> bool {
         // Nothing is missing of what was delivered, but for its being dropped yet.
         if let Some((skb, delivered)) = self.flight.pop_over(u64::MAX, 0) {
             self.over(skb, delivered);
         } else if let Some((skb, oldest)) = self.flight.pop_oldest() {
             self.overflow.packets += 1;
             self.over(skb, oldest);
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// Gives flows out until there are fewer than that, and room: those that are closed, or else those in which
+    /// nothing happened the longest.
+    fn let_flows_go(&mut self, limit: usize) {
+        while self.flows.len() >= limit || self.flows.room() > self.limits.flow_room {
+            // Nothing is missing of what is closed, but for what comes late.
+            let closed = self.flows.evict_closed(|id| self.flight.has_flow(id));
+            let early = closed.is_none();
+            let Some(flow) = closed.or_else(|| self.flows.evict()) else {
+                break;
+            };
+            self.overflow.flows += u64::from(early);
+            self.given_up.push_back(flow);
+            if self.given_up.len() > GIVEN_UP {
+                self.given_up.pop_front();
+            }
         }
     }
 
@@ -162,16 +199,7 @@ impl Journeys {
     }
 
     pub(super) fn new_packet(&mut self, event: &Event) -> (Packet, Seat) {
-        while self.flows.len() >= self.limits.flows {
-            let Some(flow) = self.flows.evict() else {
-                break;
-            };
-            self.overflow.flows += 1;
-            self.given_up.push_back(flow);
-            if self.given_up.len() > self.limits.flows {
-                self.given_up.pop_front();
-            }
-        }
+        self.let_flows_go(self.limits.flows);
         self.packets += 1;
         let transport = transport_of(event);
         let member = self.flows.join(event, &transport);

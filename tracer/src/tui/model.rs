@@ -47,6 +47,19 @@ impl Default for Bounds {
     }
 }
 
+impl Bounds {
+    /// Those of a model that takes so many bytes of memory when it is full.
+    #[must_use]
+    pub fn within(bytes: usize) -> Self {
+        let full = Self::default();
+        let part = |of: usize| of * (bytes >> 10) / ((80 << 20) >> 10);
+        Self {
+            flows: part(full.flows).max(100),
+            hops: part(full.hops).max(1_000),
+        }
+    }
+}
+
 /// What was let go for want of room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LetGo {

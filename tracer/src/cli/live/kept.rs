@@ -11,7 +11,7 @@ use crate::{
     },
 };
 
-/// Records that are kept: some 60 MB.
+/// Records that are kept where it is not said how many: some 60 MB.
 const RECORDS: usize = 250_000;
 /// Snapshots of the node that are kept: one can take megabytes where there are many rules.
 const SNAPSHOTS: usize = 32;
@@ -27,10 +27,11 @@ struct Step {
 }
 
 /// The last steps.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::cli) struct Kept {
     steps: VecDeque<Step>,
     records: usize,
+    most: usize,
     /// How many different snapshots they have.
     snapshots: usize,
     /// Of steps that went out: what holds on.
@@ -39,7 +40,25 @@ pub(in crate::cli) struct Kept {
     went_out: bool,
 }
 
+impl Default for Kept {
+    fn default() -> Self {
+        Self::of(RECORDS)
+    }
+}
+
 impl Kept {
+    /// Keeps so many records.
+    pub(in crate::cli) fn of(most: usize) -> Self {
+        Self {
+            steps: VecDeque::new(),
+            records: 0,
+            most,
+            snapshots: 0,
+            before: Standing::default(),
+            went_out: false,
+        }
+    }
+
     /// Keeps a step.
     pub(in crate::cli) fn take(&mut self, batch: Batch, node: &Arc<Snapshot>, now: u64) {
         let last = self.steps.back();
@@ -52,6 +71,8 @@ impl Kept {
                 return;
             }
         }
+        let mut batch = batch;
+        batch.records.shrink_to_fit();
         self.records += batch.records.len();
         self.steps.push_back(Step {
             batch,
@@ -73,7 +94,7 @@ impl Kept {
     }
 
     fn is_too_much(&self) -> bool {
-        self.records > RECORDS || self.snapshots > SNAPSHOTS || self.steps.len() > STEPS
+        self.records > self.most || self.snapshots > SNAPSHOTS || self.steps.len() > STEPS
     }
 
     /// Writes everything into a recording; says how many events.

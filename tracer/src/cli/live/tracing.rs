@@ -22,7 +22,7 @@ use crate::{
         plan::Plan,
     },
     output::{pipe::Closed, sanitize},
-    pipeline::When,
+    pipeline::{Held, When},
     privilege::Role,
     tui::{
         app::App,
@@ -149,6 +149,7 @@ impl Work {
             command: None,
         };
         let shared = self.shared.clone();
+        let (limits, _, kept) = args.live.room()?.view();
         let target = Target {
             sink: Feed::new(self.shared.clone()),
             closed: Closed::default(),
@@ -156,7 +157,9 @@ impl Work {
             names: !args.no_names,
             record: args.record.options(),
             bytes: None,
-            keep: Some(Kept::default()),
+            keep: Some(Kept::of(kept)),
+            limits,
+            held: Held::default(),
             say: Box::new(move |text| shared.lock().problem(&sanitize::plain(text))),
         };
         let mut session = Session::start(node, subject, &args.live, target)?;

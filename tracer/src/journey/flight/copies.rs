@@ -17,21 +17,30 @@ struct Siblings {
 
 /// By origin, for packets that have copies.
 #[derive(Debug, Default)]
-pub(super) struct Copies(HashMap<PacketId, Siblings>);
+pub(super) struct Copies {
+    by_origin: HashMap<PacketId, Siblings>,
+    /// Bytes of the packets that are kept.
+    room: usize,
+}
 
 impl Copies {
+    /// Bytes of the packets that are kept.
+    pub(super) fn room(&self) -> usize {
+        self.room
+    }
+
     /// Another copy of that origin is under way.
     pub(super) fn add(&mut self, origin: PacketId) {
         let first = Siblings {
             live: 1,
             ..Siblings::default()
         };
-        self.0.entry(origin).or_insert(first).live += 1;
+        self.by_origin.entry(origin).or_insert(first).live += 1;
     }
 
     /// Whether there are copies.
     pub(super) fn has(&self, origin: PacketId) -> bool {
-        self.0.contains_key(&origin)
+        self.by_origin.contains_key(&origin)
     }
 
     /// What is to be given out when a packet has ended, or was lost sight of for good (`None`). Of
@@ -43,9 +52,10 @@ impl Copies {
         packet: Option<Packet>,
         telling: impl Fn(&Packet) -> u8,
     ) -> Option<Packet> {
-        let Some(copies) = self.0.get_mut(&origin) else {
+        let Some(copies) = self.by_origin.get_mut(&origin) else {
             return packet;
         };
+        let before = copies.room();
         copies.live = copies.live.saturating_sub(1);
         let over = copies.live == 0;
         let verdict = packet.as_ref().map(|packet| packet.verdict);
@@ -66,14 +76,20 @@ impl Copies {
             (_, packet) if over => copies.the_dropped(true).or(packet),
             _ => None,
         };
+        self.room = self.room + copies.room() - before;
         if over {
-            self.0.remove(&origin);
+            self.by_origin.remove(&origin);
         }
         given
     }
 }
 
 impl Siblings {
+    fn room(&self) -> usize {
+        let dropped = self.dropped.as_ref();
+        dropped.map_or(0, |(_, packet)| packet.room())
+    }
+
     fn the_dropped(&mut self, over: bool) -> Option<Packet> {
         let dropped = self.dropped.take_if(|_| over);
         dropped.map(|(_, packet)| *packet)

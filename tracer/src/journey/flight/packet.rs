@@ -77,6 +77,8 @@ pub(in crate::journey) struct InFlight {
     pub(in crate::journey) packet: Packet,
     /// Where the first packet's flow is.
     seat: Seat,
+    /// The bytes of memory that it is counted with.
+    pub(super) counted: usize,
     /// The packets that were merged into the buffer behind the first.
     pub(super) riders: Vec<Rider>,
     /// How much of the first packet's payload did not go on in segments of its own.
@@ -129,6 +131,7 @@ impl InFlight {
     ) -> Self {
         Self {
             seat,
+            counted: 0,
             origin: packet.id,
             riders: Vec::new(),
             rest: packet.payload,
@@ -199,9 +202,27 @@ impl InFlight {
         self.stream == Stream::of(event)
     }
 
+    /// How many bytes of memory it takes, with its places in the tables.
+    pub(super) fn room(&self) -> usize {
+        /// Places in tables and queues, which may be half empty, and a copy of an event.
+        const BESIDE: usize = 768;
+        let trail = self.trail.capacity() * size_of::<(Before, usize)>();
+        let riders: usize = self.riders.iter().map(Rider::room).sum();
+        let spare = (self.riders.capacity() - self.riders.len()) * size_of::<Rider>();
+        BESIDE + size_of::<Self>() + self.packet.room() + trail + riders + spare
+    }
+
+    /// Whether another event makes it larger.
+    #[inline]
+    pub(in crate::journey) fn is_full(&self) -> bool {
+        // A hop inside a bridge comes with that of the hook.
+        self.packet.hops.capacity() - self.packet.hops.len() < 2
+            || self.trail.capacity() == self.trail.len()
+    }
+
     /// Whether its room is that of a usual packet.
     pub(super) fn has_room(&self) -> bool {
-        (1..=TRAIL).contains(&self.trail.capacity())
+        (1..=TRAIL / 2).contains(&self.trail.capacity())
     }
 
     /// The room of its trail, when it is over.
@@ -244,6 +265,7 @@ impl InFlight {
     fn derive(&self, packet: Packet, event: &Event, (before, trail): (Before, Trail)) -> Self {
         Self {
             riders: Vec::new(),
+            counted: 0,
             rest: packet.payload,
             packet,
             before,

@@ -193,6 +193,11 @@ impl InFlight {
 }
 
 impl Rider {
+    /// How many bytes of memory it takes.
+    pub(super) fn room(&self) -> usize {
+        size_of::<Self>() + self.packet.room()
+    }
+
     /// The packet with the hops of the buffer from where it got on, and its end.
     fn with_hops(&self, buffer: &Packet, limit: usize) -> Packet {
         let mut packet = self.packet.clone();
@@ -279,6 +284,8 @@ impl Flight {
         let riders = buffer.riders();
         let segment = buffer.cut(event, id, limit);
         self.riders -= riders - buffer.riders();
+        self.count_again(skb);
+        let buffer = self.by_skb.get_mut(&skb)?;
         if buffer.is_gone()
             && let Some(mut buffer) = self.remove(skb)
         {

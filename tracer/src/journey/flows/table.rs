@@ -21,6 +21,8 @@ pub(in crate::journey) struct Seat {
 struct Kept {
     entry: Entry,
     changed: bool,
+    /// The bytes of memory that it is counted with.
+    counted: usize,
 }
 
 /// All flows under way.
@@ -29,6 +31,7 @@ pub(super) struct Table {
     seats: Vec<Option<Box<Kept>>>,
     free: Vec<usize>,
     by_id: HashMap<FlowId, usize>,
+    room: usize,
 }
 
 impl Table {
@@ -39,9 +42,12 @@ impl Table {
     /// Gives a new flow a seat.
     pub(super) fn insert(&mut self, entry: Entry) -> Seat {
         let flow = entry.flow.id;
+        let counted = size_of::<Kept>() + entry.room();
+        self.room += counted;
         let kept = Some(Box::new(Kept {
             entry,
             changed: true,
+            counted,
         }));
         let at = if let Some(at) = self.free.pop() {
             self.seats[at] = kept;
@@ -54,11 +60,26 @@ impl Table {
         Seat { at, flow }
     }
 
+    /// How many bytes of memory all take.
+    pub(super) fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Counts the memory of a flow that became larger.
+    pub(super) fn count_again(&mut self, seat: Seat) {
+        if let Some(kept) = self.kept_mut(seat) {
+            let now = size_of::<Kept>() + kept.entry.room();
+            let before = mem::replace(&mut kept.counted, now);
+            self.room = self.room + now - before;
+        }
+    }
+
     /// Takes a flow away.
     pub(super) fn remove(&mut self, id: FlowId) -> Option<Entry> {
         let at = self.by_id.remove(&id)?;
         let kept = self.seats.get_mut(at)?.take()?;
         self.free.push(at);
+        self.room -= kept.counted;
         Some(kept.entry)
     }
 

@@ -2,7 +2,7 @@
 
 use tracer_common::record::Conntrack;
 
-use super::{Alias, Entry, Flows, Membership};
+use super::{Alias, Entry, Flows, Membership, grow};
 use crate::{
     event::{Endpoint, Tuple},
     journey::model::{FlowTranslation, Hop, NetnsId, Translation, TranslationKind},
@@ -54,9 +54,12 @@ impl Flows {
             time: hop.time,
             call: hop.call.filter(|_| stage.is_some()),
         };
-        entry.note(noted);
+        let grows = entry.note(noted);
         if kind == TranslationKind::Dnat {
             entry.flow.backend = Some(to);
+        }
+        if grows {
+            self.table.count_again(member.seat);
         }
     }
 
@@ -122,12 +125,14 @@ impl Flows {
                 reply.destination,
             ));
         }
+        self.table.count_again(seat);
     }
 }
 
 impl Entry {
-    /// Adds a translation, or the stage where it was made to one that was known without.
-    fn note(&mut self, noted: FlowTranslation) {
+    /// Adds a translation, or the stage where it was made to one that was known without. Says
+    /// whether there is one more.
+    fn note(&mut self, noted: FlowTranslation) -> bool {
         let same = |t: &&mut FlowTranslation| {
             t.kind == noted.kind
                 && t.netns == noted.netns
@@ -140,8 +145,11 @@ impl Entry {
             known.before = known.before.or(noted.before);
             known.call = known.call.or(noted.call);
         } else if known.len() < TRANSLATIONS {
+            grow(known, 1);
             known.push(noted);
+            return true;
         }
+        false
     }
 }
 

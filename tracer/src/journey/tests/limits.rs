@@ -41,7 +41,7 @@ fn any_record() -> impl Strategy<Value = Record> {
 proptest! {
     #[test]
     fn any_events_stay_within_the_limits(records in prop::collection::vec(any_record(), 0..400)) {
-        let limits = Limits { packets: 3, hops: 5, flows: 4 };
+        let limits = Limits { packets: 3, hops: 5, flows: 4, ..Limits::default() };
         let mut journeys = Journeys::new(limits, Patience::default(), Reasons::default());
         let mut given = 0;
         for record in &records {

@@ -1,0 +1,143 @@
+//! `--memory`: one bound of the tracer's own memory, from which all others are derived.
+//!
+//! What traffic makes it keep is bounded by bytes: flows, packets under way, packets for the end of `run`,
+//! packets' first bytes, what the live view shows and what it can save, the ring. The rest does not
+//! depend on traffic ([`FIXED`]). What had to be let go is counted and said where it is shown.
+//!
+//! Limits: what the node knows of itself (rules, pods) is not traffic, and is bounded by itself; where
+//! there are tens of thousands of rules, it is some tens of megabytes more
+//! (docs/performance.md). Maps of the kernel side are the kernel's memory, not the tracer's.
+
+use anyhow::anyhow;
+
+use super::{Usage, arguments::quantity};
+use crate::{journey::Limits, pipeline::Held, tui::model::Bounds};
+
+/// The program, what it knows of kernel and node, buffers, and what allocators keep in reserve.
+const FIXED: u64 = 40 << 20;
+/// The least that is left for what traffic makes it keep.
+const LEAST: u64 = 16 << 20;
+/// The ring is not made larger than that, unless it is asked for.
+const LARGEST_RING: u64 = 64 << 20;
+/// A record that the live view keeps for saving.
+const RECORD: usize = size_of::<crate::event::Record>();
+
+/// How much memory the tracer may take.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(super) struct MemoryArgs {
+    /// How much memory the tracer may take, in bytes or with K, M or G, at least 64M; what it keeps of
+    /// packets and flows, and the ring, are bounded by it
+    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = memory)]
+    memory: u64,
+}
+
+fn memory(text: &str) -> Result<u64, String> {
+    /// With the ring that is made for it.
+    const SMALLEST: u64 = 64 << 20;
+    let bytes = quantity(text)?;
+    if bytes < SMALLEST {
+        return Err("less than 64M is too little to work with".to_owned());
+    }
+    Ok(bytes)
+}
+
+impl MemoryArgs {
+    /// The ring's bytes, where it is not said how many: an eighth of the memory is too much for 64M and a
+    /// sixteenth enough for 128M.
+    pub(super) fn ring(self) -> u32 {
+        let ring = (self.memory / 16).clamp(1 << 20, LARGEST_RING);
+        // It is in range now.
+        1 << u64::ilog2(ring)
+    }
+
+    /// What is left beside a ring of so many bytes; without one, for a recording.
+    ///
+    /// # Errors
+    /// [`Usage`], when that is too little.
+    pub(super) fn beside(self, ring: Option<u32>) -> anyhow::Result<Room> {
+        let ring = u64::from(ring.unwrap_or(0));
+        let left = self.memory.saturating_sub(FIXED + ring);
+        if left < LEAST {
+            let needed = (FIXED + ring + LEAST).div_ceil(1 << 20);
+            return Err(Usage(anyhow!(
+                "a ring buffer of {}M does not fit into --memory: at least {needed}M would be needed",
+                ring >> 20
+            ))
+            .into());
+        }
+        Ok(Room(usize::try_from(left).unwrap_or(usize::MAX / 2)))
+    }
+}
+
+/// Memory for what traffic makes the tracer keep, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Room(usize);
+
+impl Room {
+    fn sixteenths(self, parts: usize) -> usize {
+        self.0 / 16 * parts
+    }
+
+    /// For a stream of text, or a recording: flows and packets under way; a part remains for a batch that
+    /// is read and for what is told about its packets.
+    pub(super) fn stream(self) -> Limits {
+        Limits::within(self.sixteenths(12))
+    }
+
+    /// For what is shown at the end: flows and packets under way, and those held.
+    pub(super) fn at_the_end(self) -> (Limits, Held) {
+        let held = Held {
+            packets: self.sixteenths(6),
+            flows: self.sixteenths(3),
+        };
+        (Limits::within(self.sixteenths(4)), held)
+    }
+
+    /// For the live view: flows and packets under way, what the screen shows, and how many records are kept
+    /// for saving.
+    pub(super) fn view(self) -> (Limits, Bounds, usize) {
+        let limits = Limits::within(self.sixteenths(5));
+        let bounds = Bounds::within(self.sixteenths(6));
+        (limits, bounds, self.sixteenths(3) / RECORD)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_given_with_its_least() {
+        assert_eq!(memory("128M"), Ok(128 << 20));
+        assert_eq!(memory("1G"), Ok(1 << 30));
+        assert!(memory("63M").unwrap_err().contains("64M"));
+        assert!(memory("much").is_err());
+    }
+
+    #[test]
+    fn all_parts_together_are_no_more_than_there_is() {
+        for megabytes in [64, 96, 128, 256, 1024, 16 << 10] {
+            let args = MemoryArgs {
+                memory: megabytes << 20,
+            };
+            let ring = args.ring();
+            assert!(ring.is_power_of_two() && u64::from(ring) <= args.memory / 16);
+            let room = args.beside(Some(ring)).unwrap();
+            let most = room.0;
+            let engine = |limits: Limits| limits.packet_room + limits.flow_room + limits.byte_room;
+            assert!(engine(room.stream()) <= most);
+            let (limits, held) = room.at_the_end();
+            assert!(engine(limits) + held.packets + held.flows <= most);
+            let (limits, _, records) = room.view();
+            assert!(engine(limits) + room.sixteenths(6) + records * RECORD <= most);
+        }
+    }
+
+    #[test]
+    fn a_ring_that_leaves_nothing_is_refused_with_what_is_needed() {
+        let args = MemoryArgs { memory: 128 << 20 };
+        assert!(args.beside(Some(64 << 20)).is_ok());
+        let error = args.beside(Some(128 << 20)).unwrap_err();
+        assert!(error.to_string().contains("184M"), "{error}");
+    }
+}
