@@ -7,6 +7,7 @@
 //! process of its own (`--count`): figures that no busy machine changes. The output is a table in Markdown;
 //! `cargo xtask bench engine` puts it into docs/performance.md.
 
+#[expect(dead_code, reason = "a test needs more of it")]
 #[path = "engine/counted.rs"]
 mod counted;
 #[path = "recording/instructions.rs"]

@@ -1,5 +1,6 @@
 //! In the steady state an event costs no allocation: what a packet needs is that of a packet that is over.
 
+#[expect(dead_code, reason = "a test needs more of it")]
 #[path = "../benches/engine/counted.rs"]
 mod counted;
 #[expect(dead_code, reason = "benchmarks need more of it")]

@@ -148,6 +148,16 @@ fn a_ring_of_an_impossible_size_is_refused_with_the_possible_ones() -> anyhow::R
     refused(&ended, USAGE, &["big", "number"])
 }
 
+#[test]
+fn too_little_memory_is_refused_with_what_is_needed() -> anyhow::Result<()> {
+    for command in [&["watch"][..], &["live"], &["replay", "no.recording"]] {
+        let ended = process::run([command, &["--memory", "63M"]].concat())?;
+        refused(&ended, USAGE, &["64M"]).with_context(|| format!("{command:?}"))?;
+    }
+    let ended = process::run(["watch", "--memory=128M", "--ring-size=128M"])?;
+    refused(&ended, USAGE, &["128M", "--memory", "184M"])
+}
+
 /// Which ways work is the kernel's to say. One that does not is not silently replaced: the command
 /// does not run.
 #[test]

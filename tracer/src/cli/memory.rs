@@ -60,7 +60,7 @@ impl MemoryArgs {
         if left < LEAST {
             let needed = (FIXED + ring + LEAST).div_ceil(1 << 20);
             return Err(Usage(anyhow!(
-                "a ring buffer of {}M does not fit into --memory: at least {needed}M would be needed",
+                "a ring buffer of {}M does not fit into --memory, which would have to be {needed}M at least",
                 ring >> 20
             ))
             .into());
