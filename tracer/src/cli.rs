@@ -6,7 +6,7 @@ mod arguments;
 pub mod doctor;
 mod export;
 mod live;
-mod memory;
+pub mod memory;
 mod moment;
 pub mod names;
 mod playback;

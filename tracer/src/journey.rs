@@ -55,6 +55,8 @@ pub struct Journeys {
     under_way_until: u64,
     /// Something was lost before that time.
     lost_before: u64,
+    /// When a flow last had to make room before its end.
+    let_go_at: u64,
     /// Packets are let go unseen, or were until that time.
     sampled_until: u64,
     done: VecDeque<Packet>,
@@ -175,12 +177,22 @@ impl Journeys {
     /// Gives out the flows that are over at that time, and of which no packet is under way; they are
     /// forgotten.
     pub fn take_flows_over(&mut self, now: u64) -> Vec<Flow> {
-        let under_way = |id| self.flight.has_flow(id);
-        let over = self.flows.over(now, &self.patience, under_way);
+        let over = self.flows_over(now);
         self.given_up
             .drain(..)
             .chain(over.into_iter().filter_map(|id| self.flows.remove(id)))
             .collect()
+    }
+
+    /// The flows that are over at that time, and of which no packet is under way.
+    pub fn flows_over(&mut self, now: u64) -> Vec<FlowId> {
+        let under_way = |id| self.flight.has_flow(id);
+        self.flows.over(now, &self.patience, under_way)
+    }
+
+    /// Gives a flow out; it is forgotten.
+    pub fn take_flow(&mut self, id: FlowId) -> Option<Flow> {
+        self.flows.remove(id)
     }
 
     /// Gives out the flows that had to make room, and no others; they are forgotten.

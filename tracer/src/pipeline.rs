@@ -6,15 +6,20 @@
 
 mod caused;
 mod changes;
+mod evidence;
+mod held;
 mod silence;
 mod window;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     io, mem,
 };
 
 use changes::{Changes, Standing};
+use evidence::Shelf;
+pub use held::Held;
+use held::Holding;
 use silence::Silence;
 use tracer_common::hook;
 pub use window::Window;
@@ -23,7 +28,7 @@ use crate::{
     filter::{FlowView, ResolvedFilter},
     journey::{
         Journeys, Overflow,
-        model::{Ends, Flow, FlowId, NetnsId, Packet, Process, State},
+        model::{Ends, Flow, NetnsId, Packet, Process, State},
     },
     output::Sink,
     report::{
@@ -40,26 +45,11 @@ use crate::{
 /// Records after which it is looked at whether much waits to be shown.
 const PORTION: usize = 64;
 
-/// How much is held for the end, bytes of memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// For packets.
-    pub packets: usize,
-    /// For flows.
-    pub flows: usize,
-}
-
-impl Default for Held {
-    fn default() -> Self {
-        Self {
-            packets: 60 << 20,
-            flows: 30 << 20,
-        }
-    }
-}
-
-/// How many packets wait for rules.
+/// How many packets wait for rules, and how many bytes of memory they take.
 const MOST_WAITING: usize = 256;
+const WAITING_ROOM: usize = 2 << 20;
+/// How many namespaces wait to be asked for.
+const UNKNOWN: usize = 1024;
 
 /// When journeys are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,21 +79,14 @@ pub struct Pipeline<K> {
     window: Window,
     when: When,
     sink: K,
-    /// For the end: packets by flow, and flows that were over before.
-    held: BTreeMap<FlowId, Vec<Packet>>,
-    over: BTreeMap<FlowId, Flow>,
-    /// How much memory these take, and may take.
-    held_room: Held,
-    most_held: Held,
-    /// What the packets of flows that were not shown yet have shown.
-    evidence: HashMap<FlowId, Evidence>,
+    held: Holding,
+    evidence: Shelf,
     changes: Changes,
     /// Up to then everything was seen.
     now: u64,
-    not_held: u64,
-    flows_not_held: u64,
     /// Packets of which rules may be read yet that explain what happened to them.
     waiting: VecDeque<Waiting>,
+    waiting_room: usize,
     statistics: Option<Statistics>,
     lookups: Lookups,
     listening: Listening,
@@ -117,6 +100,7 @@ pub struct Pipeline<K> {
 impl<K: Sink> Pipeline<K> {
     /// A pipeline that shows the flows which the filter matches.
     pub fn new(journeys: Journeys, filter: ResolvedFilter, when: When, sink: K) -> Self {
+        let held = Held::default();
         Self {
             journeys,
             filter,
@@ -124,19 +108,12 @@ impl<K: Sink> Pipeline<K> {
             window: Window::ALWAYS,
             when,
             sink,
-            held: BTreeMap::new(),
-            over: BTreeMap::new(),
-            held_room: Held {
-                packets: 0,
-                flows: 0,
-            },
-            most_held: Held::default(),
-            evidence: HashMap::new(),
+            held: Holding::new(held),
+            evidence: Shelf::new(held.evidence),
             changes: Changes::default(),
             now: 0,
-            not_held: 0,
-            flows_not_held: 0,
             waiting: VecDeque::new(),
+            waiting_room: 0,
             statistics: None,
             lookups: Lookups::default(),
             listening: Listening::default(),
@@ -159,10 +136,15 @@ impl<K: Sink> Pipeline<K> {
         Self { command, ..self }
     }
 
-    /// Holds no more for the end than that.
+    /// Keeps no more than that; to be said before anything comes.
     #[must_use]
-    pub fn holding(self, most_held: Held) -> Self {
-        Self { most_held, ..self }
+    pub fn holding(self, held: Held) -> Self {
+        Self {
+            held: Holding::new(held),
+            evidence: Shelf::new(held.evidence),
+            lookups: Lookups::within(held.lookups),
+            ..self
+        }
     }
 
     /// Goes on with the same filter, its names looked up anew.
@@ -280,9 +262,7 @@ impl<K: Sink> Pipeline<K> {
             let mut awaited = waiting.awaited.iter();
             !awaited.any(|it| now <= it.until && known.is_awaited(it))
         })?;
-        for flow in self.journeys.take_flows_over(now) {
-            self.flow_over(flow, known)?;
-        }
+        self.flows_over(now, known)?;
         if self.when == When::AsTheyChange && self.changes.are_due(now) {
             self.show_changes(known)?;
         }
@@ -330,22 +310,31 @@ impl<K: Sink> Pipeline<K> {
         self.journeys.finish();
         self.packets_over(known)?;
         self.show_waiting(known, |_| true)?;
-        for flow in self.journeys.take_flows_over(u64::MAX) {
-            self.flow_over(flow, known)?;
-        }
-        for (id, flow) in mem::take(&mut self.over) {
-            let mut packets = self.held.remove(&id).unwrap_or_default();
-            packets.sort_by_key(|packet| packet.hops.first().map(|hop| hop.time));
+        self.flows_over(u64::MAX, known)?;
+        while let Some((flow, packets)) = self.held.next() {
             for packet in packets {
                 self.show(&packet, known)?;
             }
             let report = self.flow_report(&flow, known);
-            self.evidence.remove(&id);
+            self.evidence.forget(flow.id);
             self.sink.flow(&report)?;
         }
         self.say_what_was_let_go();
         let statistics = self.statistics.take().unwrap_or_default();
         self.sink.finish(&self.stats_report(&statistics))
+    }
+
+    /// Gives out the flows that are over at that time, one after the other.
+    fn flows_over(&mut self, now: u64, known: &Knowledge<'_>) -> io::Result<()> {
+        for flow in self.journeys.take_given_up() {
+            self.flow_over(flow, known)?;
+        }
+        for id in self.journeys.flows_over(now) {
+            if let Some(flow) = self.journeys.take_flow(id) {
+                self.flow_over(flow, known)?;
+            }
+        }
+        Ok(())
     }
 
     fn stats_report(&self, statistics: &Statistics) -> StatsReport {
@@ -368,22 +357,31 @@ impl<K: Sink> Pipeline<K> {
     }
 
     fn say_what_was_let_go(&mut self) {
-        if self.not_held > 0 {
+        let Holding {
+            packets_let_go,
+            flows_let_go,
+            ..
+        } = self.held;
+        if packets_let_go > 0 {
             self.problems.push(format!(
-                "{} packets were too many to keep until the end: their flows are counted, their journeys not shown; a larger --memory holds more",
-                self.not_held
+                "{packets_let_go} packets were too many to keep until the end: their flows are counted, their journeys not shown; a larger --memory holds more"
             ));
         }
-        if self.flows_not_held > 0 {
+        if flows_let_go > 0 {
             self.problems.push(format!(
-                "{} flows were too many to keep until the end, and are not shown; a larger --memory holds more",
-                self.flows_not_held
+                "{flows_let_go} flows were too many to keep until the end, and are not shown; a larger --memory holds more"
+            ));
+        }
+        if self.evidence.let_go > 0 {
+            self.problems.push(format!(
+                "of {} flows what says what is wrong with them had to make room: they are marked ?, and not diagnosed; a larger --memory holds more",
+                self.evidence.let_go
             ));
         }
         let Overflow { packets, flows } = self.journeys.overflow();
         if packets + flows > 0 {
             self.problems.push(format!(
-                "{packets} packets and {flows} flows were given up before their end, for want of room; a larger --memory gives more"
+                "{packets} packets and {flows} flows were given up before their end, for want of room: flows marked ? may be incomplete; a larger --memory gives more"
             ));
         }
     }
@@ -491,8 +489,7 @@ impl<K: Sink> Pipeline<K> {
                 .packet(&packet, known.reasons, known.function_at);
             self.lookups.packet(&packet);
             if let Some(flow) = self.journeys.flow(packet.flow) {
-                let evidence = self.evidence.entry(flow.id).or_default();
-                evidence.packet(&packet, flow.state);
+                self.evidence.packet(flow, &packet);
             }
             match self.when {
                 _ if !shows_packets => self.journeys.take_back(packet),
@@ -508,13 +505,7 @@ impl<K: Sink> Pipeline<K> {
                     }
                     self.show_or_wait(packet, known)?;
                 }
-                When::AtTheEnd if self.held_room.packets < self.most_held.packets => {
-                    let mut packet = packet;
-                    packet.hops.shrink_to_fit();
-                    self.held_room.packets += packet.room();
-                    self.held.entry(packet.flow).or_default().push(packet);
-                }
-                When::AtTheEnd => self.not_held += 1,
+                When::AtTheEnd => self.held.packet(packet),
             }
         }
         Ok(())
@@ -523,7 +514,8 @@ impl<K: Sink> Pipeline<K> {
     fn note_unknown(&mut self, packet: &Packet, known: &Knowledge<'_>) {
         let mut before = NetnsId(0);
         for hop in &packet.hops {
-            if hop.netns != before && known.node.namespace(hop.netns.0).is_none() {
+            let is_room = self.unknown.len() < UNKNOWN;
+            if hop.netns != before && is_room && known.node.namespace(hop.netns.0).is_none() {
                 self.unknown.insert(hop.netns.0);
             }
             before = hop.netns;
@@ -547,7 +539,7 @@ impl<K: Sink> Pipeline<K> {
     fn flow_report(&self, flow: &Flow, known: &Knowledge<'_>) -> FlowReport {
         let none = Evidence::default();
         let seen = Seen {
-            evidence: self.evidence.get(&flow.id).unwrap_or(&none),
+            evidence: self.evidence.of(flow.id).unwrap_or(&none),
             until: self.now,
             listening: &self.listening,
             lookups: &self.lookups,
@@ -574,12 +566,19 @@ impl<K: Sink> Pipeline<K> {
             self.journeys.take_back(packet);
             return self.sink.packet(&report);
         }
-        self.waiting.push_back(Waiting { packet, awaited });
-        if self.waiting.len() <= MOST_WAITING {
-            return Ok(());
+        self.wait(Waiting { packet, awaited });
+        while (self.waiting.len() > MOST_WAITING || self.waiting_room > WAITING_ROOM)
+            && let Some(first) = self.waiting.pop_front()
+        {
+            self.waiting_room -= first.packet.room();
+            self.show(&first.packet, known)?;
         }
-        let first = self.waiting.pop_front();
-        first.map_or(Ok(()), |first| self.show(&first.packet, known))
+        Ok(())
+    }
+
+    fn wait(&mut self, waiting: Waiting) {
+        self.waiting_room += waiting.packet.room();
+        self.waiting.push_back(waiting);
     }
 
     /// Shows the packets that wait no longer.
@@ -588,22 +587,15 @@ impl<K: Sink> Pipeline<K> {
         known: &Knowledge<'_>,
         enough: impl Fn(&Waiting) -> bool,
     ) -> io::Result<()> {
+        self.waiting_room = 0;
         for waiting in mem::take(&mut self.waiting) {
             if enough(&waiting) {
                 self.show(&waiting.packet, known)?;
             } else {
-                self.waiting.push_back(waiting);
+                self.wait(waiting);
             }
         }
         Ok(())
-    }
-
-    /// Forgets what was held of a flow's packets.
-    fn let_packets_go(&mut self, id: FlowId) {
-        self.evidence.remove(&id);
-        for packet in self.held.remove(&id).into_iter().flatten() {
-            self.held_room.packets -= packet.room();
-        }
     }
 
     fn flow_over(&mut self, flow: Flow, known: &Knowledge<'_>) -> io::Result<()> {
@@ -611,26 +603,23 @@ impl<K: Sink> Pipeline<K> {
         let was_shown = self.changes.over(flow.id);
         let news = self.silence.is_news(&flow);
         if !news || !self.wanted(&flow, known) && !was_shown {
-            self.let_packets_go(flow.id);
+            self.held.forget(flow.id);
+            self.evidence.forget(flow.id);
             return Ok(());
         }
         match self.when {
             When::AsTheyEnd | When::AsTheyChange => {
                 let report = self.flow_report(&flow, known);
-                self.evidence.remove(&flow.id);
+                self.evidence.forget(flow.id);
                 if self.when == When::AsTheyChange {
                     self.sink.flow_now(&report, known.facts(&flow))?;
                 }
                 self.sink.flow(&report)
             }
             When::AtTheEnd => {
-                if self.held_room.flows < self.most_held.flows {
-                    // The table that it is in, and what its packets have shown.
-                    self.held_room.flows += flow.room() + 2 * size_of::<Evidence>();
-                    self.over.insert(flow.id, flow);
-                } else {
-                    self.flows_not_held += 1;
-                    self.let_packets_go(flow.id);
+                let id = flow.id;
+                if !self.held.flow(flow) {
+                    self.evidence.forget(id);
                 }
                 Ok(())
             }

@@ -12,6 +12,7 @@ mod join;
 pub mod listening;
 pub mod lookups;
 mod recent;
+mod room;
 mod rules;
 #[cfg(test)]
 pub(crate) mod scenarios;

@@ -1,4 +1,8 @@
-//! Whatever comes, the memory of engine and pipeline stays within its bound, and what was let go is said.
+//! Whatever comes, the memory of all that traffic fills stays within what `--memory` leaves for it, and what
+//! was let go is said.
+//!
+//! Hostile made-up traffic goes through pipeline and sinks as it would from the kernel, with the shares that
+//! the command line derives; the allocator counts.
 
 #[expect(
     dead_code,
@@ -6,144 +10,68 @@
 )]
 #[path = "../benches/engine/counted.rs"]
 mod counted;
+#[path = "bounds/traffic.rs"]
+mod traffic;
 
 use std::{collections::BTreeMap, io};
 
 use tracer::{
-    event::{Event, Record},
+    cli::memory::Room,
     filter::Filter,
-    journey::{Journeys, Limits, Patience, Reasons},
+    journey::{Journeys, Patience, Reasons},
     node::{reasons::DropReasons, snapshot::Snapshot},
-    output::Sink,
-    pipeline::{Held, Pipeline, When},
-    report::{FlowReport, Knowledge, PacketReport, StatsReport},
-    source::{Batch, Notice, PacketBytes},
+    output::{
+        Sink,
+        json::JsonSink,
+        terminal::Terminal,
+        text::{Detail, TextSink},
+    },
+    pipeline::{Pipeline, When},
+    report::Knowledge,
+    source::Batch,
+    tui::{
+        feed::{Feed, Shared},
+        model::Model,
+    },
 };
-use tracer_common::{
-    hook,
-    record::{self, FLAG_BRIDGE_PORT},
-};
+
+use traffic::Traffic;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// What is given to the engine of it.
-const ROOM: usize = 24 << 20;
-/// What is held for the end.
-const HELD: Held = Held {
-    packets: 6 << 20,
-    flows: 6 << 20,
-};
-/// For tables of bounded size, what is told about a packet, a batch of records.
-const BESIDE: usize = 10 << 20;
+/// The least that may be asked for, and what is taken unless told.
+const LEAST: u64 = 64 << 20;
+const USUAL: u64 = 128 << 20;
 /// Records in a batch, and in one that only a recording can have.
 const BATCH: u64 = 2048;
 const LARGE: u64 = 1 << 15;
 
-/// Shows to nobody.
-struct Nobody;
+/// Events for the usual memory: as many as a build for tests does in some seconds.
+const MANY: u64 = if cfg!(debug_assertions) {
+    150_000
+} else {
+    4_000_000
+};
 
-impl Sink for Nobody {
-    fn packet(&mut self, _: &PacketReport) -> io::Result<()> {
-        Ok(())
-    }
+const ALL: [When; 3] = [When::AsTheyEnd, When::AsTheyChange, When::AtTheEnd];
 
-    fn flow(&mut self, _: &FlowReport) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-
-    fn finish(&mut self, _: &StatsReport) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A packet of a flow, both known by numbers.
-fn packet(number: u64, flow: u64, time: u64) -> record::Event {
-    let low = |number: u64| u32::try_from(number & 0xffff_ffff).unwrap_or(0);
-    record::Event {
-        kind: record::KIND_EVENT,
-        hook: hook::DEVICE_QUEUE,
-        time,
-        skb: 0xffff_8881_0000_0000 + number * 256,
-        source: [0, 0xffff_0000_0000 | (flow & 0xffff_ffff)],
-        destination: [0, 0xffff_0a01_0000],
-        source_port: 1,
-        destination_port: 2,
-        sequence: low(number),
-        ip_id: low(number) & 0xffff,
-        ip_version: 4,
-        protocol: 17,
-        length: 100,
-        payload: 72,
-        netns: 1,
-        ifindex: 1,
-        ..record::Event::default()
+fn sink(when: When, room: Room) -> Box<dyn Sink> {
+    match when {
+        When::AsTheyEnd => Box::new(JsonSink::new(io::sink())),
+        When::AsTheyChange => Box::new(Feed::new(Shared::new(Model::new(room.shown())))),
+        When::AtTheEnd => Box::new(TextSink::new(
+            io::sink(),
+            Terminal::default(),
+            Detail::default(),
+        )),
     }
 }
 
-/// Every packet is of another flow.
-fn distinct(n: u64) -> record::Event {
-    packet(n, n, n * 1_000)
-}
-
-/// A few hundred packets that never end, each time at another place and with another tuple.
-fn endless(n: u64) -> record::Event {
-    let round = n / 400;
-    let mut event = packet(n % 400, n, n * 1_000);
-    event.hook = match round % 3 {
-        0 => hook::DEVICE_QUEUE,
-        1 => hook::DEVICE_TRANSMIT,
-        _ => hook::DEVICE_RECEIVE,
-    };
-    event.netns = u32::try_from(n).unwrap_or(0);
-    event.ifindex = event.netns;
-    event.device_name = [n, n];
-    event
-}
-
-/// Nothing but holes: each event is what cannot come there.
-fn holes(n: u64) -> record::Event {
-    let mut event = packet(n % 3_000, n % 3_000, n * 1_000);
-    event.hook = if n / 3_000 % 2 == 0 {
-        hook::NETFILTER_LEAVE
-    } else {
-        hook::SOCKET_DELIVER
-    };
-    event.netfilter_hook = 2;
-    event
-}
-
-/// Every packet is in another namespace, and dropped there.
-fn namespaces(n: u64) -> record::Event {
-    let mut event = packet(n, n, n * 1_000);
-    event.netns = u32::try_from(n).unwrap_or(0);
-    event.hook = hook::DROP;
-    event.reason = 77;
-    event
-}
-
-/// Copies of copies, of which some are dropped and none arrives.
-fn copies(n: u64) -> record::Event {
-    let mut event = packet(n % 100, n % 100, n * 1_000);
-    event.skb = 0xffff_8881_0000_0000 + n * 256;
-    event.flags = FLAG_BRIDGE_PORT;
-    event.hook = match n / 100 % 3 {
-        0 => hook::DEVICE_RECEIVE,
-        1 => hook::DEVICE_QUEUE,
-        _ => hook::DROP,
-    };
-    event.reason = 77;
-    event
-}
-
-/// The most memory that all of it took, and what was said.
+/// What the most of memory was, and what was said.
 fn run(
-    of: fn(u64) -> record::Event,
+    batches: impl Iterator<Item = Batch>,
     when: When,
-    (events, batch): (u64, u64),
+    room: Room,
 ) -> Result<(usize, Vec<String>)> {
     let known_reasons = DropReasons::default();
     let node = Snapshot::default();
@@ -153,28 +81,29 @@ fn run(
         reasons: &known_reasons,
         function_at: &|_| None,
     };
-    // What has the records is not the pipeline's.
-    let batches = (0..events / batch).map(|number| Batch {
-        notices: vec![Notice::Bytes(bytes(number))],
-        records: (number * batch..(number + 1) * batch)
-            .map(|n| {
-                let (record, other) = (of(n), None);
-                Record::Event(Event { record, other })
-            })
-            .collect(),
-    });
+    let (limits, held) = match when {
+        When::AsTheyEnd => room.stream(),
+        When::AsTheyChange => room.view(),
+        When::AtTheEnd => room.at_the_end(),
+    };
     let (most, said) = counted::most(|| -> Result<Vec<String>> {
-        let limits = Limits::within(ROOM);
         let mut journeys = Journeys::new(limits, Patience::default(), Reasons::default());
         journeys.netfilter_observed_everywhere(0);
         let filter = Filter::default().resolve(&BTreeMap::new())?;
-        let mut pipeline = Pipeline::new(journeys, filter, when, Nobody).holding(HELD);
+        let mut pipeline = Pipeline::new(journeys, filter, when, sink(when, room)).holding(held);
+        let mut now = 0;
         for batch in batches {
             pipeline.batch(&batch, &known)?;
-            let now = batch.records.last().map_or(0, Record::time);
+            now = batch
+                .records
+                .iter()
+                .map(tracer::event::Record::time)
+                .fold(now, u64::max);
             pipeline.advance(now, &known)?;
+            pipeline.flush()?;
             pipeline.take_unknown();
             pipeline.take_sockets();
+            pipeline.take_ports();
         }
         pipeline.finish(&known)?;
         Ok(pipeline.take_problems())
@@ -182,40 +111,30 @@ fn run(
     Ok((most, said?))
 }
 
-/// A packet's first bytes, of a name's length.
-fn bytes(number: u64) -> PacketBytes {
-    let mut bytes = vec![0x45, 0, 2, 88, 0, 0, 0x40, 0, 64, 17, 0, 0];
-    bytes.extend([10, 0, 0, 1, 10, 0, 0, 2, 0, 53, 0x80, 0, 2, 68, 0, 0]);
-    bytes.extend(number.to_be_bytes());
-    bytes.resize(600, 7);
-    PacketBytes {
-        time: number,
-        skb: number,
-        netns: 1,
-        hook: hook::SOCKET_DELIVER,
-        length: 600,
-        bytes,
-    }
-}
-
-fn stays_within(of: fn(u64) -> record::Event, events: u64) -> Result<Vec<String>> {
+/// All that was said of that traffic.
+fn stays_within(traffic: Traffic, events: u64, memory: u64) -> Result<Vec<String>> {
     let mut said = Vec::new();
-    for batch in [BATCH, LARGE] {
-        let records = usize::try_from(batch)? * size_of::<Record>();
-        for when in [When::AsTheyEnd, When::AsTheyChange, When::AtTheEnd] {
-            let (most, problems) = run(of, when, (events, batch))?;
-            let held = if when == When::AtTheEnd {
-                HELD.packets + HELD.flows
-            } else {
-                0
-            };
-            let bound = ROOM + held + BESIDE + records;
-            assert!(
-                most <= bound,
-                "{when:?}, batches of {batch}: {most} bytes of at most {bound}; {problems:?}"
-            );
-            said.extend(problems);
-        }
+    for (batch, when) in [(BATCH, &ALL[..]), (LARGE, &ALL[..1])]
+        .into_iter()
+        .flat_map(|(batch, ways)| ways.iter().map(move |when| (batch, *when)))
+    {
+        let room = Room::of(memory)?;
+        // The live view has a share for saving, which is not filled here.
+        let saving = if when == When::AsTheyChange {
+            room.kept()
+        } else {
+            0
+        };
+        // What a recording has at once is not the pipeline's to bound.
+        let records = usize::try_from(batch - BATCH)? * size_of::<tracer::event::Record>();
+        let bound = room.bytes() - saving + records;
+        let (most, problems) = run(traffic.batches(events, batch), when, room)?;
+        println!("{traffic:?} {when:?} {batch}: {most} of {bound}");
+        assert!(
+            most <= bound,
+            "{traffic:?} {when:?}, batches of {batch}: {most} bytes of at most {bound}; {problems:?}"
+        );
+        said.extend(problems);
     }
     Ok(said)
 }
@@ -226,30 +145,74 @@ fn says(said: &[String], what: &str) -> bool {
 
 #[test]
 fn of_distinct_flows() -> Result<()> {
-    let said = stays_within(distinct, 150_000)?;
+    let said = stays_within(Traffic::Distinct, 60_000, LEAST)?;
     assert!(says(&said, "were given up before their end"), "{said:?}");
     assert!(says(&said, "too many to keep until the end"), "{said:?}");
     Ok(())
 }
 
 #[test]
-fn of_packets_that_never_end() -> Result<()> {
-    let said = stays_within(endless, 150_000)?;
+fn of_some_of_everything_with_the_usual_memory() -> Result<()> {
+    let said = stays_within(Traffic::Mixed, MANY, USUAL)?;
     assert!(says(&said, "were given up before their end"), "{said:?}");
     Ok(())
 }
 
 #[test]
+fn of_packets_that_never_end() -> Result<()> {
+    let said = stays_within(Traffic::Endless, 30_000, LEAST)?;
+    assert!(says(&said, "were given up before their end"), "{said:?}");
+    Ok(())
+}
+
+/// What says what is wrong with flows is kept, and makes room.
+#[test]
+fn of_questions_without_answers() -> Result<()> {
+    let said = stays_within(Traffic::Unanswered, 120_000, LEAST)?;
+    assert!(
+        says(&said, "what is wrong with them had to make room"),
+        "{said:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn of_drops_of_every_kind() -> Result<()> {
+    let said = stays_within(Traffic::Dropped, 120_000, LEAST)?;
+    assert!(
+        says(&said, "what is wrong with them had to make room"),
+        "{said:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn of_buffers_that_are_merged() -> Result<()> {
+    stays_within(Traffic::Merged, 60_000, LEAST).map(drop)
+}
+
+#[test]
+fn of_names() -> Result<()> {
+    stays_within(Traffic::Names, 30_000, LEAST).map(drop)
+}
+
+#[test]
 fn of_nothing_but_holes() -> Result<()> {
-    stays_within(holes, 150_000).map(drop)
+    stays_within(Traffic::Holes, 40_000, LEAST).map(drop)
 }
 
 #[test]
 fn of_namespaces_without_end() -> Result<()> {
-    stays_within(namespaces, 100_000).map(drop)
+    stays_within(Traffic::Namespaces, 40_000, LEAST).map(drop)
 }
 
 #[test]
 fn of_copies_without_end() -> Result<()> {
-    stays_within(copies, 150_000).map(drop)
+    stays_within(Traffic::Copies, 30_000, LEAST).map(drop)
+}
+
+/// Time does not go on, so nothing is over by it.
+#[test]
+fn of_one_moment() -> Result<()> {
+    stays_within(Traffic::Moment, 60_000, LEAST).map(drop)
 }

@@ -19,8 +19,6 @@ const FIXED: u64 = 40 << 20;
 const LEAST: u64 = 16 << 20;
 /// The ring is not made larger than that, unless it is asked for.
 const LARGEST_RING: u64 = 64 << 20;
-/// A record that the live view keeps for saving.
-const RECORD: usize = size_of::<crate::event::Record>();
 
 /// How much memory the tracer may take.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -71,34 +69,72 @@ impl MemoryArgs {
 
 /// Memory for what traffic makes the tracer keep, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Room(usize);
+pub struct Room(usize);
 
 impl Room {
+    /// What `--memory` of so many bytes leaves beside the ring that goes with it.
+    ///
+    /// # Errors
+    /// When that is too little.
+    pub fn of(memory: u64) -> anyhow::Result<Self> {
+        let memory = MemoryArgs { memory };
+        memory.beside(Some(memory.ring()))
+    }
+
+    /// How many bytes it is in all.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        self.0
+    }
+
     fn sixteenths(self, parts: usize) -> usize {
         self.0 / 16 * parts
     }
 
+    /// For what says what is wrong with flows, and names that were looked up.
+    fn held(self, evidence: usize) -> Held {
+        Held {
+            packets: 0,
+            flows: 0,
+            evidence: self.sixteenths(evidence),
+            lookups: self.sixteenths(1),
+        }
+    }
+
     /// For a stream of text, or a recording: flows and packets under way; a part remains for a batch that
-    /// is read and for what is told about its packets.
-    pub(super) fn stream(self) -> Limits {
-        Limits::within(self.sixteenths(12))
+    /// is read, for what is told about its packets, and for what a file is written from.
+    #[must_use]
+    pub fn stream(self) -> (Limits, Held) {
+        (Limits::within(self.sixteenths(9)), self.held(3))
     }
 
     /// For what is shown at the end: flows and packets under way, and those held.
-    pub(super) fn at_the_end(self) -> (Limits, Held) {
+    #[must_use]
+    pub fn at_the_end(self) -> (Limits, Held) {
         let held = Held {
-            packets: self.sixteenths(6),
+            packets: self.sixteenths(5),
             flows: self.sixteenths(3),
+            ..self.held(2)
         };
         (Limits::within(self.sixteenths(4)), held)
     }
 
-    /// For the live view: flows and packets under way, what the screen shows, and how many records are kept
-    /// for saving.
-    pub(super) fn view(self) -> (Limits, Bounds, usize) {
-        let limits = Limits::within(self.sixteenths(5));
-        let bounds = Bounds::within(self.sixteenths(6));
-        (limits, bounds, self.sixteenths(3) / RECORD)
+    /// For the live view: flows and packets under way.
+    #[must_use]
+    pub fn view(self) -> (Limits, Held) {
+        (Limits::within(self.sixteenths(4)), self.held(2))
+    }
+
+    /// For what the live view shows.
+    #[must_use]
+    pub fn shown(self) -> Bounds {
+        Bounds::within(self.sixteenths(5))
+    }
+
+    /// For what the live view keeps for saving, in bytes.
+    #[must_use]
+    pub fn kept(self) -> usize {
+        self.sixteenths(3)
     }
 }
 
@@ -125,11 +161,14 @@ mod tests {
             let room = args.beside(Some(ring)).unwrap();
             let most = room.0;
             let engine = |limits: Limits| limits.packet_room + limits.flow_room + limits.byte_room;
-            assert!(engine(room.stream()) <= most);
-            let (limits, held) = room.at_the_end();
-            assert!(engine(limits) + held.packets + held.flows <= most);
-            let (limits, _, records) = room.view();
-            assert!(engine(limits) + room.sixteenths(6) + records * RECORD <= most);
+            let all = |(limits, held): (Limits, Held)| {
+                engine(limits) + held.packets + held.flows + held.evidence + held.lookups
+            };
+            let rest = most / 16;
+            assert!(all(room.stream()) <= most - 3 * rest);
+            assert!(all(room.at_the_end()) <= most - rest);
+            let shown = room.shown().bytes;
+            assert!(all(room.view()) + shown + room.kept() <= most - rest);
         }
     }
 

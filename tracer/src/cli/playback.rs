@@ -24,7 +24,7 @@ use crate::{
     journey::{Journeys, Patience, Reasons},
     node::{reasons::DropReasons, snapshot::Snapshot},
     output::{Sink, sanitize},
-    pipeline::{Held, Pipeline, When, Window},
+    pipeline::{Pipeline, When, Window},
     report::Knowledge,
     source::NodeClock,
     trace::{self, About, Nodes, NodesError, Reader, Step},
@@ -218,8 +218,8 @@ impl Playback {
         } = self.about().clone();
         let (limits, held) = match when {
             When::AtTheEnd => self.room.at_the_end(),
-            When::AsTheyEnd => (self.room.stream(), Held::default()),
-            When::AsTheyChange => (self.room.view().0, Held::default()),
+            When::AsTheyEnd => self.room.stream(),
+            When::AsTheyChange => self.room.view(),
         };
         let journeys = Journeys::new(
             limits,

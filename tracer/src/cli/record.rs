@@ -15,7 +15,7 @@ use super::{
 use crate::{
     kernel::{live, load::BYTES_RANGE},
     output::{Sink, pipe::Closed, sanitize},
-    pipeline::{Held, When},
+    pipeline::When,
     privilege::Role,
     report::{Counts, FlowReport, PacketReport, StatsReport},
     source::Shedding,
@@ -86,7 +86,7 @@ impl RecordArgs {
 /// A wrong filter, why tracing cannot start, or that the file cannot be written.
 pub(super) fn run(args: &RecordArgs) -> anyhow::Result<()> {
     let filter = arguments::filter(&args.filter)?;
-    let room = args.live.room()?;
+    let (limits, held) = args.live.room()?.stream();
     live::check(args.live.sizes())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -111,8 +111,8 @@ pub(super) fn run(args: &RecordArgs) -> anyhow::Result<()> {
             keep: None,
             say: on_stderr(),
             bytes: args.bytes,
-            limits: room.stream(),
-            held: Held::default(),
+            limits,
+            held,
         };
         let mut session = Session::start(node, subject, &args.live, target)?;
         session.give_up_privileges(Role::Record);

@@ -135,7 +135,7 @@ impl Target<Output> {
         let (sink, closed) = output.sink();
         let (limits, held) = match when {
             When::AtTheEnd => room.at_the_end(),
-            When::AsTheyEnd | When::AsTheyChange => (room.stream(), Held::default()),
+            When::AsTheyEnd | When::AsTheyChange => room.stream(),
         };
         Self {
             sink,

@@ -191,6 +191,10 @@ impl Flight {
             let by_skb = &self.by_skb;
             self.waiting.retain(|deadline| deadline.is_in(by_skb));
         }
+        if self.delivered.len() > 2 * self.by_skb.len() + SLACK {
+            let by_skb = &self.by_skb;
+            self.delivered.retain(|deadline| deadline.is_in(by_skb));
+        }
     }
 
     pub(super) fn remove(&mut self, skb: u64) -> Option<Box<InFlight>> {

@@ -241,6 +241,13 @@ impl Flows {
         }
     }
 
+    /// Marks that a packet of the flow was given out before its end.
+    pub(super) fn mark_let_go(&mut self, seat: Seat) {
+        if let Some(entry) = self.table.change(seat) {
+            entry.flow.let_go = true;
+        }
+    }
+
     /// Marks that packets of the flow may be let go unseen.
     pub(super) fn mark_sampled(&mut self, seat: Seat) {
         // Who knows it already need not be shown the flow again.
@@ -349,6 +356,7 @@ impl Flows {
             drops: 0,
             holes: 0,
             affected_by_loss: false,
+            let_go: false,
             sampled: false,
             first: event.record.time,
             last: event.record.time,
@@ -564,6 +572,10 @@ impl Flows {
         if self.ages.len() > 2 * self.table.len() + SLACK {
             let table = &self.table;
             self.ages.retain(|id| table.contains(*id));
+        }
+        if self.closed.len() > 2 * self.table.len() + SLACK {
+            let table = &self.table;
+            self.closed.retain(|Reverse((_, id))| table.contains(*id));
         }
         for OwnName { alias, .. } in &entry.aliases {
             if self

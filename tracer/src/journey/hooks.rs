@@ -41,6 +41,8 @@ impl Hooks {
     /// They are observed in the namespace from that time on; `None`: no longer.
     pub(super) fn observe(&mut self, netns: NetnsId, since: Option<u64>) {
         match since {
+            // No node has more; a recording may say so.
+            Some(_) if self.observed.len() >= SEEN && !self.observed.contains_key(&netns) => None,
             Some(time) => self.observed.insert(netns, time),
             None => self.observed.remove(&netns),
         };

@@ -513,6 +513,8 @@ pub struct Flow {
     pub holes: u64,
     /// Events were lost while it was under way, so that something of it may be missing.
     pub affected_by_loss: bool,
+    /// There was no room for all of it: it, or a packet of it, was given out before its end.
+    pub let_go: bool,
     /// Packets were let go unseen while it was under way, so that its counts are those of a sample.
     pub sampled: bool,
     /// The first event, nanoseconds of `CLOCK_MONOTONIC`.
@@ -524,6 +526,12 @@ pub struct Flow {
 }
 
 impl Flow {
+    /// Whether something of it may be missing.
+    #[must_use]
+    pub fn may_miss(&self) -> bool {
+        self.affected_by_loss || self.let_go
+    }
+
     /// How many bytes of memory it takes.
     #[must_use]
     pub fn room(&self) -> usize {

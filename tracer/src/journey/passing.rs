@@ -138,7 +138,7 @@ impl Journeys {
             self.make_room(0);
         }
         if self.flows.room() > self.limits.flow_room {
-            self.let_flows_go(usize::MAX);
+            self.let_flows_go(usize::MAX, event.record.time);
         }
     }
 
@@ -158,6 +158,7 @@ impl Journeys {
             self.over(skb, delivered);
         } else if let Some((skb, oldest)) = self.flight.pop_oldest() {
             self.overflow.packets += 1;
+            self.flows.mark_let_go(oldest.member().seat);
             self.over(skb, oldest);
         } else {
             return false;
@@ -167,15 +168,19 @@ impl Journeys {
 
     /// Gives flows out until there are fewer than that, and room: those that are closed, or else those in which
     /// nothing happened the longest.
-    fn let_flows_go(&mut self, limit: usize) {
+    fn let_flows_go(&mut self, limit: usize, now: u64) {
         while self.flows.len() >= limit || self.flows.room() > self.limits.flow_room {
             // Nothing is missing of what is closed, but for what comes late.
             let closed = self.flows.evict_closed(|id| self.flight.has_flow(id));
             let early = closed.is_none();
-            let Some(flow) = closed.or_else(|| self.flows.evict()) else {
+            let Some(mut flow) = closed.or_else(|| self.flows.evict()) else {
                 break;
             };
-            self.overflow.flows += u64::from(early);
+            if early {
+                flow.let_go = true;
+                self.overflow.flows += 1;
+                self.let_go_at = now;
+            }
             self.given_up.push_back(flow);
             if self.given_up.len() > GIVEN_UP {
                 self.given_up.pop_front();
@@ -199,7 +204,7 @@ impl Journeys {
     }
 
     pub(super) fn new_packet(&mut self, event: &Event) -> (Packet, Seat) {
-        self.let_flows_go(self.limits.flows);
+        self.let_flows_go(self.limits.flows, event.record.time);
         self.packets += 1;
         let transport = transport_of(event);
         let member = self.flows.join(event, &transport);
@@ -207,8 +212,12 @@ impl Journeys {
         if time <= self.sampled_until {
             self.flows.mark_sampled(member.seat);
         }
-        if self.may_miss(member, event, &transport) {
+        if self.may_miss(self.lost_before, member, event, &transport) {
             self.flows.mark_lost(member.seat);
+        }
+        // It may be what goes on of a flow that had to make room.
+        if time > self.let_go_at && self.may_miss(self.let_go_at, member, event, &transport) {
+            self.flows.mark_let_go(member.seat);
         }
         let packet = Packet {
             id: PacketId(self.packets),
@@ -231,14 +240,20 @@ impl Journeys {
     /// Whether something of the flow may have been lost before this packet of it: it passes while
     /// something was lost, or it is the flow's first, after a loss, and not how a flow begins. What began in
     /// the middle longer after a loss than flows are silent was under way before tracing began.
-    fn may_miss(&self, member: Membership, event: &Event, transport: &Transport) -> bool {
+    fn may_miss(
+        &self,
+        lost_before: u64,
+        member: Membership,
+        event: &Event,
+        transport: &Transport,
+    ) -> bool {
         let time = event.record.time;
-        if self.lost_before == 0 || time <= self.lost_before {
-            return self.lost_before > 0;
+        if lost_before == 0 || time <= lost_before {
+            return lost_before > 0;
         }
         let flow = self.flows.at(member.seat);
         let first = flow.is_some_and(|flow| flow.packets.iter().sum::<u64>() == 1);
-        if !first || time - self.lost_before > self.patience.silent {
+        if !first || time - lost_before > self.patience.silent {
             return false;
         }
         let begins = match transport {

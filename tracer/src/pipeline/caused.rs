@@ -25,7 +25,7 @@ pub(super) fn by(command: TracedCommand, flow: &Flow) -> bool {
             .is_some_and(|process| process.cgroup != command.cgroup)
     };
     let anothers = || is_anothers(&flow.client_process) && is_anothers(&flow.backend_process);
-    flow.affected_by_loss || passes() || !anothers()
+    flow.may_miss() || passes() || !anothers()
 }
 
 #[cfg(test)]

@@ -81,13 +81,15 @@ impl<K: Sink> Pipeline<K> {
         let concerns = |flow: &&Flow| {
             let mut waiting = self.waiting.iter();
             self.silence.concerns(flow, now)
-                && !flow.affected_by_loss
+                && !flow.may_miss()
                 && !waiting.any(|waiting| waiting.packet.flow == flow.id)
         };
         let flows = self.journeys.flows().into_iter().filter(concerns);
-        let mut flows: Vec<Flow> = flows.cloned().collect();
-        flows.sort_unstable_by_key(|flow| flow.id);
-        for flow in flows {
+        let ids: Vec<FlowId> = flows.map(|flow| flow.id).collect();
+        for id in ids {
+            let Some(flow) = self.journeys.flow(id).cloned() else {
+                continue;
+            };
             let mut report = None;
             if self.wanted(&flow, known) {
                 let told = self.flow_report(&flow, known);

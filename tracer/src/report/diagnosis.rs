@@ -7,7 +7,7 @@
 //!
 //! Limits: a client that gave up within a second has no diagnosis unless something definite
 //! happened to its packets; that nobody answers a datagram means nothing, except to DNS and ICMP
-//! echo. Where events were lost, that is said instead.
+//! echo. Where events were lost, or what was kept of a flow had to make room, that is said instead.
 
 mod answer;
 mod causes;
@@ -209,6 +209,7 @@ impl Knowledge<'_> {
     #[must_use]
     pub fn flow_seen(&self, flow: &Flow, seen: Seen<'_>) -> FlowReport {
         let mut report = self.flow(flow);
+        report.affected_by_loss |= seen.evidence.is_let_go();
         report.diagnosis = self.diagnose(flow, &report, seen);
         report
     }
@@ -219,6 +220,9 @@ impl Knowledge<'_> {
         let symptom = Symptom::of(flow, seen)?;
         if flow.affected_by_loss {
             return Some(lost_events());
+        }
+        if flow.let_go || seen.evidence.is_let_go() {
+            return Some(packets_let_go());
         }
         // What is missing was let go. What was dropped was seen.
         if flow.sampled && flow.drops == 0 {
@@ -248,6 +252,13 @@ impl Knowledge<'_> {
         };
         rules.iter().find_map(|rule| rule(&case))
     }
+}
+
+fn packets_let_go() -> Diagnosis {
+    let what = "this flow looks as if it failed, but what was kept of it had to make room for others, so \
+                that what is missing may have been there: trace again with a narrower filter or a \
+                larger --memory";
+    Diagnosis::new(Layer::Tracing, "packets-let-go", what)
 }
 
 fn lost_events() -> Diagnosis {

@@ -82,7 +82,7 @@ impl Knowledge<'_> {
             bytes: flow.bytes,
             drops: flow.drops,
             holes: flow.holes,
-            affected_by_loss: flow.affected_by_loss,
+            affected_by_loss: flow.may_miss(),
             sampled: flow.sampled,
             first: flow.first,
             last: flow.last,

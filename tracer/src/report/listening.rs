@@ -12,7 +12,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::recent::Recent;
+use super::recent::{Recent, Room};
 use crate::{
     journey::model::{NetnsId, Packet, Process, Stage},
     node::reasons::DropReasons,
@@ -25,6 +25,8 @@ const ABOUT: u64 = 5_000_000_000;
 /// Answers that are kept of a port, and ports that wait to be asked for.
 const ANSWERS: usize = 4;
 const WANTED: usize = 256;
+/// Sockets that are kept of one answer.
+const SOCKETS: usize = 32;
 /// Functions that look for a packet's socket; kernels before 5.17 give no reason.
 const FINDERS: [&str; 4] = [
     "tcp_v4_rcv+",
@@ -63,6 +65,17 @@ impl Listener {
 
 /// When, and what was found then.
 type Found = (u64, Vec<Listener>);
+
+impl Room for VecDeque<Found> {
+    fn room(&self) -> usize {
+        let name = |it: &Listener| it.process.as_ref().map_or(0, |it| it.comm.capacity());
+        let sockets = |it: &Vec<Listener>| {
+            it.capacity() * size_of::<Listener>() + it.iter().map(name).sum::<usize>()
+        };
+        let answers: usize = self.iter().map(|(_, it)| sockets(it)).sum();
+        self.capacity() * size_of::<Found>() + answers
+    }
+}
 
 /// Ports that refused somebody.
 #[derive(Debug, Default)]
@@ -124,7 +137,7 @@ impl Listening {
         let last = self.asked.get(&port);
         let lately = last.is_some_and(|last| time.saturating_sub(*last) < AGAIN);
         if !lately && self.wanted.len() < WANTED {
-            *self.asked.entry(port) = time;
+            self.asked.write(port, |asked| *asked = time);
             self.wanted.push(port);
         }
     }
@@ -135,12 +148,14 @@ impl Listening {
     }
 
     /// Takes what was found at that time.
-    pub fn found(&mut self, port: Port, time: u64, listeners: Vec<Listener>) {
-        let found = self.found.entry(port);
-        if found.len() >= ANSWERS {
-            found.pop_front();
-        }
-        found.push_back((time, listeners));
+    pub fn found(&mut self, port: Port, time: u64, mut listeners: Vec<Listener>) {
+        listeners.truncate(SOCKETS);
+        self.found.write(port, |found| {
+            if found.len() >= ANSWERS {
+                found.pop_front();
+            }
+            found.push_back((time, listeners));
+        });
     }
 
     /// Who listened at a port about that time; nobody where that is not known.

@@ -25,7 +25,7 @@ use self::{
     exchange::{Exchange, MOMENT},
     search::Searches,
 };
-use super::recent::Recent;
+use super::recent::{Recent, Room};
 use crate::{
     dns::{self, Answer},
     journey::model::{Direction, Flow, Packet, Transport, Verdict},
@@ -41,6 +41,13 @@ type Place = (u32, IpAddr);
 type Ends = (u32, SocketAddr, SocketAddr);
 /// When a name was found, and by which server.
 type Found = (u64, String, SocketAddr);
+
+impl Room for VecDeque<Found> {
+    fn room(&self) -> usize {
+        let names: usize = self.iter().map(|(_, name, _)| name.capacity()).sum();
+        self.capacity() * size_of::<Found>() + names
+    }
+}
 
 /// What was looked up.
 #[derive(Debug, Default)]
@@ -64,6 +71,16 @@ pub struct Asked {
 }
 
 impl Lookups {
+    /// What takes no more bytes of memory than that, about.
+    #[must_use]
+    pub fn within(bytes: usize) -> Self {
+        Self {
+            names: Recent::within(bytes / 4),
+            exchanges: Recent::within(bytes / 2),
+            searches: Searches::within(bytes / 4),
+        }
+    }
+
     /// Takes a packet's bytes, if they are a DNS answer.
     pub fn take(&mut self, bytes: &PacketBytes) {
         let Some(datagram) = dns::datagram(&bytes.bytes) else {
@@ -81,17 +98,18 @@ impl Lookups {
 
     /// An answer came.
     fn answered(&mut self, (netns, client, server): Ends, time: u64, answer: &Answer) {
-        let exchange = self.exchanges.entry((netns, client, server));
-        if !exchange.answer(time, answer) {
+        let ends = (netns, client, server);
+        if !self.exchanges.write(ends, |it| it.answer(time, answer)) {
             return;
         }
         self.searches.take(netns, time, (client, server), answer);
         for address in &answer.addresses {
-            let names = self.names.entry((netns, *address));
-            if names.len() >= NAMES {
-                names.pop_front();
-            }
-            names.push_back((time, answer.name.clone(), server));
+            self.names.write((netns, *address), |names| {
+                if names.len() >= NAMES {
+                    names.pop_front();
+                }
+                names.push_back((time, answer.name.clone(), server));
+            });
         }
     }
 
@@ -107,10 +125,11 @@ impl Lookups {
         let netns = flow.client_netns.unwrap().0;
         let ends = (netns, flow.client.into(), flow.destination.into());
         let id = answer.map_or(0xffff, |(_, answer)| answer.id);
-        let exchange = self.exchanges.entry(ends);
-        for nth in 0..sent {
-            exchange.question(id, asked + nth, taken);
-        }
+        self.exchanges.write(ends, |exchange| {
+            for nth in 0..sent {
+                exchange.question(id, asked + nth, taken);
+            }
+        });
         if let Some((time, answer)) = answer {
             let header = dns::Header {
                 id,
@@ -118,7 +137,8 @@ impl Lookups {
                 truncated: false,
                 code: answer.code,
             };
-            exchange.response(header, time - 1_000, time);
+            let exchange = |it: &mut Exchange| it.response(header, time - 1_000, time);
+            self.exchanges.write(ends, exchange);
             self.answered(ends, time, answer);
         }
     }
@@ -145,13 +165,13 @@ impl Lookups {
         match packet.direction {
             Direction::Original if !header.response => {
                 let taken = (packet.verdict == Verdict::Delivered).then_some(last.time);
-                let exchange = self.exchanges.entry(ends);
-                exchange.question(header.id, first.time, taken);
+                let question = |it: &mut Exchange| it.question(header.id, first.time, taken);
+                self.exchanges.write(ends, question);
             }
             // What is not known to be dropped may have come.
             Direction::Reply if header.response && packet.dropped.is_none() => {
-                let exchange = self.exchanges.entry(ends);
-                exchange.response(header, first.time, last.time);
+                let response = |it: &mut Exchange| it.response(header, first.time, last.time);
+                self.exchanges.write(ends, response);
             }
             _ => {}
         }
@@ -217,22 +237,26 @@ impl Lookups {
     }
 
     /// What came of the search to which the flow's lookup belongs; `None` where it has no answer about
-    /// addresses.
+    /// addresses, or where answers of that time had to make room.
     #[must_use]
     pub fn search(&self, flow: &Flow, lookup: &Lookup) -> Option<Search> {
         let answer = lookup.answer.as_ref().filter(|it| it.is_of_addresses())?;
         let netns = flow.client_netns?.0;
-        Some(self.searches.of(netns, &answer.name, lookup.noted?))
+        let time = lookup.noted?;
+        let known = self.searches.knows(netns, time);
+        known.then(|| self.searches.of(netns, &answer.name, time))
     }
 
-    /// Whether a name server gave a good answer about the lookup's name later.
+    /// Whether a name server gave a good answer about the lookup's name later, or may have: where answers
+    /// of that time had to make room, nobody knows.
     #[must_use]
     pub fn was_answered_later(&self, flow: &Flow, lookup: &Lookup) -> bool {
         let known = || {
             let name = &lookup.answer.as_ref()?.name;
             let netns = flow.client_netns?.0;
             let time = lookup.noted?;
-            Some(self.searches.was_answered_later(netns, name, time))
+            let known = self.searches.knows(netns, time);
+            Some(!known || self.searches.was_answered_later(netns, name, time))
         };
         known().unwrap_or(false)
     }
@@ -370,10 +394,9 @@ mod tests {
         assert_eq!(asked.server, SERVER.parse().unwrap());
         for (port, sent) in [(40000, 40), (40001, 200)] {
             let client = SocketAddr::from(([10, 244, 1, 2], port));
-            let exchange = lookups
-                .exchanges
-                .entry((7, client, SERVER.parse().unwrap()));
-            exchange.question(7, sent, None);
+            let ends = (7, client, SERVER.parse().unwrap());
+            let question = |it: &mut Exchange| it.question(7, sent, None);
+            lookups.exchanges.write(ends, question);
         }
         let asked = lookups.asked(&flow("10.96.0.81:80", 7, 400)).unwrap();
         assert_eq!(asked.took, Some(260));

@@ -16,6 +16,8 @@ use crate::source::{Notice, Shedding};
 const KEPT: usize = 1024;
 /// Packets' bytes that are kept: those of DNS answers name addresses.
 const KEPT_BYTES: usize = 256;
+/// Network namespaces; a node has fewer.
+const NAMESPACES: usize = 1 << 14;
 /// Functions that drop packets; a kernel has fewer.
 const FUNCTIONS: usize = 4096;
 
@@ -40,6 +42,9 @@ impl Standing {
         match notice {
             Notice::NetfilterEverywhere { time } => self.everywhere = Some(*time),
             Notice::NetfilterAttached { netns, time } => {
+                if self.observed.len() >= NAMESPACES && !self.observed.contains_key(netns) {
+                    return;
+                }
                 self.observed.insert(*netns, *time);
             }
             Notice::NetfilterDetached { netns, .. } => {

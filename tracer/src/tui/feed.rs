@@ -16,6 +16,8 @@ use crate::{
     report::{FlowReport, PacketReport, StatsReport},
 };
 
+/// How many items wait for being handed over, at most.
+const WAITING: usize = 512;
 /// How many items are handed over under one lock.
 const AT_ONCE: usize = 64;
 
@@ -66,18 +68,26 @@ impl Feed {
             items: Vec::new(),
         }
     }
+
+    /// A batch may bring more than there should be of.
+    fn is_crowded(&mut self) -> io::Result<()> {
+        if self.items.len() < WAITING {
+            return Ok(());
+        }
+        self.flush()
+    }
 }
 
 impl Sink for Feed {
     fn packet(&mut self, packet: &PacketReport) -> io::Result<()> {
         self.items.push(Item::Packet(Arc::new(packet.clone())));
-        Ok(())
+        self.is_crowded()
     }
 
     fn flow_now(&mut self, report: &FlowReport, facts: FlowFacts) -> io::Result<()> {
         self.items
             .push(Item::Flow(Box::new((report.clone(), facts))));
-        Ok(())
+        self.is_crowded()
     }
 
     fn flow(&mut self, flow: &FlowReport) -> io::Result<()> {

@@ -35,14 +35,16 @@ pub struct Bounds {
     pub flows: usize,
     /// Hops of packets, of all flows together.
     pub hops: usize,
+    /// Bytes of memory, of flows and packets together: flows have a third of them.
+    pub bytes: usize,
 }
 
 impl Default for Bounds {
-    /// Some 80 MB when full.
     fn default() -> Self {
         Self {
             flows: 10_000,
             hops: 120_000,
+            bytes: 80 << 20,
         }
     }
 }
@@ -56,6 +58,7 @@ impl Bounds {
         Self {
             flows: part(full.flows).max(100),
             hops: part(full.hops).max(1_000),
+            bytes,
         }
     }
 }
@@ -140,6 +143,9 @@ pub struct Model {
     /// Kept packets in the order in which they came.
     kept: VecDeque<(FlowId, PacketId)>,
     hops: usize,
+    /// Bytes of memory of packets, and of flows without them.
+    packet_room: usize,
+    flow_room: usize,
     let_go: LetGo,
     /// What was dropped.
     pub drops: Drops,
@@ -241,14 +247,20 @@ impl Model {
         self.version += 1;
         let id = report.id;
         if let Some(row) = self.rows.get_mut(&id) {
+            self.flow_room -= row.room;
             row.stands(report, facts);
-            return;
+            self.flow_room += row.room;
+        } else {
+            let row = Row::new(report, facts);
+            self.flow_room += row.room;
+            self.rows.insert(id, row);
+            self.ages.push_back(id);
         }
-        while self.rows.len() >= self.bounds.flows.max(1) {
+        while self.rows.len() > self.bounds.flows.max(1)
+            || self.flow_room > self.bounds.bytes / 3 && self.rows.len() > 1
+        {
             self.let_flow_go();
         }
-        self.rows.insert(id, Row::new(report, facts));
-        self.ages.push_back(id);
     }
 
     /// A flow is over.
@@ -276,6 +288,7 @@ impl Model {
             return;
         };
         self.hops += packet.hops.len();
+        self.packet_room += packet.room();
         self.kept.push_back((packet.flow, packet.id));
         if let Some(gone) = row.packet(packet) {
             self.gone(&gone);
@@ -311,13 +324,14 @@ impl Model {
     }
 
     fn gone(&mut self, packet: &PacketReport) {
-        self.hops = self.hops.saturating_sub(packet.hops.len());
+        self.hops -= packet.hops.len();
+        self.packet_room -= packet.room();
         self.let_go.packets += 1;
     }
 
     /// Lets the oldest packets go that are too many.
     fn make_room(&mut self) {
-        while self.hops > self.bounds.hops
+        while (self.hops > self.bounds.hops || self.packet_room > self.bounds.bytes / 3 * 2)
             && let Some((flow, id)) = self.kept.pop_front()
         {
             let row = self.rows.get_mut(&flow);
@@ -347,7 +361,10 @@ impl Model {
             return;
         };
         let hops: usize = row.packets.iter().map(|packet| packet.hops.len()).sum();
-        self.hops = self.hops.saturating_sub(hops);
+        let packets: usize = row.packets.iter().map(|packet| packet.room()).sum();
+        self.hops -= hops;
+        self.packet_room -= packets;
+        self.flow_room -= row.room;
         self.let_go.flows += 1;
     }
 }

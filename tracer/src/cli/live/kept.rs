@@ -4,15 +4,13 @@ use std::{collections::VecDeque, path::PathBuf, sync::Arc};
 
 use crate::{
     node::snapshot::Snapshot,
-    source::{Batch, Notice},
+    source::{Batch, ListeningSocket, Notice, Statistics},
     trace::{
         About, Standing,
         recorder::{Options, RecordError, Recorder, Taken},
     },
 };
 
-/// Records that are kept where it is not said how many: some 60 MB.
-const RECORDS: usize = 250_000;
 /// Snapshots of the node that are kept: one can take megabytes where there are many rules.
 const SNAPSHOTS: usize = 32;
 /// Steps that are kept: also where little happens in each, they go out some time.
@@ -31,6 +29,8 @@ struct Step {
 pub(in crate::cli) struct Kept {
     steps: VecDeque<Step>,
     records: usize,
+    /// Bytes of memory of all steps, and how many there may be.
+    room: usize,
     most: usize,
     /// How many different snapshots they have.
     snapshots: usize,
@@ -40,18 +40,13 @@ pub(in crate::cli) struct Kept {
     went_out: bool,
 }
 
-impl Default for Kept {
-    fn default() -> Self {
-        Self::of(RECORDS)
-    }
-}
-
 impl Kept {
-    /// Keeps so many records.
+    /// Keeps what takes so many bytes of memory.
     pub(in crate::cli) fn of(most: usize) -> Self {
         Self {
             steps: VecDeque::new(),
             records: 0,
+            room: 0,
             most,
             snapshots: 0,
             before: Standing::default(),
@@ -74,6 +69,7 @@ impl Kept {
         let mut batch = batch;
         batch.records.shrink_to_fit();
         self.records += batch.records.len();
+        self.room += room(&batch);
         self.steps.push_back(Step {
             batch,
             node: Arc::clone(node),
@@ -83,6 +79,7 @@ impl Kept {
             && let Some(step) = self.steps.pop_front()
         {
             self.records -= step.batch.records.len();
+            self.room -= room(&step.batch);
             let next = self.steps.front();
             let last_with_it = next.is_none_or(|next| !Arc::ptr_eq(&next.node, &step.node));
             self.snapshots -= usize::from(last_with_it);
@@ -94,7 +91,7 @@ impl Kept {
     }
 
     fn is_too_much(&self) -> bool {
-        self.records > self.most || self.snapshots > SNAPSHOTS || self.steps.len() > STEPS
+        self.room > self.most || self.snapshots > SNAPSHOTS || self.steps.len() > STEPS
     }
 
     /// Writes everything into a recording; says how many events.
@@ -143,9 +140,31 @@ impl Kept {
     }
 }
 
+/// How many bytes of memory a step takes, about; without what the node knows.
+fn room(batch: &Batch) -> usize {
+    let notices = batch.notices.iter().map(|notice| {
+        size_of::<Notice>()
+            + match notice {
+                Notice::Owner { process, .. } | Notice::Socket { process, .. } => {
+                    process.comm.capacity()
+                }
+                Notice::Listeners { sockets, .. } => {
+                    sockets.len() * 2 * size_of::<ListeningSocket>()
+                }
+                Notice::Bytes(bytes) => bytes.bytes.capacity(),
+                Notice::Statistics(_) => size_of::<Statistics>(),
+                Notice::Problem(problem) => problem.capacity(),
+                _ => 0,
+            }
+    });
+    2 * size_of::<Step>() + size_of_val(batch.records.as_slice()) + notices.sum::<usize>()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const ROOM: usize = 16 << 20;
 
     fn notice(time: u64) -> Batch {
         let netns = u32::try_from(time).unwrap();
@@ -157,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let mut kept = Kept::default();
+        let mut kept = Kept::of(ROOM);
         for now in 0..100 {
             kept.take(notice(now), &Arc::new(Snapshot::default()), now);
         }
@@ -175,12 +194,29 @@ mod tests {
 
     #[test]
     fn steps_in_which_little_happens_are_bounded_too() {
-        let mut kept = Kept::default();
+        let mut kept = Kept::of(ROOM);
         let node = Arc::new(Snapshot::default());
         for now in 0..STEPS as u64 + 500 {
             kept.take(notice(now), &node, now);
         }
         assert_eq!((kept.steps.len(), kept.snapshots), (STEPS, 1));
         assert!(kept.went_out);
+    }
+
+    #[test]
+    fn what_is_large_makes_room_for_itself() {
+        let mut kept = Kept::of(ROOM);
+        let node = Arc::new(Snapshot::default());
+        let large = || Batch {
+            notices: vec![Notice::Problem("x".repeat(1 << 20))],
+            records: Vec::new(),
+        };
+        for now in 0..100 {
+            kept.take(large(), &node, now);
+            assert!(kept.room <= ROOM);
+        }
+        assert_eq!(kept.steps.len(), 15);
+        let all: usize = kept.steps.iter().map(|step| room(&step.batch)).sum();
+        assert_eq!(all, kept.room);
     }
 }

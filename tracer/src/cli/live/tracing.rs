@@ -22,7 +22,7 @@ use crate::{
         plan::Plan,
     },
     output::{pipe::Closed, sanitize},
-    pipeline::{Held, When},
+    pipeline::When,
     privilege::Role,
     tui::{
         app::App,
@@ -149,7 +149,8 @@ impl Work {
             command: None,
         };
         let shared = self.shared.clone();
-        let (limits, _, kept) = args.live.room()?.view();
+        let room = args.live.room()?;
+        let (limits, held) = room.view();
         let target = Target {
             sink: Feed::new(self.shared.clone()),
             closed: Closed::default(),
@@ -157,9 +158,9 @@ impl Work {
             names: !args.no_names,
             record: args.record.options(),
             bytes: None,
-            keep: Some(Kept::of(kept)),
+            keep: Some(Kept::of(room.kept())),
             limits,
-            held: Held::default(),
+            held,
             say: Box::new(move |text| shared.lock().problem(&sanitize::plain(text))),
         };
         let mut session = Session::start(node, subject, &args.live, target)?;

@@ -7,7 +7,7 @@ use crate::{
     event::{Event, Tuple},
     journey::{
         flows::{Membership, Moved, Seat},
-        model::{Packet, PacketId, Stage},
+        model::{Hop, Packet, PacketId, Stage},
         path::{self, Before, Step},
     },
 };
@@ -209,7 +209,9 @@ impl InFlight {
         let trail = self.trail.capacity() * size_of::<(Before, usize)>();
         let riders: usize = self.riders.iter().map(Rider::room).sum();
         let spare = (self.riders.capacity() - self.riders.len()) * size_of::<Rider>();
-        BESIDE + size_of::<Self>() + self.packet.room() + trail + riders + spare
+        // Each that was merged is given out with the hops of the buffer.
+        let shared = self.riders.len() * self.packet.hops.capacity() * size_of::<Hop>();
+        BESIDE + size_of::<Self>() + self.packet.room() + trail + riders + spare + shared
     }
 
     /// Whether another event makes it larger.

@@ -47,6 +47,7 @@ pub(super) const CAUSES: &[(&str, &[Layer])] = &[
     ("lost-on-the-way", &[Layer::PodNetwork, Layer::Routing]),
     ("answer-lost", &[Layer::PodNetwork]),
     ("events-lost", &[Layer::Tracing]),
+    ("packets-let-go", &[Layer::Tracing]),
 ];
 
 /// Whether the cause is one of them, and may be found in that layer.

@@ -4,7 +4,9 @@
 //! flow the few packets are kept that can tell what is wrong: those that were dropped, the errors
 //! about it, the questions that nobody has answered. Of a healthy flow that is nothing.
 //!
-//! Limits: of drops and errors the first of each kind, few kinds; the others are counted.
+//! Limits: of drops and errors the first of each kind, few kinds; the others are counted. Where the
+//! packets of all flows together are too many, those of a flow are let go, which is remembered: what is
+//! not there then says nothing.
 
 mod resent;
 
@@ -44,6 +46,8 @@ pub struct Evidence {
     rows: [Option<Row>; 2],
     /// What TCP sends again.
     sent: Sent,
+    /// Packets of it had to make room.
+    let_go: bool,
 }
 
 /// Packets that carry something and were dropped one after the other, with none between that was not.
@@ -97,6 +101,40 @@ impl Evidence {
         if !is_waiting(state) && self.syns < 2 {
             self.asked = None;
         }
+    }
+
+    /// How many bytes of memory the packets take that are kept.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let asked = self.asked.iter().map(|(first, last)| {
+            let last = last.as_ref().map_or(0, |last| last.room());
+            first.room() + last
+        });
+        let single = [&self.answer, &self.reset].into_iter().flatten();
+        let losses: usize = self.losses.iter().map(|loss| loss.sample.room()).sum();
+        let errors: usize = self.errors.iter().map(Packet::room).sum();
+        // The lists may be half empty.
+        asked.sum::<usize>()
+            + single.map(|packet| packet.room()).sum::<usize>()
+            + 2 * (losses + errors)
+            + self.sent.room()
+    }
+
+    /// Lets the packets go that are kept. What they showed is not known any more.
+    pub fn let_go(&mut self) {
+        self.asked = None;
+        self.answer = None;
+        self.reset = None;
+        self.losses = Vec::new();
+        self.errors = Vec::new();
+        self.sent.let_go();
+        self.let_go = true;
+    }
+
+    /// Whether packets were let go, so that what is missing may have been there.
+    #[must_use]
+    pub fn is_let_go(&self) -> bool {
+        self.let_go
     }
 
     fn error(&mut self, packet: &Packet) {

@@ -420,6 +420,14 @@ fn where_events_were_lost_that_is_said() {
     assert!(sentence.contains("events were lost"), "{sentence}");
 }
 
+/// What was let go may have been the answer, a drop, a reset.
+#[test]
+fn where_there_was_no_room_that_is_said() {
+    let (layer, cause, sentence) = told(faults::without_room());
+    assert_eq!((layer, cause), (Layer::Tracing, "packets-let-go"));
+    assert!(sentence.contains("larger --memory"), "{sentence}");
+}
+
 #[test]
 fn healthy_flows_have_no_diagnosis() {
     let well = [

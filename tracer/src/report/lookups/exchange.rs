@@ -4,7 +4,12 @@
 //! it; of answers what they say too, where their bytes were taken. Packets are over in another
 //! order than they were sent, so either may be told first.
 
-use crate::dns::{Answer, Header};
+use std::net::IpAddr;
+
+use crate::{
+    dns::{Answer, Header},
+    report::recent::Room,
+};
 
 /// Questions of one exchange, the first.
 const QUESTIONS: usize = 16;
@@ -63,6 +68,16 @@ impl Lookup {
 pub(super) struct Exchange {
     last: u64,
     lookups: Vec<Lookup>,
+}
+
+impl Room for Exchange {
+    fn room(&self) -> usize {
+        let answers = self.lookups.iter().filter_map(|it| it.answer.as_ref());
+        let room = |answer: &Answer| {
+            answer.name.capacity() + answer.addresses.capacity() * size_of::<IpAddr>()
+        };
+        self.lookups.capacity() * size_of::<Lookup>() + answers.map(room).sum::<usize>()
+    }
 }
 
 impl Exchange {

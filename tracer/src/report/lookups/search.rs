@@ -8,7 +8,10 @@
 
 use std::{collections::VecDeque, net::SocketAddr};
 
-use crate::{dns::Answer, report::recent::Recent};
+use crate::{
+    dns::Answer,
+    report::recent::{Recent, Room},
+};
 
 /// Answers of a namespace that are kept, the last.
 const ANSWERS: usize = 64;
@@ -38,11 +41,42 @@ pub struct Search {
     pub names: Vec<String>,
 }
 
+/// The last answers of a namespace.
+#[derive(Debug, Default)]
+struct Answers {
+    /// The time of the first; `None` before it. What was before had to make room.
+    since: Option<u64>,
+    told: VecDeque<Told>,
+}
+
+impl Room for Answers {
+    fn room(&self) -> usize {
+        let names: usize = self.told.iter().map(|told| told.name.capacity()).sum();
+        self.told.capacity() * size_of::<Told>() + names
+    }
+}
+
 /// Answers by network namespace.
 #[derive(Debug, Default)]
-pub(super) struct Searches(Recent<u32, VecDeque<Told>>);
+pub(super) struct Searches(Recent<u32, Answers>);
 
 impl Searches {
+    /// Those that take no more bytes of memory than that, about.
+    pub(super) fn within(bytes: usize) -> Self {
+        Self(Recent::within(bytes))
+    }
+
+    /// Whether answers of that time did not have to make room for those of other namespaces.
+    pub(super) fn knows(&self, netns: u32, time: u64) -> bool {
+        let since = self.0.get(&netns).and_then(|answers| answers.since);
+        since.is_some_and(|since| since <= time)
+    }
+
+    fn told(&self, netns: u32) -> impl DoubleEndedIterator<Item = &Told> + Clone {
+        let answers = self.0.get(&netns);
+        answers.into_iter().flat_map(|answers| &answers.told)
+    }
+
     /// Takes an answer.
     pub(super) fn take(
         &mut self,
@@ -54,16 +88,19 @@ impl Searches {
         if !answer.is_of_addresses() {
             return;
         }
-        let told = self.0.entry(netns);
-        if told.len() >= ANSWERS {
-            told.pop_front();
-        }
-        told.push_back(Told {
-            time,
-            name: answer.name.clone(),
-            code: answer.code,
-            found: !answer.addresses.is_empty(),
-            by,
+        self.0.write(netns, |Answers { since, told }| {
+            // Answers come in the order of the ring, which is nearly that of their times.
+            *since = Some(since.map_or(time, |since| since.min(time)));
+            if told.len() >= ANSWERS {
+                told.pop_front();
+            }
+            told.push_back(Told {
+                time,
+                name: answer.name.clone(),
+                code: answer.code,
+                found: !answer.addresses.is_empty(),
+                by,
+            });
         });
     }
 
@@ -74,8 +111,7 @@ impl Searches {
         name: &'a str,
         time: u64,
     ) -> impl Iterator<Item = &'a Told> + Clone {
-        let told = self.0.get(&netns).into_iter().flatten();
-        told.filter(move |told| {
+        self.told(netns).filter(move |told| {
             told.time.abs_diff(time) <= SEARCH && belong_together(&told.name, name)
         })
     }
@@ -93,8 +129,9 @@ impl Searches {
 
     /// By which exchange the name was found at that time.
     pub(super) fn by(&self, netns: u32, name: &str, time: u64) -> Option<(SocketAddr, SocketAddr)> {
-        let mut told = self.0.get(&netns)?.iter();
-        let told = told.rfind(|told| told.name == name && told.time == time)?;
+        let told = self
+            .told(netns)
+            .rfind(|told| told.name == name && told.time == time)?;
         Some(told.by)
     }
 
@@ -228,6 +265,23 @@ mod tests {
         for time in 0..1000 {
             searches.take(7, time, (end, end), &answer("a", false));
         }
-        assert_eq!(searches.0.get(&7).map(VecDeque::len), Some(ANSWERS));
+        assert_eq!(searches.told(7).count(), ANSWERS);
+        assert!(
+            searches.knows(7, 0),
+            "only the namespace's own answers made room"
+        );
+    }
+
+    #[test]
+    fn of_a_namespace_that_had_to_make_room_nothing_is_known_before() {
+        let end: SocketAddr = "10.0.0.1:53".parse().unwrap();
+        let mut searches = Searches::within(10_000);
+        for netns in 0..100 {
+            let time = u64::from(netns);
+            searches.take(netns, time, (end, end), &answer("a", false));
+        }
+        assert!(!searches.knows(7, 7) && searches.knows(99, 99));
+        searches.take(7, 200, (end, end), &answer("a", false));
+        assert!(!searches.knows(7, 7) && searches.knows(7, 200));
     }
 }

@@ -311,6 +311,15 @@ pub(crate) fn with_losses() -> Scenario {
     shown(&[syn], flow, 5 * SECOND)
 }
 
+/// The same flow, given out before its end.
+pub(crate) fn without_room() -> Scenario {
+    let syn =
+        into_node(syn(1, 0, "10.244.1.2:37600 203.0.113.9:443")).ended(Verdict::Unknown, false);
+    let mut flow = called("203.0.113.9:443", State::SynSent);
+    flow.let_go = true;
+    shown(&[syn], flow, 5 * SECOND)
+}
+
 /// What a Service sends to another node's pod leaves by the default route; `direct` has a route of its
 /// own.
 pub(crate) fn by_default_route(direct: bool) -> Scenario {

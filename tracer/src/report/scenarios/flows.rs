@@ -24,6 +24,7 @@ pub(crate) fn flow(protocol: u8, client: &str, destination: &str, state: State) 
         drops: 0,
         holes: 0,
         affected_by_loss: false,
+        let_go: false,
         sampled: false,
         first: START,
         last: START + 1_200_000,

@@ -48,12 +48,16 @@ pub struct Row {
     unanswered: Option<u64>,
     /// How long its slowest packet took.
     slowest: u64,
+    /// How many bytes of memory it takes without its packets, about.
+    pub(super) room: usize,
 }
 
 impl Row {
     pub(super) fn new(report: FlowReport, facts: FlowFacts) -> Self {
+        let text = text(&report);
         Self {
-            text: text(&report),
+            room: room(&report, &facts, &text),
+            text,
             report: Arc::new(report),
             facts: Arc::new(facts),
             over: false,
@@ -73,6 +77,7 @@ impl Row {
             self.text = text(&report);
             self.report = Arc::new(report);
         }
+        self.room = room(&self.report, &facts, &self.text);
         self.facts = Arc::new(facts);
     }
 
@@ -122,6 +127,14 @@ impl Row {
             .find(|(_, packet)| !packet.is_problem() && packet.duration() < self.slowest.max(1));
         dull.map_or(FIRST, |(index, _)| index)
     }
+}
+
+fn room(report: &FlowReport, facts: &FlowFacts, text: &str) -> usize {
+    /// Places in tables and queues, which may be half empty, and the list of packets.
+    const BESIDE: usize = 256 + PACKETS * size_of::<usize>();
+    let pods: usize = facts.pods.iter().flatten().map(String::capacity).sum();
+    let facts = size_of::<FlowFacts>() + size_of_val(facts.hops.as_slice()) + pods;
+    BESIDE + 2 * size_of::<Row>() + report.room() + facts + text.len()
 }
 
 fn ends(packet: &PacketReport) -> (u64, u64) {

@@ -6,6 +6,7 @@ fn small() -> Model {
     Model::new(Bounds {
         flows: 20,
         hops: 200,
+        ..Bounds::default()
     })
 }
 
@@ -27,6 +28,30 @@ fn flows_are_let_go_and_counted() {
     let mut app = app();
     let text = screen(&mut app, &model, (120, 40));
     assert!(text.contains("80 flows let go"), "{text}");
+}
+
+/// Neither flows with long names nor packets with many hops take more than there is.
+#[test]
+fn what_is_large_makes_room_by_its_bytes() {
+    const ROOM: usize = 1 << 20;
+    let mut model = Model::new(Bounds::within(ROOM));
+    let Scenario { packets, flow } = cluster_ip();
+    for number in 1..=2_000 {
+        let mut flow = flow.clone();
+        flow.id = FlowId(number);
+        flow.client.pod = Some("x".repeat(20_000));
+        model.flow(flow, FlowFacts::default());
+        let mut packet = packets[0].clone();
+        (packet.flow, packet.id) = (FlowId(number), PacketId(number));
+        packet.hops = packet.hops.iter().cycle().take(250).cloned().collect();
+        model.packet(Arc::new(packet));
+        let flows: usize = model.rows().map(|row| row.report.room()).sum();
+        let packets = model.rows().flat_map(|row| &row.packets);
+        let packets: usize = packets.map(|packet| packet.room()).sum();
+        assert!(flows + packets <= ROOM, "{number}: {flows} {packets}");
+    }
+    assert!(!model.is_empty() && model.len() < 50);
+    assert_eq!(model.let_go().flows, 2_000 - model.len() as u64);
 }
 
 #[test]

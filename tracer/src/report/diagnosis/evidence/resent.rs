@@ -66,6 +66,22 @@ impl Sent {
         }
     }
 
+    /// How many bytes of memory the packets take that are kept.
+    pub(super) fn room(&self) -> usize {
+        let samples = self.0.iter().filter_map(|side| {
+            let segment = side.segment.as_ref()?;
+            Some(segment.sample.as_ref()?.room())
+        });
+        samples.sum()
+    }
+
+    /// Forgets what is sent again.
+    pub(super) fn let_go(&mut self) {
+        for side in &mut self.0 {
+            side.segment = None;
+        }
+    }
+
     pub(super) fn of(&self, direction: Direction) -> Option<&Resent> {
         let segment = self.0[direction as usize].segment.as_ref();
         segment.filter(|segment| segment.times > 1)
