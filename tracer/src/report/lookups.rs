@@ -404,7 +404,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_is_bounded() {
-        let mut lookups = Lookups::default();
+        let mut lookups = Lookups::within(64 << 20);
         for number in 0..20_000_u32 {
             let [_, a, b, c] = number.to_be_bytes();
             let client = format!("10.244.1.2:{}", number % 65_536);
