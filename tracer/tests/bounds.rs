@@ -81,11 +81,7 @@ fn run(
         reasons: &known_reasons,
         function_at: &|_| None,
     };
-    let (limits, held) = match when {
-        When::AsTheyEnd => room.stream(),
-        When::AsTheyChange => room.view(),
-        When::AtTheEnd => room.at_the_end(),
-    };
+    let (limits, held) = room.of(when);
     let (most, said) = counted::most(|| -> Result<Vec<String>> {
         let mut journeys = Journeys::new(limits, Patience::default(), Reasons::default());
         journeys.netfilter_observed_everywhere(0);
@@ -118,7 +114,7 @@ fn stays_within(traffic: Traffic, events: u64, memory: u64) -> Result<Vec<String
         .into_iter()
         .flat_map(|(batch, ways)| ways.iter().map(move |when| (batch, *when)))
     {
-        let room = Room::of(memory)?;
+        let room = Room::within(memory)?;
         // The live view has a share for saving, which is not filled here.
         let saving = if when == When::AsTheyChange {
             room.kept()

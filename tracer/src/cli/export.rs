@@ -91,14 +91,15 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
     if args.rows.is_some() && args.format != Format::Csv {
         return Err(usage("--rows is of --to csv"));
     }
-    let playback = Playback::open(&args.subject, !args.no_names)?;
+    let mut playback = Playback::open(&args.subject, !args.no_names)?;
     let target = open(args)?;
     let span = Span {
         from: args.from.as_ref(),
         to: args.until.as_ref(),
         at: args.at.as_ref(),
     };
-    let sink = sink(args, Origin::from(playback.about()), target.writer()?);
+    let room = playback.to_file();
+    let sink = sink(args, Origin::from(playback.about()), target.writer()?, room);
     let mut progress = Progress::new();
     let played = playback.within(span)?.play(sink, |read| {
         progress.show(read);
@@ -118,12 +119,13 @@ fn usage(text: &'static str) -> anyhow::Error {
     super::Usage(anyhow::anyhow!(text)).into()
 }
 
-fn sink(args: &ExportArgs, origin: Origin, out: Out) -> Box<dyn Sink> {
+/// The maker of the file, which may keep so many bytes.
+fn sink(args: &ExportArgs, origin: Origin, out: Out, room: usize) -> Box<dyn Sink> {
     match args.format {
         Format::Json => Box::new(JsonSink::new(out)),
-        Format::Pcapng => Box::new(PcapngSink::new(out, origin)),
+        Format::Pcapng => Box::new(PcapngSink::new(out, origin).within(room)),
         Format::Perfetto => Box::new(PerfettoSink::new(out, origin)),
-        Format::Html => Box::new(HtmlSink::new(out, origin)),
+        Format::Html => Box::new(HtmlSink::new(out, origin).within(room)),
         Format::Csv => Box::new(CsvSink::new(out, origin, args.rows.unwrap_or_default())),
     }
 }

@@ -11,7 +11,11 @@
 use anyhow::anyhow;
 
 use super::{Usage, arguments::quantity};
-use crate::{journey::Limits, pipeline::Held, tui::model::Bounds};
+use crate::{
+    journey::Limits,
+    pipeline::{Held, When},
+    tui::model::Bounds,
+};
 
 /// The program, what it knows of kernel and node, buffers, and what allocators keep in reserve.
 const FIXED: u64 = 40 << 20;
@@ -76,7 +80,7 @@ impl Room {
     ///
     /// # Errors
     /// When that is too little.
-    pub fn of(memory: u64) -> anyhow::Result<Self> {
+    pub fn within(memory: u64) -> anyhow::Result<Self> {
         let memory = MemoryArgs { memory };
         memory.beside(Some(memory.ring()))
     }
@@ -125,6 +129,28 @@ impl Room {
         (Limits::within(self.sixteenths(4)), self.held(2))
     }
 
+    /// For a file that is made of a recording: what remains beside [`Self::sink`].
+    #[must_use]
+    pub fn file(self, when: When) -> (Limits, Held) {
+        Self(self.sixteenths(9)).of(when)
+    }
+
+    /// For what the maker of a file keeps to put it in order, or to choose from, in bytes.
+    #[must_use]
+    pub fn sink(self) -> usize {
+        self.sixteenths(6)
+    }
+
+    /// For what is shown like that.
+    #[must_use]
+    pub fn of(self, when: When) -> (Limits, Held) {
+        match when {
+            When::AtTheEnd => self.at_the_end(),
+            When::AsTheyEnd => self.stream(),
+            When::AsTheyChange => self.view(),
+        }
+    }
+
     /// For what the live view shows.
     #[must_use]
     pub fn shown(self) -> Bounds {
@@ -167,6 +193,9 @@ mod tests {
             let rest = most / 16;
             assert!(all(room.stream()) <= most - 3 * rest);
             assert!(all(room.at_the_end()) <= most - rest);
+            for when in [When::AtTheEnd, When::AsTheyEnd] {
+                assert!(all(room.file(when)) + room.sink() <= most - rest);
+            }
             let shown = room.shown().bytes;
             assert!(all(room.view()) + shown + room.kept() <= most - rest);
         }

@@ -83,6 +83,8 @@ pub(super) struct Playback {
     window: Window,
     names: bool,
     room: Room,
+    /// Whether a file is made of it, which takes a share of the room.
+    to_file: bool,
 }
 
 /// The time that is asked for: between two moments, or at one.
@@ -149,7 +151,14 @@ impl Playback {
             window: Window::ALWAYS,
             names,
             room,
+            to_file: false,
         })
+    }
+
+    /// A file is made of it; gives what memory there is for that, in bytes.
+    pub(super) fn to_file(&mut self) -> usize {
+        self.to_file = true;
+        self.room.sink()
     }
 
     /// The first and the last event, nanoseconds of the first node's clock.
@@ -216,10 +225,10 @@ impl Playback {
         let About {
             reasons, command, ..
         } = self.about().clone();
-        let (limits, held) = match when {
-            When::AtTheEnd => self.room.at_the_end(),
-            When::AsTheyEnd => self.room.stream(),
-            When::AsTheyChange => self.room.view(),
+        let (limits, held) = if self.to_file {
+            self.room.file(when)
+        } else {
+            self.room.of(when)
         };
         let journeys = Journeys::new(
             limits,

@@ -133,10 +133,7 @@ impl Target<Output> {
         room: Room,
     ) -> Self {
         let (sink, closed) = output.sink();
-        let (limits, held) = match when {
-            When::AtTheEnd => room.at_the_end(),
-            When::AsTheyEnd | When::AsTheyChange => room.stream(),
-        };
+        let (limits, held) = room.of(when);
         Self {
             sink,
             closed,

@@ -37,6 +37,15 @@ impl<W: Write> HtmlSink<W> {
             kept: Kept::default(),
         }
     }
+
+    /// Keeps what takes so many bytes of memory, to choose from.
+    #[must_use]
+    pub fn within(self, bytes: usize) -> Self {
+        Self {
+            kept: Kept::within(bytes),
+            ..self
+        }
+    }
 }
 
 impl<W: Write> Sink for HtmlSink<W> {

@@ -32,8 +32,11 @@ use crate::{
     report::{FlowReport, HopReport, PacketReport, StatsReport},
 };
 
-/// How many bytes of blocks wait to be put in order.
+/// How many bytes of blocks wait to be put in order, where it is not said.
 const BUFFER: usize = 32 << 20;
+
+/// What a block costs beside itself: its place in the tree.
+const BESIDE: usize = 80;
 
 /// Writes a capture.
 #[derive(Debug)]
@@ -61,6 +64,15 @@ impl<W: Write> PcapngSink<W> {
             waiting_bytes: 0,
             blocks: 0,
             buffer: BUFFER,
+        }
+    }
+
+    /// Keeps blocks of so many bytes of memory at most, to put them in order.
+    #[must_use]
+    pub fn within(self, bytes: usize) -> Self {
+        Self {
+            buffer: bytes,
+            ..self
         }
     }
 
@@ -113,7 +125,7 @@ impl<W: Write> PcapngSink<W> {
         block.flags(direction(hop.stage));
         block.packet_id(packet.id.0);
         let block = block.finish();
-        self.waiting_bytes += block.len();
+        self.waiting_bytes += block.capacity() + BESIDE;
         self.blocks += 1;
         self.waiting.insert((hop.time, self.blocks), block);
         Ok(())
@@ -124,7 +136,7 @@ impl<W: Write> PcapngSink<W> {
         while self.waiting_bytes > bytes
             && let Some((_, block)) = self.waiting.pop_first()
         {
-            self.waiting_bytes -= block.len();
+            self.waiting_bytes -= block.capacity() + BESIDE;
             self.out.write_all(&block)?;
         }
         Ok(())

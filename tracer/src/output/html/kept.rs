@@ -15,8 +15,8 @@ use crate::{
 const FLOWS: usize = 500;
 /// Hops of ladders on a page: some 10 MB of SVG.
 const HOPS: usize = 20_000;
-/// Hops of ladders of flows that are not over yet.
-const WAITING_HOPS: usize = 100_000;
+/// Bytes of memory of all, where it is not said: flows that are not over yet have a half of them.
+const ROOM: usize = 48 << 20;
 /// Ladders of one flow.
 const LADDERS: usize = 12;
 /// Kinds of drops.
@@ -42,11 +42,13 @@ struct Waiting {
 pub(super) type DropKind = (String, Option<String>);
 
 /// What was seen in all, and what is kept of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Kept {
     paths: Paths,
     waiting: HashMap<FlowId, Waiting>,
-    waiting_hops: usize,
+    waiting_room: usize,
+    room: usize,
+    most: usize,
     /// Flows with a problem, and flows without, each in order of their end.
     problems: Vec<Flow>,
     others: VecDeque<Flow>,
@@ -66,7 +68,34 @@ pub(super) struct Kept {
     pub(super) times: Option<(u64, u64)>,
 }
 
+impl Default for Kept {
+    fn default() -> Self {
+        Self::within(ROOM)
+    }
+}
+
 impl Kept {
+    /// What takes no more bytes of memory than that, about.
+    pub(super) fn within(most: usize) -> Self {
+        Self {
+            paths: Paths::default(),
+            waiting: HashMap::new(),
+            waiting_room: 0,
+            room: 0,
+            most,
+            problems: Vec::new(),
+            others: VecDeque::new(),
+            hops: 0,
+            drops: BTreeMap::new(),
+            more_drops: 0,
+            flow_count: 0,
+            packet_count: 0,
+            drop_count: 0,
+            hole_count: 0,
+            times: None,
+        }
+    }
+
     /// Takes a packet.
     pub(super) fn packet(&mut self, packet: &PacketReport) {
         self.packet_count += 1;
@@ -77,9 +106,9 @@ impl Kept {
         self.count_drop(packet);
         let new = self.paths.is_new(packet) || packet.is_problem();
         let waiting = self.waiting.entry(packet.flow).or_default();
-        let room = self.waiting_hops + packet.hops.len() <= WAITING_HOPS;
+        let room = self.waiting_room + packet.room() <= self.most / 2;
         if new && room && waiting.ladders.len() < LADDERS {
-            self.waiting_hops += packet.hops.len();
+            self.waiting_room += packet.room();
             waiting.ladders.push(packet.clone());
         } else {
             waiting.others += 1;
@@ -109,7 +138,7 @@ impl Kept {
             mut ladders,
             others,
         } = self.waiting.remove(&report.id).unwrap_or_default();
-        self.waiting_hops -= hops(&ladders);
+        self.waiting_room -= room(&ladders);
         ladders.sort_by_key(|packet| packet.hops.first().map(|hop| hop.time));
         let flow = Flow {
             report: report.clone(),
@@ -117,17 +146,22 @@ impl Kept {
             others,
         };
         self.hops += hops(&flow.ladders);
+        self.room += room(&flow.ladders) + flow.report.room();
         if is_problem(report) {
             self.problems.push(flow);
         } else {
             self.others.push_back(flow);
         }
-        while self.problems.len() + self.others.len() > FLOWS || self.hops > HOPS {
+        while self.problems.len() + self.others.len() > FLOWS
+            || self.hops > HOPS
+            || self.room > self.most / 2
+        {
             // The newest goes where all have problems: the first ones tell how it began.
             let Some(out) = self.others.pop_front().or_else(|| self.problems.pop()) else {
                 break;
             };
             self.hops -= hops(&out.ladders);
+            self.room -= room(&out.ladders) + out.report.room();
         }
     }
 
@@ -158,6 +192,10 @@ impl Kept {
         drops.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         drops
     }
+}
+
+fn room(ladders: &[PacketReport]) -> usize {
+    ladders.iter().map(PacketReport::room).sum()
 }
 
 fn hops(ladders: &[PacketReport]) -> usize {
@@ -206,7 +244,7 @@ mod tests {
             kept.flow(&flow);
             assert!(kept.flows().len() <= FLOWS && kept.hops <= HOPS);
         }
-        assert_eq!((kept.waiting.len(), kept.waiting_hops), (0, 0));
+        assert_eq!((kept.waiting.len(), kept.waiting_room), (0, 0));
         assert_eq!(kept.problems().len(), 300);
         assert_eq!((kept.flow_count, kept.drop_count), (3000, 300));
         assert_eq!(kept.left_out() + kept.flows().len() as u64, 3000);
@@ -223,7 +261,7 @@ mod tests {
             packet.flow = FlowId(number);
             kept.packet(&packet);
         }
-        assert!(kept.waiting_hops <= WAITING_HOPS);
+        assert!(kept.waiting_room <= ROOM / 2);
     }
 
     #[test]
