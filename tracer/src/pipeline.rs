@@ -81,6 +81,8 @@ pub struct Pipeline<K> {
     sink: K,
     held: Holding,
     evidence: Shelf,
+    /// That there is not room for everything was said.
+    said_full: bool,
     changes: Changes,
     /// Up to then everything was seen.
     now: u64,
@@ -110,6 +112,7 @@ impl<K: Sink> Pipeline<K> {
             sink,
             held: Holding::new(held),
             evidence: Shelf::new(held.evidence),
+            said_full: false,
             changes: Changes::default(),
             now: 0,
             waiting: VecDeque::new(),
@@ -263,6 +266,7 @@ impl<K: Sink> Pipeline<K> {
             !awaited.any(|it| now <= it.until && known.is_awaited(it))
         })?;
         self.flows_over(now, known)?;
+        self.say_when_full();
         if self.when == When::AsTheyChange && self.changes.are_due(now) {
             self.show_changes(known)?;
         }
@@ -353,6 +357,19 @@ impl<K: Sink> Pipeline<K> {
                 .collect(),
             shedding: statistics.shedding,
             clocks: self.clocks.clone(),
+        }
+    }
+
+    /// Says once, as soon as it is so, that there is not room for everything; how much was let go is said at
+    /// the end.
+    fn say_when_full(&mut self) {
+        let Overflow { packets, flows } = self.journeys.overflow();
+        if !self.said_full && packets + flows + self.evidence.let_go > 0 {
+            self.said_full = true;
+            self.problems.push(
+                "more comes than --memory has room for: flows and packets are let go before their end, flows marked ? may be incomplete"
+                    .to_owned(),
+            );
         }
     }
 

@@ -144,6 +144,11 @@ fn of_distinct_flows() -> Result<()> {
     let said = stays_within(Traffic::Distinct, 60_000, LEAST)?;
     assert!(says(&said, "were given up before their end"), "{said:?}");
     assert!(says(&said, "too many to keep until the end"), "{said:?}");
+    // Once in each of the four runs, and at once.
+    let full = said
+        .iter()
+        .filter(|it| it.contains("more comes than --memory has room for"));
+    assert_eq!(full.count(), 4, "{said:?}");
     Ok(())
 }
 
