@@ -98,7 +98,7 @@ pub(super) fn run(args: &ExportArgs) -> anyhow::Result<ExitCode> {
         to: args.until.as_ref(),
         at: args.at.as_ref(),
     };
-    let room = playback.to_file();
+    let room = playback.make_file();
     let sink = sink(args, Origin::from(playback.about()), target.writer()?, room);
     let mut progress = Progress::new();
     let played = playback.within(span)?.play(sink, |read| {

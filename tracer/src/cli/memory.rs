@@ -33,6 +33,16 @@ pub(super) struct MemoryArgs {
     memory: u64,
 }
 
+/// Gives back to the system what is free again since the start, which takes tens of megabytes (the kernel's
+/// types and symbols): glibc keeps it else, in arenas that what is kept of traffic is not made in.
+pub(super) fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: malloc_trim takes a number and may be called at any time by any thread.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 fn memory(text: &str) -> Result<u64, String> {
     /// With the ring that is made for it.
     const SMALLEST: u64 = 64 << 20;

@@ -156,7 +156,7 @@ impl Playback {
     }
 
     /// A file is made of it; gives what memory there is for that, in bytes.
-    pub(super) fn to_file(&mut self) -> usize {
+    pub(super) fn make_file(&mut self) -> usize {
         self.to_file = true;
         self.room.sink()
     }

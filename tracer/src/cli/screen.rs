@@ -43,6 +43,8 @@ use crate::{
 
 /// Between two frames, and between two looks at whether anything changed.
 const FRAME: Duration = Duration::from_millis(50);
+/// Keys that wait, and that are done before the screen is drawn again.
+const AT_ONCE: usize = 256;
 /// How often the reader of keys looks whether it should end.
 const KEYS: Duration = Duration::from_millis(200);
 
@@ -159,12 +161,12 @@ async fn show(
                     // The terminal is gone.
                     return Ok(());
                 };
-                let mut event = Some(event);
-                while let Some(next) = event {
+                // Not without end: what is pasted comes faster than it is done.
+                let more = std::iter::from_fn(|| events.try_recv().ok());
+                for next in std::iter::once(event).chain(more).take(AT_ONCE) {
                     if happened(app, shared, engine, (&mut guard, next))? {
                         return Ok(());
                     }
-                    event = events.try_recv().ok();
                 }
                 drawn = None;
             }
@@ -253,8 +255,8 @@ fn export(shared: &Shared, flow: FlowId, origin: Origin) -> anyhow::Result<Strin
 struct Keys(Arc<AtomicBool>);
 
 impl Keys {
-    fn read() -> (Self, mpsc::UnboundedReceiver<Event>) {
-        let (sender, events) = mpsc::unbounded_channel();
+    fn read() -> (Self, mpsc::Receiver<Event>) {
+        let (sender, events) = mpsc::channel(AT_ONCE);
         let over = Arc::new(AtomicBool::new(false));
         let keys = Self(Arc::clone(&over));
         thread::spawn(move || {
@@ -266,7 +268,7 @@ impl Keys {
                 };
                 // Without terminal there is nothing to read: who waits for keys is told by the end.
                 let Ok(event) = event else { return };
-                if sender.send(event).is_err() {
+                if sender.blocking_send(event).is_err() {
                     return;
                 }
             }

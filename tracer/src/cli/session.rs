@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::{
     arguments::{AlsoRecordArgs, LiveArgs, Output, OutputArgs},
     live::Kept,
-    memory::Room,
+    memory::{self, Room},
     recording,
     resolution::Followed,
 };
@@ -189,6 +189,7 @@ impl<K: Sink> Session<K> {
             Reasons::by_name(|name| reasons.number(name)),
         );
         let followed = Followed::new(&subject.filter, subject.program);
+        memory::give_back();
         let pipeline = Pipeline::new(journeys, subject.filter, target.when, target.sink)
             .caused_by(subject.command)
             .holding(target.held);
