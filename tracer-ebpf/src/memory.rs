@@ -163,10 +163,8 @@ pub(crate) fn words<const N: usize>(to: &mut MaybeUninit<[u64; N]>, from: u64) -
     for at in 0..N {
         // SAFETY: the verifier proves the load, or refuses the program; `to` has N words.
         unsafe {
-            put(
-                to.add(at),
-                core::ptr::read_volatile((words as *const u64).add(at)),
-            )
+            let word = core::ptr::read_volatile((words as *const u64).add(at));
+            put(to.add(at), word);
         };
     }
     true
