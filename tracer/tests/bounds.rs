@@ -114,7 +114,7 @@ fn stays_within(traffic: Traffic, events: u64, memory: u64) -> Result<Vec<String
         .into_iter()
         .flat_map(|(batch, ways)| ways.iter().map(move |when| (batch, *when)))
     {
-        let room = Room::within(memory)?;
+        let room = Room::within(memory);
         // The live view has a share for saving, which is not filled here.
         let saving = if when == When::AsTheyChange {
             room.kept()

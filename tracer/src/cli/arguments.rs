@@ -217,11 +217,8 @@ impl LiveArgs {
     }
 
     /// The memory for what traffic makes the tracer keep.
-    ///
-    /// # Errors
-    /// [`Usage`], when ring and memory do not fit together.
-    pub(super) fn room(&self) -> anyhow::Result<Room> {
-        self.memory.beside(Some(self.sizes().ring))
+    pub(super) fn room(&self) -> Room {
+        self.memory.room()
     }
 
     pub(super) fn netfilter(&self) -> Option<NetfilterWay> {

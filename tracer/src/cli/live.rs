@@ -51,7 +51,7 @@ pub(super) struct ViewArgs {
 pub(super) fn run(args: &ViewArgs) -> anyhow::Result<ExitCode> {
     let filter = arguments::filter(&args.filter)?;
     screen::check()?;
-    let bounds = args.live.room()?.shown();
+    let bounds = args.live.room().shown();
     live::check(args.live.sizes())?;
     let shared = Shared::new(Model::new(bounds));
     let text = args.filter.join(" ");

@@ -6,11 +6,10 @@
 //!
 //! Limits: what the node knows of itself (rules, pods) is not traffic, and is bounded by itself; where
 //! there are tens of thousands of rules, it is some tens of megabytes more
-//! (docs/performance.md). Maps of the kernel side are the kernel's memory, not the tracer's.
+//! (docs/performance.md). Maps of the kernel side are the kernel's memory, not the tracer's. A ring whose size
+//! is asked for (`--ring-size`) comes on top, as far as it is larger than what goes with the memory.
 
-use anyhow::anyhow;
-
-use super::{Usage, arguments::quantity};
+use super::arguments::quantity;
 use crate::{
     journey::Limits,
     pipeline::{Held, When},
@@ -19,8 +18,6 @@ use crate::{
 
 /// The program, what it knows of kernel and node, buffers, and what allocators keep in reserve.
 const FIXED: u64 = 40 << 20;
-/// The least that is left for what traffic makes it keep.
-const LEAST: u64 = 16 << 20;
 /// The ring is not made larger than that, unless it is asked for.
 const LARGEST_RING: u64 = 64 << 20;
 
@@ -62,22 +59,12 @@ impl MemoryArgs {
         1 << u64::ilog2(ring)
     }
 
-    /// What is left beside a ring of so many bytes; without one, for a recording.
-    ///
-    /// # Errors
-    /// [`Usage`], when that is too little.
-    pub(super) fn beside(self, ring: Option<u32>) -> anyhow::Result<Room> {
-        let ring = u64::from(ring.unwrap_or(0));
-        let left = self.memory.saturating_sub(FIXED + ring);
-        if left < LEAST {
-            let needed = (FIXED + ring + LEAST).div_ceil(1 << 20);
-            return Err(Usage(anyhow!(
-                "a ring buffer of {}M does not fit into --memory, which would have to be {needed}M at least",
-                ring >> 20
-            ))
-            .into());
-        }
-        Ok(Room(usize::try_from(left).unwrap_or(usize::MAX / 2)))
+    /// What is left for what traffic makes the tracer keep. Beside the ring that goes with the memory, also for a
+    /// recording, which has none, and with a ring of another size: so a replay has the same room as
+    /// what it replays, and shows the same.
+    pub(super) fn room(self) -> Room {
+        let left = self.memory.saturating_sub(FIXED + u64::from(self.ring()));
+        Room(usize::try_from(left).unwrap_or(usize::MAX / 2))
     }
 }
 
@@ -86,13 +73,10 @@ impl MemoryArgs {
 pub struct Room(usize);
 
 impl Room {
-    /// What `--memory` of so many bytes leaves beside the ring that goes with it.
-    ///
-    /// # Errors
-    /// When that is too little.
-    pub fn within(memory: u64) -> anyhow::Result<Self> {
-        let memory = MemoryArgs { memory };
-        memory.beside(Some(memory.ring()))
+    /// What `--memory` of so many bytes leaves.
+    #[must_use]
+    pub fn within(memory: u64) -> Self {
+        MemoryArgs { memory }.room()
     }
 
     /// How many bytes it is in all.
@@ -194,7 +178,8 @@ mod tests {
             };
             let ring = args.ring();
             assert!(ring.is_power_of_two() && u64::from(ring) <= args.memory / 16);
-            let room = args.beside(Some(ring)).unwrap();
+            let room = args.room();
+            assert!(room.0 >= 16 << 20);
             let most = room.0;
             let engine = |limits: Limits| limits.packet_room + limits.flow_room + limits.byte_room;
             let all = |(limits, held): (Limits, Held)| {
@@ -209,13 +194,5 @@ mod tests {
             let shown = room.shown().bytes;
             assert!(all(room.view()) + shown + room.kept() <= most - rest);
         }
-    }
-
-    #[test]
-    fn a_ring_that_leaves_nothing_is_refused_with_what_is_needed() {
-        let args = MemoryArgs { memory: 128 << 20 };
-        assert!(args.beside(Some(64 << 20)).is_ok());
-        let error = args.beside(Some(128 << 20)).unwrap_err();
-        assert!(error.to_string().contains("184M"), "{error}");
     }
 }

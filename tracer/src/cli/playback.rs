@@ -131,7 +131,7 @@ impl Playback {
     /// # Errors
     /// A wrong filter, a file that is no recording, or recordings that do not belong together.
     pub(super) fn open(subject: &SubjectArgs, names: bool) -> anyhow::Result<Self> {
-        let room = subject.memory().beside(None)?;
+        let room = subject.memory().room();
         let (files, filter) = subject.split();
         check(filter)?;
         let filter = arguments::filter(filter)?;

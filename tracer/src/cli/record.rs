@@ -86,7 +86,7 @@ impl RecordArgs {
 /// A wrong filter, why tracing cannot start, or that the file cannot be written.
 pub(super) fn run(args: &RecordArgs) -> anyhow::Result<()> {
     let filter = arguments::filter(&args.filter)?;
-    let (limits, held) = args.live.room()?.stream();
+    let (limits, held) = args.live.room().stream();
     live::check(args.live.sizes())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

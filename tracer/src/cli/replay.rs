@@ -50,7 +50,7 @@ pub(super) fn run(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
 
 /// In the live view.
 fn show(args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let bounds = args.subject.memory().beside(None)?.shown();
+    let bounds = args.subject.memory().room().shown();
     let shared = Shared::new(Model::new(bounds));
     let replaying = Replaying::start(args, &shared)?;
     let mut app = App::new(&args.subject.filter(), resolution::names_of_filter);

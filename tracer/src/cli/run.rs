@@ -59,7 +59,6 @@ pub(super) struct RunArgs {
 /// output cannot be written.
 pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let filter = arguments::filter(&args.filter)?;
-    args.live.room()?;
     live::check(args.live.sizes())?;
     let place = match (args.netns, args.pod) {
         (Some(word), _) => Place::Netns(word),
@@ -94,7 +93,7 @@ async fn trace(
         filter,
         command: Some(prepared.traced()?),
     };
-    let target = Target::output(output, record, When::AtTheEnd, live.room()?);
+    let target = Target::output(output, record, When::AtTheEnd, live.room());
     let mut session = Session::start(node, subject, live, target)?;
     // Before the command can be interrupted, for the interrupt comes here too.
     let mut interrupts = Interrupts::new()?;

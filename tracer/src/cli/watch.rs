@@ -26,7 +26,7 @@ pub(super) struct WatchArgs {
 /// A wrong filter, why tracing cannot start, or that output cannot be written.
 pub(super) fn run(args: &WatchArgs) -> anyhow::Result<()> {
     let filter = arguments::filter(&args.filter)?;
-    let room = args.live.room()?;
+    let room = args.live.room();
     live::check(args.live.sizes())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

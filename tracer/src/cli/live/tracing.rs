@@ -149,7 +149,7 @@ impl Work {
             command: None,
         };
         let shared = self.shared.clone();
-        let room = args.live.room()?;
+        let room = args.live.room();
         let (limits, held) = room.view();
         let target = Target {
             sink: Feed::new(self.shared.clone()),
