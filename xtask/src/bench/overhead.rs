@@ -28,6 +28,8 @@ use crate::process;
 
 /// The subject, as the page's marks have it.
 const SUBJECT: &str = "overhead";
+/// What a tracer records into.
+const RECORDING: &str = "observer.rec";
 /// What a tracer printed of a flow that was not complete.
 const INCOMPLETE: &str = "incomplete.json";
 
@@ -79,7 +81,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let seconds = begin.elapsed().as_secs();
         eprintln!("pair {} of {}: {seconds} s", round + 1, arguments.pairs);
     }
-    let _ = std::fs::remove_file(scratch("observer.rec")?);
+    let _ = std::fs::remove_file(scratch(RECORDING)?);
     stage.down()?;
     let table = table(&series);
     print!("{table}");
@@ -169,7 +171,12 @@ impl Series {
                     format!("not complete: {error:#}")
                 }
             },
-            _ => said.lines().last().unwrap_or_default().to_owned(),
+            // Where the file was is this machine's affair.
+            _ => {
+                let file = scratch(RECORDING)?;
+                let last = said.lines().last().unwrap_or_default();
+                last.replace(&*file.to_string_lossy(), RECORDING)
+            }
         });
         Ok(all)
     }
