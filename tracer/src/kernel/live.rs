@@ -110,7 +110,7 @@ pub struct Live {
     counters: Counters,
     governor: Option<Governor>,
     reader: Reader,
-    /// The next record wakes it.
+    /// It said so, and has not been woken since: the next record wakes it.
     asleep: bool,
     flagged: HashSet<u32>,
     state: State,
@@ -347,7 +347,6 @@ impl Live {
         let now = Instant::now();
         if !batch.records.is_empty() {
             self.last_record = now;
-            self.asleep = false;
         } else if now - self.last_record > SETTLED {
             batch.notices.extend(self.ring.settle());
         }
@@ -427,6 +426,7 @@ impl Live {
     async fn wait(&mut self) {
         let pause = if self.last_record.elapsed() < QUIET {
             self.reader.waits(reader::BY_CLOCK);
+            self.asleep = false;
             BUSY
         } else if self.asleep {
             ASLEEP
@@ -436,7 +436,8 @@ impl Live {
             if self.asleep { BUSY } else { IDLE }
         };
         select! {
-            () = self.ring.filling() => {}
+            // Also by what is no packet's record, as its bytes: who is to be woken again must say so.
+            () = self.ring.filling() => self.asleep = false,
             () = sleep(pause) => {}
         }
     }

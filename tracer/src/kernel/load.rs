@@ -4,7 +4,7 @@ use std::{io, ops::RangeInclusive};
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Pod,
-    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, Map, MapData, MapError, PerCpuArray, RingBuf},
 };
 use tracer_common::{
     cpu::CpuState,
@@ -225,10 +225,7 @@ impl Filter {
 /// # Errors
 /// [`LoadError::Map`].
 pub fn take_filter(ebpf: &mut Ebpf) -> Result<Filter, LoadError> {
-    let name = "FILTER";
-    Array::try_from(ebpf.take_map(name).ok_or_else(|| missing(name))?)
-        .map(Filter)
-        .map_err(|e| wrong(name, &e))
+    take(ebpf, "FILTER").map(Filter)
 }
 
 /// What the agent waits for: see [`tracer_common::reader`].
@@ -252,10 +249,7 @@ impl Reader {
 /// # Errors
 /// [`LoadError::Map`].
 pub(super) fn take_reader(ebpf: &mut Ebpf) -> Result<Reader, LoadError> {
-    let name = "READER";
-    Array::try_from(ebpf.take_map(name).ok_or_else(|| missing(name))?)
-        .map(Reader)
-        .map_err(|e| wrong(name, &e))
+    take(ebpf, "READER").map(Reader)
 }
 
 /// How much the programs let go unseen.
@@ -282,10 +276,7 @@ impl Shed {
 /// # Errors
 /// [`LoadError::Map`].
 pub(super) fn take_shed(ebpf: &mut Ebpf) -> Result<Shed, LoadError> {
-    let name = "SHED";
-    Array::try_from(ebpf.take_map(name).ok_or_else(|| missing(name))?)
-        .map(Shed)
-        .map_err(|e| wrong(name, &e))
+    take(ebpf, "SHED").map(Shed)
 }
 
 /// The ring buffer; it can be taken once.
@@ -293,9 +284,7 @@ pub(super) fn take_shed(ebpf: &mut Ebpf) -> Result<Shed, LoadError> {
 /// # Errors
 /// [`LoadError::Map`].
 pub fn take_ring(ebpf: &mut Ebpf) -> Result<RingBuf<MapData>, LoadError> {
-    let name = "EVENTS";
-    RingBuf::try_from(ebpf.take_map(name).ok_or_else(|| missing(name))?)
-        .map_err(|e| wrong(name, &e))
+    take(ebpf, "EVENTS")
 }
 
 /// The processes that made sockets; they can be taken once.
@@ -303,10 +292,7 @@ pub fn take_ring(ebpf: &mut Ebpf) -> Result<RingBuf<MapData>, LoadError> {
 /// # Errors
 /// [`LoadError::Map`].
 pub(super) fn take_owners(ebpf: &mut Ebpf) -> Result<Owners, LoadError> {
-    let name = "OWNERS";
-    HashMap::try_from(ebpf.take_map(name).ok_or_else(|| missing(name))?)
-        .map(Owners::new)
-        .map_err(|e| wrong(name, &e))
+    take(ebpf, "OWNERS").map(Owners::new)
 }
 
 /// The per-CPU state; it can be taken once.
@@ -314,10 +300,7 @@ pub(super) fn take_owners(ebpf: &mut Ebpf) -> Result<Owners, LoadError> {
 /// # Errors
 /// [`LoadError::Map`].
 pub fn take_counters(ebpf: &mut Ebpf) -> Result<Counters, LoadError> {
-    let name = "CPU";
-    PerCpuArray::try_from(ebpf.take_map(name).ok_or_else(|| missing(name))?)
-        .map(Counters)
-        .map_err(|e| wrong(name, &e))
+    take(ebpf, "CPU").map(Counters)
 }
 
 /// The counters of all CPUs.
@@ -338,6 +321,14 @@ impl Counters {
         let values = self.0.get(&0, 0).map_err(|e| wrong("CPU", &e))?;
         Ok(values.iter().map(|value| value.0).collect())
     }
+}
+
+/// A map of that name, as the kind that it is; each can be taken once.
+fn take<M>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, LoadError>
+where
+    M: TryFrom<Map, Error = MapError>,
+{
+    M::try_from(ebpf.take_map(name).ok_or_else(|| missing(name))?).map_err(|e| wrong(name, &e))
 }
 
 fn missing(name: &'static str) -> LoadError {

@@ -12,9 +12,9 @@ const ALIGNMENT: usize = 32;
 const INSTRUCTION: usize = 8;
 
 /// The object for one kernel.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Object {
-    /// Somewhere in it, where it is aligned.
+    /// Somewhere in it, where it is aligned: a copy of this would not be.
     bytes: Vec<u8>,
     begin: usize,
     words: u32,

@@ -17,6 +17,8 @@ use super::empty::{Empty, PROGRAMS};
 use super::stage::{NODE, scratch};
 use crate::process;
 
+/// What a tracer records into.
+pub(crate) const RECORDING: &str = "observer.rec";
 /// How long starting and ending may take.
 const LIMIT: Duration = Duration::from_secs(60);
 /// For programs that do not say that they look.
@@ -126,7 +128,7 @@ impl Observer {
             Self::Record(_) | Self::RecordByLinks(_) => {
                 let mut command = Command::new(tracer);
                 command.args(["record", "--overwrite", "-o"]);
-                command.arg(scratch("observer.rec")?);
+                command.arg(scratch(RECORDING)?);
                 if matches!(self, Self::RecordByLinks(_)) {
                     command.args(["--netfilter", "link"]);
                 }

@@ -20,7 +20,7 @@ use anyhow::ensure;
 use tracer_tests::load::Done;
 
 use self::cases::Case;
-use super::observer::Observer;
+use super::observer::{Observer, RECORDING};
 use super::page;
 use super::stage::{Load, Stage, scratch};
 use super::statistics::{Compared, Pair, median};
@@ -28,8 +28,6 @@ use crate::process;
 
 /// The subject, as the page's marks have it.
 const SUBJECT: &str = "overhead";
-/// What a tracer records into.
-const RECORDING: &str = "observer.rec";
 /// What a tracer printed of a flow that was not complete.
 const INCOMPLETE: &str = "incomplete.json";
 
