@@ -88,5 +88,7 @@ mod rules;
 mod selection;
 #[path = "journeys/services.rs"]
 mod services;
+#[path = "journeys/signals.rs"]
+mod signals;
 #[path = "journeys/variants.rs"]
 mod variants;

@@ -5,6 +5,7 @@
 mod arguments;
 pub mod doctor;
 mod export;
+mod interrupts;
 mod live;
 pub mod memory;
 mod moment;
@@ -54,6 +55,16 @@ enum Command {
     Doctor(doctor::DoctorArgs),
 }
 
+impl Command {
+    /// Whether it traces, until it is told to end.
+    fn attaches(&self) -> bool {
+        matches!(
+            self,
+            Self::Run(_) | Self::Watch(_) | Self::Live(_) | Self::Record(_)
+        )
+    }
+}
+
 /// Wrong usage, as clap has it.
 const USAGE: u8 = 2;
 
@@ -70,6 +81,12 @@ pub fn main() -> ExitCode {
     };
     if let Err(errno) = privilege::lower_file_access() {
         eprintln!("tracer: cannot lower its access to files: {errno}; capset(2) must be allowed");
+        return ExitCode::FAILURE;
+    }
+    if command.attaches()
+        && let Err(error) = interrupts::end_at_once()
+    {
+        eprintln!("tracer: cannot take over SIGINT, SIGTERM and SIGHUP: {error}");
         return ExitCode::FAILURE;
     }
     let result = match command {

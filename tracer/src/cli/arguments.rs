@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 
 use super::{
-    Usage,
+    Usage, interrupts,
     memory::{MemoryArgs, Room},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     output::{
         Sink,
         json::JsonSink,
-        pipe::{Closed, Pipe},
+        pipe::{Closed, Patient, Pipe},
         terminal::{Color, Terminal},
         text::{Detail, TextSink},
     },
@@ -73,7 +73,7 @@ impl OutputArgs {
     /// The sink on standard output, and whether its reader went away.
     pub(super) fn sink(&self) -> (Output, Closed) {
         let stdout = io::stdout();
-        let pipe = Pipe::new(stdout.lock());
+        let pipe = Pipe::new(Patient::new(stdout.lock(), interrupts::asked));
         let closed = pipe.closed();
         let writer = BufWriter::new(pipe);
         let sink = if self.json {
@@ -261,11 +261,13 @@ fn ring_size(text: &str) -> Result<u32, String> {
     Ok(ring)
 }
 
+type StandardOutput = Pipe<Patient<io::StdoutLock<'static>>>;
+
 /// Standard output, as text or JSON.
 #[derive(Debug)]
 pub(super) enum Output {
-    Json(JsonSink<BufWriter<Pipe<io::StdoutLock<'static>>>>),
-    Text(TextSink<BufWriter<Pipe<io::StdoutLock<'static>>>>),
+    Json(JsonSink<BufWriter<StandardOutput>>),
+    Text(TextSink<BufWriter<StandardOutput>>),
 }
 
 impl Output {

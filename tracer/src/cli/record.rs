@@ -9,8 +9,9 @@ use std::{
 
 use super::{
     arguments::{self, LiveArgs},
+    interrupts::Interrupts,
     resolution,
-    session::{Interrupts, Session, Step, Subject, Target, on_stderr},
+    session::{Session, Step, Subject, Target, on_stderr},
 };
 use crate::{
     kernel::{live, load::BYTES_RANGE},

@@ -8,8 +8,9 @@ use std::{
 
 use super::{
     arguments::{self, AlsoRecordArgs, LiveArgs, Output, OutputArgs},
+    interrupts::Interrupts,
     resolution,
-    session::{Interrupts, Session, Step, Subject, Target},
+    session::{Session, Step, Subject, Target},
 };
 use crate::{
     command::{self, Place, Prepared, Running},

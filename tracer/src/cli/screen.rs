@@ -24,7 +24,7 @@ use ratatui::layout::Size;
 use tokio::sync::mpsc;
 
 use self::{own::Meter, terminal::Guard};
-use super::{Usage, export::Target, session::Interrupts};
+use super::{Usage, export::Target, interrupts::Interrupts};
 use crate::{
     journey::model::FlowId,
     output::{
@@ -111,8 +111,14 @@ pub(super) fn run(
     // What was decided here is not to be decided again below.
     crossterm::style::force_color_output(terminal.color);
     let theme = Theme::new(terminal);
+    // Before the terminal is another: who ends the process at once does not set it back.
+    let interrupts = {
+        let _inside = runtime.enter();
+        Interrupts::new()?
+    };
     let guard = Guard::enter().context("cannot set the terminal up")?;
-    let shown = runtime.block_on(show(&mut app, shared, &mut engine, (guard, theme)));
+    let shown = show(&mut app, shared, &mut engine, interrupts, (guard, theme));
+    let shown = runtime.block_on(shown);
     // The terminal is as before from here on.
     let ended = engine.end();
     shown.and(ended)
@@ -122,9 +128,9 @@ async fn show(
     app: &mut App,
     shared: &Shared,
     engine: &mut impl Engine,
+    mut interrupts: Interrupts,
     (mut guard, theme): (Guard, Theme),
 ) -> anyhow::Result<()> {
-    let mut interrupts = Interrupts::new()?;
     let (_keys, mut events) = Keys::read();
     let mut meter = Meter::new();
     let mut drawn = None;

@@ -1,11 +1,10 @@
 //! Tracing live, from the kernel to standard output.
 
-use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
-
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     arguments::{AlsoRecordArgs, LiveArgs, Output, OutputArgs},
+    interrupts,
     live::Kept,
     memory::{self, Room},
     recording,
@@ -170,6 +169,8 @@ impl<K: Sink> Session<K> {
             },
             node,
         )?;
+        // From here on there is something to report, and a recording to conclude.
+        interrupts::notice();
         if args.verbose() {
             eprintln!("{:#?}", live.plan());
         }
@@ -225,6 +226,9 @@ impl<K: Sink> Session<K> {
     /// # Errors
     /// The source's or the sink's.
     pub(super) async fn step(&mut self) -> anyhow::Result<Step> {
+        // Where records come faster than they are taken nothing below ever waits, and without that the
+        // runtime would not hear of signals.
+        tokio::task::coop::consume_budget().await;
         let begin = clock::now();
         let batch = match tokio::time::timeout(self.patience(begin), self.live.next()).await {
             Ok(batch) => batch?,
@@ -427,37 +431,5 @@ fn question(ends: &Ends) -> Question {
         protocol: ends.protocol,
         local: ends.local.into(),
         remote: ends.remote.into(),
-    }
-}
-
-/// The signals that ask the process to end: from the time that this is made on they are noticed,
-/// and do not end it by themselves.
-#[derive(Debug)]
-pub(super) struct Interrupts {
-    interrupt: Signal,
-    terminate: Signal,
-    hangup: Signal,
-}
-
-impl Interrupts {
-    /// Takes over SIGINT, SIGTERM and SIGHUP.
-    ///
-    /// # Errors
-    /// What the system said.
-    pub(super) fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// The next of them. May be dropped while it waits.
-    pub(super) async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hangup.recv() => {}
-        }
     }
 }

@@ -2,8 +2,9 @@
 
 use super::{
     arguments::{self, AlsoRecordArgs, LiveArgs, OutputArgs},
+    interrupts::Interrupts,
     resolution,
-    session::{Interrupts, Session, Step, Subject, Target},
+    session::{Session, Step, Subject, Target},
 };
 use crate::{kernel::live, pipeline::When, privilege::Role};
 

@@ -1,4 +1,10 @@
 //! A writer that ends quietly when its reader goes away, as `tracer watch | head` asks for.
+//!
+//! [`Patient`] takes a reader for gone that takes nothing any more when the end is wanted.
+
+mod patient;
+
+pub use self::patient::Patient;
 
 use std::{
     io::{self, ErrorKind, Write},

@@ -6,6 +6,9 @@
 //! more, looks become rarer, so that together they stay below a few hundredths of a CPU.
 //!
 //! Namespaces are entered by a thread that ends, and nothing of one stays open.
+//!
+//! A program that is just being asked is not waited for at the end, which it could keep for half a minute: the
+//! thread then ends by itself, or with the process.
 
 use std::{
     collections::BTreeMap,
@@ -34,6 +37,8 @@ const YOUNG: Duration = Duration::from_secs(10);
 const REST: u32 = 30;
 /// But by no more than this, lest a change be known too late.
 const LONGEST_REST: Duration = Duration::from_millis(700);
+/// How long the end waits for a look that is under way.
+const LAST_LOOK: Duration = Duration::from_secs(1);
 
 /// Rules of one namespace, as they were read.
 #[derive(Clone, Debug)]
@@ -63,6 +68,8 @@ enum Message {
 pub(in crate::node) struct RulesWatch {
     sender: Sender<Message>,
     settled: Arc<Settled>,
+    /// Nothing comes; disconnected when the thread has ended.
+    over: Mutex<Receiver<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -96,10 +103,15 @@ impl RulesWatch {
             settled: Arc::clone(&settled),
             last: 0,
         };
-        let thread = privilege::spawn("rules", Role::Rules, move || worker.run())?;
+        let (ending, over) = mpsc::channel();
+        let thread = privilege::spawn("rules", Role::Rules, move || {
+            worker.run();
+            drop((worker, ending));
+        })?;
         Ok(Self {
             sender,
             settled,
+            over: Mutex::new(over),
             thread: Some(thread),
         })
     }
@@ -139,7 +151,9 @@ impl RulesWatch {
 impl Drop for RulesWatch {
     fn drop(&mut self) {
         let _ = self.sender.send(Message::Stop);
-        if let Some(thread) = self.thread.take() {
+        let over = self.over.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let is_over = over.recv_timeout(LAST_LOOK) == Err(RecvTimeoutError::Disconnected);
+        if let Some(thread) = self.thread.take().filter(|_| is_over) {
             // It panicked: there is nothing to stop, and the panic was printed.
             let _ = thread.join();
         }
@@ -322,5 +336,46 @@ impl<F: FnMut(Found) + Send> Worker<F> {
         if !std::mem::replace(&mut known.looked, true) {
             self.settled.add(-1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::testing::{Named, root, run};
+
+    /// As one that a program keeps which does not answer.
+    #[test]
+    fn a_look_that_takes_long_is_not_waited_for_at_the_end() {
+        if !root() {
+            return;
+        }
+        let named = Named::new("keeps");
+        if !run(&format!(
+            "ip netns exec {} iptables-nft -A FORWARD -j DROP",
+            named.name
+        )) {
+            return println!("skipped: iptables-nft does not work here");
+        }
+        let (entered, has_entered) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let watch = RulesWatch::start(move |_| {
+            entered.send(()).unwrap();
+            // Until the test lets it go.
+            let _ = released.recv();
+        });
+        let watch = watch.unwrap();
+        let entry = Entry {
+            inode: named.inode(),
+            mounts: vec![format!("/run/netns/{}", named.name).into()],
+            ..Entry::default()
+        };
+        watch.appeared(entry, 1);
+        has_entered.recv().unwrap();
+        // It would never return if it waited.
+        drop(watch);
+        drop(release);
+        // Then it ends by itself, and what it owns with it.
+        while has_entered.recv().is_ok() {}
     }
 }
