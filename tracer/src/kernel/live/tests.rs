@@ -1,5 +1,6 @@
 //! On the real kernel: needs root.
 
+mod anew;
 mod pair;
 mod remains;
 
