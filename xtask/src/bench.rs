@@ -2,7 +2,7 @@
 //!
 //! Some are programs of the tracer's crate that print a table: these are built as a release is, and run. The
 //! others trace real traffic on the lab: [`overhead`] says what a tracer takes from it, [`hooks`] what each of its
-//! programs costs, [`growth`] whether that stays so on a large node, [`machine`] what is taken on an older kernel. All put
+//! programs costs, [`growth`] whether that stays so on a large node, [`idle`] what it takes where nothing happens, [`machine`] what is taken on an older kernel. All put
 //! their table between two marks in docs/performance.md ([`page`]), so that the figures there are never
 //! others than measured ones.
 
@@ -10,6 +10,7 @@ mod bpf;
 mod empty;
 mod growth;
 mod hooks;
+mod idle;
 mod machine;
 mod observer;
 mod overhead;
@@ -59,6 +60,8 @@ pub(crate) enum Subject {
     Hooks(hooks::Arguments),
     /// Whether a packet costs the same with many flows, namespaces, rules; on the lab, needs root
     Growth(growth::Arguments),
+    /// What the tracer takes of a processor where nothing happens; on the lab, needs root
+    Idle(idle::Arguments),
     /// What tracing takes in a virtual machine with an older kernel
     Vm(machine::Arguments),
 }
@@ -77,6 +80,7 @@ pub(crate) fn run(subject: &Subject) -> anyhow::Result<()> {
         Subject::Overhead(arguments) => overhead::run(arguments),
         Subject::Hooks(arguments) => hooks::run(arguments),
         Subject::Growth(arguments) => growth::run(arguments),
+        Subject::Idle(arguments) => idle::run(arguments),
         Subject::Vm(arguments) => machine::run(arguments),
     }
 }

@@ -11,7 +11,7 @@
 //! for a flow's first packet is not the tracer's cost and not measured.
 
 mod plot;
-mod surroundings;
+pub(super) mod surroundings;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -252,10 +252,7 @@ impl Looking {
         if self.child.is_none() {
             return Ok(0.0);
         }
-        let path = format!("/proc/{}/stat", self.pid());
-        let text = fs::read_to_string(path).context("the observer has ended")?;
-        let ticks = ticks(&text).context("/proc/PID/stat")?;
-        Ok(ticks / f64::from(u32::try_from(rustix::param::clock_ticks_per_second())?))
+        seconds_of(Path::new(&format!("/proc/{}/stat", self.pid())))
     }
 
     /// Ends it as Ctrl-C does, and says what it printed where that was kept, and what it said.
@@ -291,6 +288,16 @@ impl Drop for Looking {
         }
         let _ = fs::remove_file(&self.output);
     }
+}
+
+/// The processor time that such a `stat` of a process or a thread says, in seconds: user and kernel.
+///
+/// # Errors
+/// When it is gone.
+pub(crate) fn seconds_of(stat: &Path) -> anyhow::Result<f64> {
+    let text = fs::read_to_string(stat).context("the observer has ended")?;
+    let ticks = ticks(&text).with_context(|| stat.display().to_string())?;
+    Ok(ticks / f64::from(u32::try_from(rustix::param::clock_ticks_per_second())?))
 }
 
 /// Those in user space and in the kernel, of what `/proc/PID/stat` says.

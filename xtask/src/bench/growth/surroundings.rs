@@ -21,7 +21,7 @@ const CHAIN: &str = "BENCH-SERVICES";
 ///
 /// # Errors
 /// When one cannot be made.
-pub(super) fn add_namespaces(lab: &Lab, numbers: Range<u32>) -> anyhow::Result<()> {
+pub(in crate::bench) fn add_namespaces(lab: &Lab, numbers: Range<u32>) -> anyhow::Result<()> {
     for number in numbers {
         let name = format!("{}-extra{number}", lab.id());
         process::run_quietly(Command::new("ip").args(["netns", "add", &name]))?;
