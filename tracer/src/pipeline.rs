@@ -4,50 +4,45 @@
 //! The same for live, recording and scenario. What the node knows is a value given with each call,
 //! so that names are those of the moment; nothing here reads a clock or the system.
 
+mod account;
+mod asked;
 mod caused;
 mod changes;
 mod evidence;
 mod held;
+mod notices;
 mod silence;
+mod waiting;
 mod window;
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    io, mem,
-};
+use std::{collections::BTreeSet, io, mem};
 
-use changes::{Changes, Standing};
+use asked::Asked;
+use changes::Changes;
 use evidence::Shelf;
 pub use held::Held;
 use held::Holding;
 use silence::Silence;
-use tracer_common::hook;
 pub use window::Window;
 
 use crate::{
-    filter::{FlowView, ResolvedFilter},
+    filter::ResolvedFilter,
     journey::{
-        Journeys, Overflow,
-        model::{Ends, Flow, NetnsId, Packet, Process, State},
+        Journeys,
+        model::{Ends, Flow, NetnsId, Packet, State},
     },
     output::Sink,
     report::{
-        Awaited, Counts, Evidence, FlowReport, Knowledge, Seen, StatsReport,
-        listening::{Listener, Listening, Port},
+        Evidence, FlowReport, Knowledge, Seen,
+        listening::{Listening, Port},
         lookups::Lookups,
     },
-    source::{
-        self, Batch, ListeningSocket, NodeClock, Notice, Shedding, SocketProcess, Statistics,
-        TracedCommand,
-    },
+    source::{Batch, NodeClock, Statistics, TracedCommand},
 };
 
 /// Records after which it is looked at whether much waits to be shown.
 const PORTION: usize = 64;
 
-/// How many packets wait for rules, and how many bytes of memory they take.
-const MOST_WAITING: usize = 256;
-const WAITING_ROOM: usize = 2 << 20;
 /// How many namespaces wait to be asked for.
 const UNKNOWN: usize = 1024;
 
@@ -62,21 +57,11 @@ pub enum When {
     AsTheyChange,
 }
 
-/// A packet that waits for rules.
-#[derive(Debug)]
-struct Waiting {
-    packet: Packet,
-    awaited: Vec<Awaited>,
-}
-
 /// The pipeline.
 #[derive(Debug)]
 pub struct Pipeline<K> {
     journeys: Journeys,
-    filter: ResolvedFilter,
-    /// Only flows of this command are shown.
-    command: Option<TracedCommand>,
-    window: Window,
+    asked: Asked,
     when: When,
     sink: K,
     held: Holding,
@@ -87,8 +72,7 @@ pub struct Pipeline<K> {
     /// Up to then everything was seen.
     now: u64,
     /// Packets of which rules may be read yet that explain what happened to them.
-    waiting: VecDeque<Waiting>,
-    waiting_room: usize,
+    waiting: waiting::Queue,
     statistics: Option<Statistics>,
     lookups: Lookups,
     listening: Listening,
@@ -105,9 +89,11 @@ impl<K: Sink> Pipeline<K> {
         let held = Held::default();
         Self {
             journeys,
-            filter,
-            command: None,
-            window: Window::ALWAYS,
+            asked: Asked {
+                filter,
+                command: None,
+                window: Window::ALWAYS,
+            },
             when,
             sink,
             held: Holding::new(held),
@@ -115,8 +101,7 @@ impl<K: Sink> Pipeline<K> {
             said_full: false,
             changes: Changes::default(),
             now: 0,
-            waiting: VecDeque::new(),
-            waiting_room: 0,
+            waiting: waiting::Queue::default(),
             statistics: None,
             lookups: Lookups::default(),
             listening: Listening::default(),
@@ -129,14 +114,16 @@ impl<K: Sink> Pipeline<K> {
 
     /// Shows only what was under way at some time.
     #[must_use]
-    pub fn within(self, window: Window) -> Self {
-        Self { window, ..self }
+    pub fn within(mut self, window: Window) -> Self {
+        self.asked.window = window;
+        self
     }
 
     /// Shows only what a command caused, if there is one.
     #[must_use]
-    pub fn caused_by(self, command: Option<TracedCommand>) -> Self {
-        Self { command, ..self }
+    pub fn caused_by(mut self, command: Option<TracedCommand>) -> Self {
+        self.asked.command = command;
+        self
     }
 
     /// Keeps no more than that; to be said before anything comes.
@@ -152,7 +139,7 @@ impl<K: Sink> Pipeline<K> {
 
     /// Goes on with the same filter, its names looked up anew.
     pub fn set_filter(&mut self, filter: ResolvedFilter) {
-        self.filter = filter;
+        self.asked.filter = filter;
     }
 
     /// Says how the clocks of several nodes stand to the first one's, with what was counted.
@@ -184,75 +171,6 @@ impl<K: Sink> Pipeline<K> {
         self.packets_over(known)
     }
 
-    fn notice(&mut self, notice: &Notice) -> io::Result<()> {
-        match notice {
-            Notice::Began { time } => self.journeys.began(*time),
-            Notice::NetfilterAttached { netns, time } => {
-                self.journeys
-                    .netfilter_observed(NetnsId(*netns), Some(*time));
-            }
-            Notice::NetfilterDetached { netns, .. } => {
-                self.journeys.netfilter_observed(NetnsId(*netns), None);
-            }
-            Notice::NetfilterEverywhere { time } => {
-                self.journeys.netfilter_observed_everywhere(*time);
-            }
-            Notice::Owner { cookie, process } => {
-                self.journeys.socket_made(*cookie, process_of(process));
-            }
-            Notice::Socket {
-                netns,
-                protocol,
-                local,
-                remote,
-                process,
-            } => {
-                let ends = Ends {
-                    netns: NetnsId(*netns),
-                    protocol: *protocol,
-                    local: (*local).into(),
-                    remote: (*remote).into(),
-                };
-                self.journeys.socket_held(&ends, process_of(process));
-            }
-            Notice::Listeners {
-                netns,
-                protocol,
-                port,
-                time,
-                sockets,
-            } => {
-                let port = Port {
-                    netns: NetnsId(*netns),
-                    protocol: *protocol,
-                    port: *port,
-                };
-                let listeners = sockets.iter().map(listener_of).collect();
-                self.listening.found(port, *time, listeners);
-            }
-            Notice::Bytes(bytes) => {
-                self.lookups.take(bytes);
-                self.journeys.bytes(bytes.time, &bytes.bytes, bytes.length);
-            }
-            Notice::Loss(loss) => self.journeys.lost(loss.after, loss.before),
-            Notice::Statistics(statistics) => {
-                let before = self.statistics.map_or(Shedding::None, |it| it.shedding);
-                let changes = before != statistics.shedding;
-                if changes {
-                    let sampled = statistics.shedding != Shedding::None;
-                    self.journeys.sampled(statistics.time, sampled);
-                }
-                if self.when != When::AtTheEnd && (self.statistics.is_some() || changes) {
-                    let report = self.stats_report(statistics);
-                    self.sink.stats(&report)?;
-                }
-                self.statistics = Some(**statistics);
-            }
-            Notice::Problem(problem) => self.problems.push(problem.clone()),
-        }
-        Ok(())
-    }
-
     /// Ends what is over at that time (nanoseconds of the records' clock).
     ///
     /// # Errors
@@ -261,10 +179,7 @@ impl<K: Sink> Pipeline<K> {
         self.now = self.now.max(now);
         self.journeys.advance(now);
         self.packets_over(known)?;
-        self.show_waiting(known, |waiting| {
-            let mut awaited = waiting.awaited.iter();
-            !awaited.any(|it| now <= it.until && known.is_awaited(it))
-        })?;
+        self.show_explained(now, known)?;
         self.flows_over(now, known)?;
         self.say_when_full();
         if self.when == When::AsTheyChange && self.changes.are_due(now) {
@@ -275,27 +190,6 @@ impl<K: Sink> Pipeline<K> {
             self.show_silent(known)?;
         }
         Ok(())
-    }
-
-    /// Shows the flows that changed, and those that have been silent for a while.
-    fn show_changes(&mut self, known: &Knowledge<'_>) -> io::Result<()> {
-        let changed = self.journeys.take_changed().map(|flow| flow.id);
-        let due = self.changes.take_due(changed, self.now);
-        for (id, standing) in due {
-            if let Some(flow) = self.journeys.flow(id).cloned()
-                && self.wanted(&flow, known)
-            {
-                self.changes.shown(id, standing);
-                self.show_now(&flow, known)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Shows a flow as it stands.
-    fn show_now(&mut self, flow: &Flow, known: &Knowledge<'_>) -> io::Result<()> {
-        let report = self.flow_report(flow, known);
-        self.sink.flow_now(&report, known.facts(flow))
     }
 
     /// Lets the reader have what was shown up to now.
@@ -313,7 +207,7 @@ impl<K: Sink> Pipeline<K> {
     pub fn finish(&mut self, known: &Knowledge<'_>) -> io::Result<()> {
         self.journeys.finish();
         self.packets_over(known)?;
-        self.show_waiting(known, |_| true)?;
+        self.show_all_waiting(known)?;
         self.flows_over(u64::MAX, known)?;
         while let Some((flow, packets)) = self.held.next() {
             for packet in packets {
@@ -339,68 +233,6 @@ impl<K: Sink> Pipeline<K> {
             }
         }
         Ok(())
-    }
-
-    fn stats_report(&self, statistics: &Statistics) -> StatsReport {
-        let counts = |c: &source::Counts| Counts {
-            seen: c.seen,
-            matched: c.matched,
-            emitted: c.emitted,
-            lost: c.lost,
-            shed: c.shed,
-        };
-        StatsReport {
-            total: counts(&statistics.total),
-            hooks: hook::NAMES
-                .into_iter()
-                .zip(statistics.hooks.iter().map(counts))
-                .collect(),
-            shedding: statistics.shedding,
-            clocks: self.clocks.clone(),
-        }
-    }
-
-    /// Says once, as soon as it is so, that there is not room for everything; how much was let go is said at
-    /// the end.
-    fn say_when_full(&mut self) {
-        let Overflow { packets, flows } = self.journeys.overflow();
-        if !self.said_full && packets + flows + self.evidence.let_go > 0 {
-            self.said_full = true;
-            self.problems.push(
-                "more comes than --memory has room for: flows and packets are let go before their end, flows marked ? may be incomplete"
-                    .to_owned(),
-            );
-        }
-    }
-
-    fn say_what_was_let_go(&mut self) {
-        let Holding {
-            packets_let_go,
-            flows_let_go,
-            ..
-        } = self.held;
-        if packets_let_go > 0 {
-            self.problems.push(format!(
-                "{packets_let_go} packets were too many to keep until the end: their flows are counted, their journeys not shown; a larger --memory holds more"
-            ));
-        }
-        if flows_let_go > 0 {
-            self.problems.push(format!(
-                "{flows_let_go} flows were too many to keep until the end, and are not shown; a larger --memory holds more"
-            ));
-        }
-        if self.evidence.let_go > 0 {
-            self.problems.push(format!(
-                "of {} flows what says what is wrong with them had to make room: they are marked ?, and not diagnosed; a larger --memory holds more",
-                self.evidence.let_go
-            ));
-        }
-        let Overflow { packets, flows } = self.journeys.overflow();
-        if packets + flows > 0 {
-            self.problems.push(format!(
-                "{packets} packets and {flows} flows were given up before their end, for want of room: flows marked ? may be incomplete; a larger --memory gives more"
-            ));
-        }
     }
 
     /// Whether no flow is waiting for its end: nothing more is to be expected soon.
@@ -471,33 +303,6 @@ impl<K: Sink> Pipeline<K> {
         mem::take(&mut self.problems)
     }
 
-    /// Whether the filter lets the flow through, by all that is known of it.
-    fn wanted(&self, flow: &Flow, known: &Knowledge<'_>) -> bool {
-        if !self.window.meets(flow.first, flow.last) {
-            return false;
-        }
-        if self
-            .command
-            .is_some_and(|command| !caused::by(command, flow))
-        {
-            return false;
-        }
-        let [client, backend] = if self.filter.asks_for_pods() {
-            known.pods_of(flow)
-        } else {
-            [None, None]
-        };
-        let asked = self.filter.asks_for_services();
-        let service = asked.then(|| known.called_service(flow)).flatten();
-        self.filter.matches(&FlowView {
-            hops: &flow.subjects,
-            client_pod: client.as_deref(),
-            backend_pod: backend.as_deref(),
-            service: service.as_ref(),
-            dropped: flow.drops > 0,
-        })
-    }
-
     fn packets_over(&mut self, known: &Knowledge<'_>) -> io::Result<()> {
         let shows_packets = self.sink.shows_packets();
         while let Some(packet) = self.journeys.next_packet() {
@@ -512,13 +317,12 @@ impl<K: Sink> Pipeline<K> {
                 _ if !shows_packets => self.journeys.take_back(packet),
                 When::AsTheyEnd | When::AsTheyChange => {
                     let flow = self.journeys.flow(packet.flow);
-                    let Some(flow) = flow.filter(|flow| self.wanted(flow, known)) else {
+                    let Some(flow) = flow.filter(|flow| self.asked.wants(flow, known)) else {
                         continue;
                     };
                     if self.when == When::AsTheyChange && !self.changes.was_shown(flow.id) {
                         let flow = flow.clone();
-                        self.changes.shown(flow.id, Standing::new(self.now));
-                        self.show_now(&flow, known)?;
+                        self.show_first(&flow, known)?;
                     }
                     self.show_or_wait(packet, known)?;
                 }
@@ -541,15 +345,10 @@ impl<K: Sink> Pipeline<K> {
     }
 
     fn show(&mut self, packet: &Packet, known: &Knowledge<'_>) -> io::Result<()> {
-        if !self.is_of_window(packet) {
+        if !self.asked.meets(packet) {
             return Ok(());
         }
         self.sink.packet(&known.packet(packet))
-    }
-
-    fn is_of_window(&self, packet: &Packet) -> bool {
-        let times = packet.hops.first().zip(packet.hops.last());
-        times.is_none_or(|(first, last)| self.window.meets(first.time, last.time))
     }
 
     /// The flow with names, with what was looked up and what is wrong with it.
@@ -572,54 +371,11 @@ impl<K: Sink> Pipeline<K> {
         }
     }
 
-    /// Shows a packet that is over, or lets it wait for rules that changed just before it passed.
-    fn show_or_wait(&mut self, packet: Packet, known: &Knowledge<'_>) -> io::Result<()> {
-        if !self.is_of_window(&packet) {
-            return Ok(());
-        }
-        let report = known.packet(&packet);
-        let awaited = known.awaited(&packet, &report);
-        if awaited.is_empty() {
-            self.journeys.take_back(packet);
-            return self.sink.packet(&report);
-        }
-        self.wait(Waiting { packet, awaited });
-        while (self.waiting.len() > MOST_WAITING || self.waiting_room > WAITING_ROOM)
-            && let Some(first) = self.waiting.pop_front()
-        {
-            self.waiting_room -= first.packet.room();
-            self.show(&first.packet, known)?;
-        }
-        Ok(())
-    }
-
-    fn wait(&mut self, waiting: Waiting) {
-        self.waiting_room += waiting.packet.room();
-        self.waiting.push_back(waiting);
-    }
-
-    /// Shows the packets that wait no longer.
-    fn show_waiting(
-        &mut self,
-        known: &Knowledge<'_>,
-        enough: impl Fn(&Waiting) -> bool,
-    ) -> io::Result<()> {
-        self.waiting_room = 0;
-        for waiting in mem::take(&mut self.waiting) {
-            if enough(&waiting) {
-                self.show(&waiting.packet, known)?;
-            } else {
-                self.wait(waiting);
-            }
-        }
-        Ok(())
-    }
-
     fn flow_over(&mut self, flow: Flow, known: &Knowledge<'_>) -> io::Result<()> {
-        self.show_waiting(known, |waiting| waiting.packet.flow == flow.id)?;
+        self.show_waiting_of(flow.id, known)?;
         let was_shown = self.changes.over(flow.id);
         let news = self.silence.is_news(&flow);
-        if !news || !self.wanted(&flow, known) && !was_shown {
+        if !news || !self.asked.wants(&flow, known) && !was_shown {
             self.held.forget(flow.id);
             self.evidence.forget(flow.id);
             return Ok(());
@@ -641,21 +397,5 @@ impl<K: Sink> Pipeline<K> {
                 Ok(())
             }
         }
-    }
-}
-
-fn process_of(process: &SocketProcess) -> Process {
-    let SocketProcess { pid, comm, cgroup } = process;
-    Process {
-        pid: *pid,
-        comm: comm.clone(),
-        cgroup: *cgroup,
-    }
-}
-
-fn listener_of(socket: &ListeningSocket) -> Listener {
-    Listener {
-        local: socket.local,
-        process: socket.process.as_ref().map(process_of),
     }
 }

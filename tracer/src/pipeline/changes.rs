@@ -1,9 +1,14 @@
 //! Which flows a live view is shown again: those that changed, and those in which nothing happens, for
 //! that something is missing is a symptom only after a while.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, io};
 
-use crate::journey::model::FlowId;
+use super::Pipeline;
+use crate::{
+    journey::model::{Flow, FlowId},
+    output::Sink,
+    report::Knowledge,
+};
 
 /// How often flows that changed are shown, nanoseconds of the records' clock.
 const CHANGES: u64 = 100_000_000;
@@ -80,6 +85,35 @@ impl Changes {
     /// A flow is over; says whether it was shown.
     pub(super) fn over(&mut self, id: FlowId) -> bool {
         self.shown.remove(&id).is_some()
+    }
+}
+
+impl<K: Sink> Pipeline<K> {
+    /// Shows the flows that changed, and those that have been silent for a while.
+    pub(super) fn show_changes(&mut self, known: &Knowledge<'_>) -> io::Result<()> {
+        let changed = self.journeys.take_changed().map(|flow| flow.id);
+        let due = self.changes.take_due(changed, self.now);
+        for (id, standing) in due {
+            if let Some(flow) = self.journeys.flow(id).cloned()
+                && self.asked.wants(&flow, known)
+            {
+                self.changes.shown(id, standing);
+                self.show_now(&flow, known)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows a flow of which nothing was shown yet.
+    pub(super) fn show_first(&mut self, flow: &Flow, known: &Knowledge<'_>) -> io::Result<()> {
+        self.changes.shown(flow.id, Standing::new(self.now));
+        self.show_now(flow, known)
+    }
+
+    /// Shows a flow as it stands.
+    fn show_now(&mut self, flow: &Flow, known: &Knowledge<'_>) -> io::Result<()> {
+        let report = self.flow_report(flow, known);
+        self.sink.flow_now(&report, known.facts(flow))
     }
 }
 

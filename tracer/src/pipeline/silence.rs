@@ -79,10 +79,7 @@ impl<K: Sink> Pipeline<K> {
     pub(super) fn show_silent(&mut self, known: &Knowledge<'_>) -> io::Result<()> {
         let now = self.now;
         let concerns = |flow: &&Flow| {
-            let mut waiting = self.waiting.iter();
-            self.silence.concerns(flow, now)
-                && !flow.may_miss()
-                && !waiting.any(|waiting| waiting.packet.flow == flow.id)
+            self.silence.concerns(flow, now) && !flow.may_miss() && !self.waiting.has(flow.id)
         };
         let flows = self.journeys.flows().into_iter().filter(concerns);
         let ids: Vec<FlowId> = flows.map(|flow| flow.id).collect();
@@ -91,7 +88,7 @@ impl<K: Sink> Pipeline<K> {
                 continue;
             };
             let mut report = None;
-            if self.wanted(&flow, known) {
+            if self.asked.wants(&flow, known) {
                 let told = self.flow_report(&flow, known);
                 report = Some(told).filter(|report| report.diagnosis.is_some());
             }
