@@ -32,7 +32,7 @@ pub use flight::Fingerprint;
 use crate::event::{Event, Record};
 use flight::{Captured, Flight, Spare};
 use flows::Flows;
-use model::{Flow, FlowId, NetnsId, Packet, State};
+use model::{Flow, FlowId, NetnsId, Packet};
 
 /// What is first seen within this time after tracing began, in nanoseconds, may have been under way: far
 /// longer than packets take, even where a processor is late with what it has queued.
@@ -115,10 +115,7 @@ impl Journeys {
     /// Events between those times were lost: what was under way then may lack something.
     pub fn lost(&mut self, after: u64, before: u64) {
         self.lost_before = self.lost_before.max(before);
-        let under_way = |flow: &&Flow| {
-            let over = matches!(flow.state, State::Closed | State::Refused | State::Reset);
-            !over || flow.last >= after
-        };
+        let under_way = |flow: &&Flow| !flow.state.is_over() || flow.last >= after;
         let ids: Vec<FlowId> = self
             .flows
             .iter()
@@ -143,9 +140,7 @@ impl Journeys {
             return;
         }
         self.sampled_until = u64::MAX;
-        let over =
-            |flow: &&Flow| matches!(flow.state, State::Closed | State::Refused | State::Reset);
-        let under_way = self.flows.iter().filter(|flow| !over(flow));
+        let under_way = self.flows.iter().filter(|flow| !flow.state.is_over());
         let ids: Vec<FlowId> = under_way.map(|flow| flow.id).collect();
         for id in ids {
             if let Some(seat) = self.flows.seat(id) {

@@ -238,12 +238,7 @@ impl<K: Sink> Pipeline<K> {
     /// Whether no flow is waiting for its end: nothing more is to be expected soon.
     #[must_use]
     pub fn is_quiet(&self) -> bool {
-        let waiting = |flow: &&Flow| {
-            !matches!(
-                flow.state,
-                State::Closed | State::Refused | State::Reset | State::Replied
-            )
-        };
+        let waiting = |flow: &&Flow| !flow.state.is_over() && flow.state != State::Replied;
         self.journeys.in_flight() == 0 && !self.journeys.flows().iter().any(waiting)
     }
 

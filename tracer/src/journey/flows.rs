@@ -6,21 +6,26 @@
 //! the reply, which starts with the translated tuple in the server's namespace, is found, because
 //! the request was seen arriving there.
 
+//!
+//! `table` has the flows, each an `entry`; `names` leads to them; `direction` and `translation` say what becomes
+//! known of one on its way, `leaving` how it goes.
+
 mod direction;
+mod entry;
+mod leaving;
+mod names;
 mod table;
 mod translation;
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, VecDeque, binary_heap::PeekMut},
-    hash::{Hash, Hasher},
+    collections::{BinaryHeap, VecDeque},
 };
 
 use foldhash::HashMap;
-use tracer_common::{filter::Subject, flow::FlowKey};
+use tracer_common::filter::Subject;
 
 use super::{
-    Patience,
     model::{Direction, Ends, Flow, FlowId, NetnsId, Process, State, Transport},
     state,
 };
@@ -29,142 +34,10 @@ use crate::{
     filter::Sighting,
 };
 use direction::tracked_direction;
+use entry::Entry;
+use names::{Alias, Named};
 pub(super) use table::Seat;
 use table::Table;
-
-/// How many distinct places and tuples of a flow are kept for filters.
-const SUBJECTS: usize = 64;
-/// How many names a flow may be known by: more than any real path has.
-const ALIASES: usize = 64;
-
-/// How many flows that are gone may stand in a queue beside as many as there are.
-const SLACK: usize = 1024;
-
-/// A tuple in a namespace, whichever way it points.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Alias {
-    key: FlowKey,
-    netns: NetnsId,
-}
-
-/// Word by word, which is what hashing is fast with.
-impl Hash for Alias {
-    fn hash<H: Hasher>(&self, to: &mut H) {
-        let FlowKey {
-            low,
-            high,
-            low_port,
-            high_port,
-            protocol,
-        } = self.key;
-        for word in [low[0], low[1], high[0], high[1]] {
-            to.write_u64(word);
-        }
-        let ports = u64::from(low_port) << 48 | u64::from(high_port) << 32;
-        to.write_u64(ports | u64::from(protocol));
-        to.write_u32(self.netns.0);
-    }
-}
-
-impl Alias {
-    fn new(tuple: &Tuple, netns: NetnsId) -> Self {
-        let (a, b) = (tuple.source, tuple.destination);
-        Self {
-            key: FlowKey::new(a.address, a.port, b.address, b.port, tuple.protocol),
-            netns,
-        }
-    }
-}
-
-/// Which flow an alias names, and which end is the client's there.
-#[derive(Clone, Copy, Debug)]
-struct Named {
-    seat: Seat,
-    client: Endpoint,
-}
-
-/// A flow's own alias, with which end is the client's there: as the table of all has it, as long as no
-/// other flow took it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct OwnName {
-    alias: Alias,
-    client: Endpoint,
-}
-
-/// A flow and what the table keeps with it.
-#[derive(Debug)]
-struct Entry {
-    flow: Flow,
-    aliases: Vec<OwnName>,
-    /// Where among them the last one is that was needed.
-    alias_at: usize,
-    /// One of them was taken from another flow, or by one.
-    robbed: bool,
-    tcp: state::Tcp,
-    /// Whether the direction is known, or assumed from who was seen first.
-    certain: bool,
-    /// Whether it was turned round: packets under way then are still counted the other way.
-    turned: bool,
-    /// Touched since it was last looked at for eviction.
-    touched: bool,
-    /// Whether it is among [`Flows::closed`].
-    is_closed: bool,
-    /// Where among the flow's places and tuples the last event was.
-    at: usize,
-}
-
-impl Entry {
-    /// Whether the flow has that name. A packet's next one is mostly the one that came next the last time.
-    fn has_name(&mut self, own: &OwnName) -> bool {
-        let (before, from_here) = self.aliases.split_at(self.alias_at.min(self.aliases.len()));
-        let further = from_here.iter().position(|it| it == own);
-        let at = match further {
-            Some(further) => Some(self.alias_at + further),
-            None => before.iter().position(|it| it == own),
-        };
-        if let Some(at) = at {
-            self.alias_at = at;
-        }
-        at.is_some()
-    }
-
-    /// How many bytes of memory it takes beside itself, with its places in the tables.
-    fn room(&self) -> usize {
-        /// Places in tables and queues, which may be half empty, and what the pipeline keeps of a flow.
-        const BESIDE: usize = 1024;
-        const ALIAS: usize = (size_of::<Alias>() + size_of::<Named>()) * 5 / 2;
-        let lists = self.flow.room() - size_of::<Flow>();
-        let aliases = self.aliases.capacity() * size_of::<OwnName>() + self.aliases.len() * ALIAS;
-        BESIDE + lists + aliases
-    }
-
-    /// Notes which end is the client's under a name that the flow has.
-    fn name_again(&mut self, own: &OwnName) {
-        let mut names = self.aliases.iter_mut();
-        if let Some(known) = names.find(|known| known.alias == own.alias) {
-            known.client = own.client;
-        }
-    }
-
-    /// Notes a place and tuple. A packet's next hop is mostly the one that came next the last time.
-    fn sighted(&mut self, sighting: &Sighting) {
-        let known = &mut self.flow.subjects;
-        let (before, from_here) = known.split_at(self.at.min(known.len()));
-        let found = from_here.iter().position(|it| it == sighting);
-        self.at = match found {
-            Some(further) => self.at + further,
-            None => match before.iter().position(|it| it == sighting) {
-                Some(at) => at,
-                None if known.len() < SUBJECTS => {
-                    grow(known, 8);
-                    known.push(*sighting);
-                    known.len() - 1
-                }
-                None => self.at,
-            },
-        };
-    }
-}
 
 /// All flows under way.
 #[derive(Debug, Default)]
@@ -396,7 +269,7 @@ impl Flows {
             entry.flow.last = event.record.time;
             entry.touched = true;
             entry.flow.state = entry.tcp.next(entry.flow.state, direction, transport);
-            if is_closed(&entry.flow) && !entry.is_closed {
+            if entry.flow.state.is_over() && !entry.is_closed {
                 entry.is_closed = true;
                 self.closed.push(Reverse((entry.flow.last, seat.flow)));
             }
@@ -419,38 +292,6 @@ impl Flows {
             let side = direction as usize;
             entry.flow.packets[side] = entry.flow.packets[side].saturating_sub(1);
             entry.flow.bytes[side] = entry.flow.bytes[side].saturating_sub(u64::from(length));
-        }
-    }
-
-    /// Makes the flow known by the tuple in the namespace; `client` is the client's end of it.
-    fn name(&mut self, seat: Seat, tuple: &Tuple, netns: NetnsId, client: Endpoint) {
-        let Some(entry) = self.table.beside(seat) else {
-            return;
-        };
-        let alias = Alias::new(tuple, netns);
-        let own = OwnName { alias, client };
-        if !entry.robbed && entry.has_name(&own) {
-            return;
-        }
-        let named = Named { seat, client };
-        let before = self.by_alias.insert(alias, named);
-        if before.is_some_and(|before| before.seat == seat) {
-            entry.name_again(&own);
-            return;
-        }
-        // What the other flow does to its names later may concern this one as well.
-        entry.robbed |= before.is_some();
-        if entry.aliases.len() < ALIASES {
-            grow(&mut entry.aliases, 4);
-            entry.aliases.push(own);
-        } else {
-            self.by_alias.remove(&alias);
-        }
-        self.table.count_again(seat);
-        if let Some(before) = before
-            && let Some(robbed) = self.table.beside(before.seat)
-        {
-            robbed.robbed = true;
         }
     }
 
@@ -518,131 +359,6 @@ impl Flows {
             *end = Some(process);
         }
     }
-
-    /// Forgets a flow that is closed, and of which no packet is under way: of those, about the one in which
-    /// nothing happened the longest. Gives it out.
-    pub(super) fn evict_closed(&mut self, under_way: impl Fn(FlowId) -> bool) -> Option<Flow> {
-        /// How many that are not over yet are passed over.
-        const TRIES: usize = 8;
-        let mut not_yet = [None; TRIES];
-        let mut found = None;
-        for passed in &mut not_yet {
-            let Some(Reverse((time, id))) = self.closed.pop() else {
-                break;
-            };
-            let seat = self.table.seat(id);
-            let Some(entry) = seat.and_then(|seat| self.table.beside(seat)) else {
-                continue;
-            };
-            if !is_closed(&entry.flow) {
-                entry.is_closed = false;
-            } else if under_way(id) {
-                *passed = Some(Reverse((time, id)));
-            } else {
-                found = Some(id);
-                break;
-            }
-        }
-        self.closed.extend(not_yet.into_iter().flatten());
-        self.remove(found?)
-    }
-
-    /// Forgets the flow that was touched least recently, about; gives it out.
-    pub(super) fn evict(&mut self) -> Option<Flow> {
-        // One round at most: a flow is passed over once for being touched.
-        for _ in 0..=self.ages.len() {
-            let id = self.ages.pop_front()?;
-            let seat = self.table.seat(id);
-            match seat.and_then(|seat| self.table.beside(seat)) {
-                Some(entry) if entry.touched => {
-                    entry.touched = false;
-                    self.ages.push_back(id);
-                }
-                Some(_) => return self.remove(id),
-                None => {}
-            }
-        }
-        None
-    }
-
-    /// Forgets a flow; gives it out.
-    pub(super) fn remove(&mut self, id: FlowId) -> Option<Flow> {
-        let entry = self.table.remove(id)?;
-        // Most flows end long before their age would matter.
-        if self.ages.len() > 2 * self.table.len() + SLACK {
-            let table = &self.table;
-            self.ages.retain(|id| table.contains(*id));
-        }
-        if self.closed.len() > 2 * self.table.len() + SLACK {
-            let table = &self.table;
-            self.closed.retain(|Reverse((_, id))| table.contains(*id));
-        }
-        for OwnName { alias, .. } in &entry.aliases {
-            if self
-                .by_alias
-                .get(alias)
-                .is_some_and(|named| named.seat.flow == id)
-            {
-                self.by_alias.remove(alias);
-            }
-        }
-        Some(entry.flow)
-    }
-
-    /// The flows that are over by now, by number: closed, or silent, for long enough, and with no packet
-    /// under way.
-    ///
-    /// Silence is looked for a hundred times within its patience: to find it takes a look at every flow.
-    pub(super) fn over(
-        &mut self,
-        now: u64,
-        patience: &Patience,
-        under_way: impl Fn(FlowId) -> bool,
-    ) -> Vec<FlowId> {
-        let mut ids = self.closed_before(now.saturating_sub(patience.closed), &under_way);
-        if now >= self.next_look {
-            self.next_look = now.saturating_add(patience.silent / 100);
-            let silent_before = now.saturating_sub(patience.silent);
-            let silent = self.iter().filter(|flow| {
-                !is_closed(flow) && flow.last < silent_before && !under_way(flow.id)
-            });
-            ids.extend(silent.map(|flow| flow.id));
-        }
-        ids.sort_unstable();
-        ids
-    }
-
-    /// The flows of which the last event was before that time and that are closed.
-    fn closed_before(&mut self, time: u64, under_way: &impl Fn(FlowId) -> bool) -> Vec<FlowId> {
-        let (mut over, mut not_yet) = (Vec::new(), Vec::new());
-        while let Some(first) = self.closed.peek_mut().filter(|first| first.0.0 < time) {
-            let Reverse((_, id)) = PeekMut::pop(first);
-            let seat = self.table.seat(id);
-            let Some(entry) = seat.and_then(|seat| self.table.beside(seat)) else {
-                continue;
-            };
-            if !is_closed(&entry.flow) {
-                entry.is_closed = false;
-            } else if entry.flow.last >= time || under_way(id) {
-                not_yet.push(Reverse((entry.flow.last, id)));
-            } else {
-                over.push(id);
-            }
-        }
-        self.closed.extend(not_yet);
-        over
-    }
-}
-
-/// Makes room for some more where there is none: not for twice as many, of which there are many flows.
-fn grow<T>(list: &mut Vec<T>, more: usize) {
-    if list.len() == list.capacity() {
-        list.reserve_exact(more);
-    }
-}
-
-fn is_closed(flow: &Flow) -> bool {
-    matches!(flow.state, State::Closed | State::Refused | State::Reset)
 }
 
 fn subject_of(event: &Event) -> Subject {

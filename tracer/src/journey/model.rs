@@ -412,6 +412,12 @@ pub enum State {
 }
 
 impl State {
+    /// Whether nothing more is to come, by what the packets say: TCP's connections only are ever over so.
+    #[must_use]
+    pub const fn is_over(self) -> bool {
+        matches!(self, Self::Closed | Self::Refused | Self::Reset)
+    }
+
     /// The name in text and JSON.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -14,7 +14,7 @@ use walk::{CLIENT, NODE, SERVER, Walk, endpoint};
 use tracer_common::record::FLAG_HAS_NETFILTER;
 
 use super::{
-    model::{Direction, Ends, Hole, Process, Stage, TranslationKind, Verdict},
+    model::{Direction, Ends, Hole, Process, Stage, State, TranslationKind, Verdict},
     *,
 };
 use crate::event::Endpoint;

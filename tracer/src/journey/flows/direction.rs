@@ -2,7 +2,11 @@
 
 use foldhash::HashMap;
 
-use super::{Alias, Entry, Membership, Named};
+use super::{
+    Membership,
+    entry::Entry,
+    names::{Alias, Named},
+};
 use crate::{
     event::{Endpoint, Event},
     journey::model::Direction,

@@ -5,7 +5,7 @@ use std::mem;
 
 use foldhash::HashMap;
 
-use super::Entry;
+use super::entry::Entry;
 use crate::journey::model::{Flow, FlowId};
 
 /// A flow's place in the table.

@@ -2,7 +2,11 @@
 
 use tracer_common::record::Conntrack;
 
-use super::{Alias, Entry, Flows, Membership, grow};
+use super::{
+    Flows, Membership,
+    entry::{Entry, grow},
+    names::Alias,
+};
 use crate::{
     event::{Endpoint, Tuple},
     journey::model::{FlowTranslation, Hop, NetnsId, Translation, TranslationKind},
