@@ -1,6 +1,5 @@
 //! `tracer live`, and `tracer` alone: the node's flows on a terminal.
 
-mod kept;
 mod tracing;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -21,7 +20,7 @@ use crate::{
     },
 };
 
-pub(super) use self::{kept::Kept, tracing::lines};
+pub(super) use self::tracing::lines;
 
 /// Watch the node's flows on a terminal
 #[derive(Clone, Debug, clap::Args)]

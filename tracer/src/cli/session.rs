@@ -1,11 +1,12 @@
 //! Tracing live, from the kernel to standard output.
 
+mod kept;
+
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     arguments::{AlsoRecordArgs, LiveArgs, Output, OutputArgs},
     interrupts,
-    live::Kept,
     memory::{self, Room},
     recording,
     resolution::Followed,
@@ -35,6 +36,8 @@ use crate::{
     trace::recorder::{self, Recorder, Taken},
 };
 use tracer_common::filter::Program;
+
+pub(super) use self::kept::Kept;
 
 /// How often what is over is looked for while nothing comes.
 const LOOK: Duration = Duration::from_millis(50);
@@ -243,8 +246,7 @@ impl<K: Sink> Session<K> {
         // late, with records of before waiting in the ring.
         let now = batch.records.last().map_or(begin, Record::time);
         let room = self.record(&batch, &node, now)?;
-        let symbols = &self.symbols;
-        let function_at = |address| symbols.locate(address).map(|location| location.to_string());
+        let function_at = |address| self.symbols.name(address);
         let known = Knowledge {
             node: &node,
             names: self.names,
@@ -307,8 +309,7 @@ impl<K: Sink> Session<K> {
         if let Some(recorder) = self.recorder.take() {
             recorder.finish(&node)?;
         }
-        let symbols = &self.symbols;
-        let function_at = |address| symbols.locate(address).map(|location| location.to_string());
+        let function_at = |address| self.symbols.name(address);
         let known = Knowledge {
             node: &node,
             names: self.names,
@@ -340,8 +341,7 @@ impl<K: Sink> Session<K> {
         let Some(recorder) = &mut self.recorder else {
             return Ok(recorder::Room::Left);
         };
-        let symbols = &self.symbols;
-        let function_at = |address| symbols.locate(address).map(|location| location.to_string());
+        let function_at = |address| self.symbols.name(address);
         let taken = Taken { batch, node, now };
         let part = recorder.part();
         let room = recorder.step(taken, &function_at)?;
@@ -366,8 +366,7 @@ impl<K: Sink> Session<K> {
             self.live.plan(),
             &self.reasons,
         )?;
-        let symbols = &self.symbols;
-        let function_at = |address| symbols.locate(address).map(|location| location.to_string());
+        let function_at = |address| self.symbols.name(address);
         Ok(keep.save(path, about, &function_at)?)
     }
 

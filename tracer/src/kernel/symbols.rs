@@ -246,6 +246,12 @@ impl LazySymbols {
     pub fn locate(&self, address: u64) -> Option<Location<'_>> {
         self.get().ok()?.locate(address)
     }
+
+    /// The same for people, as `ip_rcv+0x10`.
+    #[must_use]
+    pub fn name(&self, address: u64) -> Option<String> {
+        self.locate(address).map(|location| location.to_string())
+    }
 }
 
 #[cfg(test)]

@@ -9,12 +9,12 @@ use std::{
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::{Kept, ViewArgs};
+use super::ViewArgs;
 use crate::{
     cli::{
         resolution,
         screen::News,
-        session::{Session, Step, Subject, Target},
+        session::{Kept, Session, Step, Subject, Target},
     },
     filter::Filter,
     kernel::{
