@@ -9,7 +9,7 @@ use anyhow::Context as _;
 
 use super::{
     Usage, interrupts,
-    memory::{MemoryArgs, Room},
+    memory::{self, MemoryArgs, Room},
 };
 use crate::{
     filter::Filter,
@@ -234,25 +234,9 @@ impl LiveArgs {
     }
 }
 
-/// A number of bytes, with K, M or G: 1024 and its powers.
-pub(super) fn quantity(text: &str) -> Result<u64, String> {
-    let (number, unit) = match text.char_indices().next_back() {
-        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
-        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
-        Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
-        _ => (text, 1),
-    };
-    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
-        return Err("give a number, with K, M or G if you like".to_owned());
-    }
-    // The only error left is a number too large for the type.
-    let number: u64 = number.parse().unwrap_or(u64::MAX);
-    Ok(number.saturating_mul(unit))
-}
-
 fn ring_size(text: &str) -> Result<u32, String> {
     // One too large for the type is out of range as well.
-    let ring = u32::try_from(quantity(text)?).unwrap_or(u32::MAX);
+    let ring = u32::try_from(memory::quantity(text)?).unwrap_or(u32::MAX);
     let sizes = Sizes {
         ring,
         ..Sizes::default()
@@ -325,7 +309,7 @@ pub(super) fn filter(words: &[String]) -> anyhow::Result<Filter> {
 
 #[cfg(test)]
 mod tests {
-    use super::{quantity, ring_size as bytes};
+    use super::ring_size as bytes;
 
     #[test]
     fn sizes_have_units() {
@@ -334,7 +318,6 @@ mod tests {
         assert_eq!(bytes("8M"), Ok(8 << 20));
         assert!(bytes("").is_err());
         assert!(bytes("M").is_err());
-        assert_eq!(quantity("8G"), Ok(8 << 30));
         assert!(bytes("8G").is_err());
         assert!(bytes("8µ").is_err());
         assert!(bytes("1000").unwrap_err().contains("64 KiB"));

@@ -9,7 +9,6 @@
 //! (docs/performance.md). Maps of the kernel side are the kernel's memory, not the tracer's. A ring whose size
 //! is asked for (`--ring-size`) comes on top, as far as it is larger than what goes with the memory.
 
-use super::arguments::quantity;
 use crate::{
     journey::Limits,
     pipeline::{Held, When},
@@ -38,6 +37,22 @@ pub(super) fn give_back() {
     unsafe {
         libc::malloc_trim(0);
     }
+}
+
+/// A number of bytes, with K, M or G: 1024 and its powers.
+pub(super) fn quantity(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.char_indices().next_back() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1 << 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
+        _ => (text, 1),
+    };
+    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
+        return Err("give a number, with K, M or G if you like".to_owned());
+    }
+    // The only error left is a number too large for the type.
+    let number: u64 = number.parse().unwrap_or(u64::MAX);
+    Ok(number.saturating_mul(unit))
 }
 
 fn memory(text: &str) -> Result<u64, String> {
@@ -164,6 +179,7 @@ mod tests {
 
     #[test]
     fn a_size_is_given_with_its_least() {
+        assert_eq!(quantity("8G"), Ok(8 << 30));
         assert_eq!(memory("128M"), Ok(128 << 20));
         assert_eq!(memory("1G"), Ok(1 << 30));
         assert!(memory("63M").unwrap_err().contains("64M"));

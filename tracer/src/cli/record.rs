@@ -10,7 +10,7 @@ use std::{
 use super::{
     arguments::{self, LiveArgs},
     interrupts::Interrupts,
-    resolution,
+    memory, resolution,
     session::{Session, Step, Subject, Target, on_stderr},
 };
 use crate::{
@@ -38,10 +38,10 @@ pub(super) struct RecordArgs {
     #[arg(long, value_name = "TIME", value_parser = duration)]
     duration: Option<Duration>,
     /// End when the file has this size, with K, M or G
-    #[arg(long, value_name = "SIZE", value_parser = arguments::quantity)]
+    #[arg(long, value_name = "SIZE", value_parser = memory::quantity)]
     max_size: Option<u64>,
     /// Begin another file, FILE.000001 after FILE.000000, whenever one has this size
-    #[arg(long, value_name = "SIZE", value_parser = arguments::quantity, conflicts_with = "max_size", requires = "keep")]
+    #[arg(long, value_name = "SIZE", value_parser = memory::quantity, conflicts_with = "max_size", requires = "keep")]
     rotate: Option<u64>,
     /// Keep so many of these files, the newest
     #[arg(long, value_name = "N", requires = "rotate")]
