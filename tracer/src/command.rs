@@ -58,12 +58,12 @@ use tokio::{
     signal::unix::{self, SignalKind},
 };
 
+pub use self::error::{Error, Step};
 use self::{
     caller::Caller,
     cgroup::Leaf,
     child::{Failure, Inside, Way},
 };
-pub use self::{child::Step, error::Error};
 use crate::{
     node::{
         find, netns,

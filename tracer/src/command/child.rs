@@ -30,6 +30,7 @@ use rustix::{
 use super::{
     caller::Caller,
     configuration::{EtcFile, Source},
+    error::Step,
 };
 
 const SYS: &CStr = c"/sys";
@@ -45,70 +46,6 @@ const KEPT: [&CStr; 5] = [
 ];
 /// `SYSFS_MAGIC`
 const SYSFS_MAGIC: u64 = 0x6265_6572;
-
-/// A step that can fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Step {
-    /// Moving itself into the cgroup.
-    Cgroup,
-    /// Entering the network namespace.
-    Netns,
-    /// Making a mount namespace.
-    MountNamespace,
-    /// Keeping its mounts from the rest of the system.
-    Propagation,
-    /// Putting a `/sys` of the network namespace over the other.
-    Sys,
-    /// Putting a file over one in `/etc`.
-    Etc,
-    /// Taking back what is the tracer's own.
-    Caller,
-}
-
-impl Step {
-    const ALL: [Self; 7] = [
-        Self::Cgroup,
-        Self::Netns,
-        Self::MountNamespace,
-        Self::Propagation,
-        Self::Sys,
-        Self::Etc,
-        Self::Caller,
-    ];
-
-    /// Whether the command is not run when it fails.
-    #[must_use]
-    pub fn is_needed(self) -> bool {
-        !matches!(self, Self::Sys | Self::Etc)
-    }
-
-    /// What helps.
-    #[must_use]
-    pub fn advice(self) -> &'static str {
-        match self {
-            Self::Cgroup => {
-                "run as root, in a cgroup that is delegated to you, or with CAP_DAC_OVERRIDE"
-            }
-            Self::Caller => "setrlimit(2) and sigaction(2) must be allowed",
-            _ => "this needs CAP_SYS_ADMIN",
-        }
-    }
-
-    /// What it does, after "cannot".
-    #[must_use]
-    pub fn verb(self) -> &'static str {
-        match self {
-            Self::Cgroup => "enter its cgroup",
-            Self::Netns => "enter the network namespace",
-            Self::MountNamespace => "get mounts of its own",
-            Self::Propagation => "keep its mounts to itself",
-            Self::Sys => "mount the network namespace's /sys",
-            Self::Etc => "put the network namespace's file over",
-            Self::Caller => "get its caller's limits and signals back",
-        }
-    }
-}
 
 /// A step that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,6 @@ use std::{ffi::OsString, io, path::PathBuf};
 
 use rustix::io::Errno;
 
-use super::child::Step;
 use crate::node::find::FindError;
 
 /// Why the command could not be prepared, run or tidied up after.
@@ -144,5 +143,70 @@ fn advice(errno: Errno) -> &'static str {
         Errno::AGAIN => "; cgroup.max.descendants or cgroup.max.depth above it is reached",
         Errno::OPNOTSUPP => "; it is part of a threaded cgroup: run from another one",
         _ => "",
+    }
+}
+
+/// A step of the command's process that can fail, before it is the command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Step {
+    /// Moving itself into the cgroup.
+    Cgroup,
+    /// Entering the network namespace.
+    Netns,
+    /// Making a mount namespace.
+    MountNamespace,
+    /// Keeping its mounts from the rest of the system.
+    Propagation,
+    /// Putting a `/sys` of the network namespace over the other.
+    Sys,
+    /// Putting a file over one in `/etc`.
+    Etc,
+    /// Taking back what is the tracer's own.
+    Caller,
+}
+
+impl Step {
+    /// All of them.
+    pub(super) const ALL: [Self; 7] = [
+        Self::Cgroup,
+        Self::Netns,
+        Self::MountNamespace,
+        Self::Propagation,
+        Self::Sys,
+        Self::Etc,
+        Self::Caller,
+    ];
+
+    /// Whether the command is not run when it fails.
+    #[must_use]
+    pub fn is_needed(self) -> bool {
+        !matches!(self, Self::Sys | Self::Etc)
+    }
+
+    /// What helps.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Cgroup => {
+                "run as root, in a cgroup that is delegated to you, or with CAP_DAC_OVERRIDE"
+            }
+            Self::Caller => "setrlimit(2) and sigaction(2) must be allowed",
+            _ => "this needs CAP_SYS_ADMIN",
+        }
+    }
+
+    /// What it does, after "cannot".
+    #[must_use]
+    pub fn verb(self) -> &'static str {
+        match self {
+            Self::Cgroup => "enter its cgroup",
+            Self::Netns => "enter the network namespace",
+            Self::MountNamespace => "get mounts of its own",
+            Self::Propagation => "keep its mounts to itself",
+            Self::Sys => "mount the network namespace's /sys",
+            Self::Etc => "put the network namespace's file over",
+            Self::Caller => "get its caller's limits and signals back",
+        }
     }
 }
