@@ -44,15 +44,18 @@ mod anchor;
 mod compile;
 mod error;
 mod expression;
+mod fronts;
 mod lexer;
 mod meaning;
 mod meanings;
+mod normal;
 mod operand;
 mod parser;
 mod relax;
 mod resolve;
 mod service;
 mod simplify;
+mod term;
 #[cfg(test)]
 mod tests;
 mod words;

@@ -2,7 +2,7 @@
 //!
 //! Which pods a flow's ends are is not in a packet, but where the packet is: a flow of a pod has a
 //! hop in the pod's network namespace; a flow of a Service has one where that is called
-//! ([`super::service`]). That hop need not be the one at which the rest of the filter
+//! ([`super::fronts`]). That hop need not be the one at which the rest of the filter
 //! holds: of `pod default/web and port 8080`, the pod may have called port 80. So where a pod or a
 //! Service is demanded together with other tests, the kernel is asked for that hop and for what holds at
 //! every hop of a flow that matches; the rest is left to the judgement above. Where it is not
@@ -11,8 +11,8 @@
 use tracer_common::filter::{self as terms, Term};
 
 use super::{
-    resolve::{FlowNode, FlowTest, Node},
-    service,
+    fronts,
+    normal::{FlowNode, FlowTest, Node},
 };
 
 /// An expression without tests of the flow, which holds at some hop of every flow that matches.
@@ -43,7 +43,7 @@ fn anchor(node: &Node) -> Option<Node> {
         Node::Flow(FlowNode {
             test: FlowTest::Service { fronts, .. },
             negated: false,
-        }) => service::at_fronts(fronts),
+        }) => fronts::at_fronts(fronts),
         Node::Any(parts) => {
             let anchors: Option<Vec<Node>> = parts.iter().map(anchor).collect();
             anchors.map(Node::any)

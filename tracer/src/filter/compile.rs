@@ -9,10 +9,7 @@ mod listing;
 
 use tracer_common::filter::{self as terms, ACCEPT, MAX_TERMS, Program, REJECT, Term};
 
-use super::{
-    anchor, relax,
-    resolve::{Node, ResolvedFilter},
-};
+use super::{anchor, normal::Node, relax, resolve::ResolvedFilter};
 
 /// A program for the kernel, and how it relates to the filter.
 ///

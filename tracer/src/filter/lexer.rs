@@ -31,11 +31,6 @@ pub(super) struct Token {
     pub(super) span: Range<usize>,
 }
 
-/// Whether the character can be part of a word.
-pub(super) fn is_word_character(c: char) -> bool {
-    !c.is_whitespace() && !c.is_control() && !matches!(c, '(' | ')' | '!' | '&' | '|' | '"')
-}
-
 /// Splits the text into tokens.
 pub(super) fn tokens(text: &str) -> Result<Vec<Token>, Problem> {
     if text.len() > MAX_LENGTH {
@@ -84,7 +79,9 @@ fn token(text: &str, at: usize, c: char) -> Result<Token, Problem> {
             ));
         }
         _ => {
-            let end = rest.find(|c| !is_word_character(c)).unwrap_or(rest.len());
+            let end = rest
+                .find(|c| !words::is_word_character(c))
+                .unwrap_or(rest.len());
             let kind = match &rest[..end] {
                 "and" => Kind::And,
                 "or" => Kind::Or,

@@ -4,7 +4,8 @@ use tracer_common::filter::{Subject, Term};
 
 use super::{
     expression::Direction,
-    resolve::{FlowNode, FlowTest, Node, ResolvedFilter},
+    normal::{FlowNode, FlowTest, Node},
+    resolve::ResolvedFilter,
     service::CalledService,
 };
 

@@ -13,7 +13,7 @@ use tracer_common::{
     },
 };
 
-use super::resolve::Node;
+use super::normal::Node;
 
 /// A node of at most `budget` terms that holds wherever `node` does; `None` is everything.
 pub(super) fn to_fit(node: &Node, budget: usize) -> Option<Node> {

@@ -4,19 +4,17 @@
 //! hop can change is negated for all hops ([`Node::Nowhere`]), one of what stays the same is
 //! negated as it is. Tests of the flow as a whole ([`Node::Flow`]) wait for what is known of it.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt};
 
-use tracer_common::{
-    address::{self, Address},
-    filter as terms,
-    filter::Term,
-};
+use tracer_common::{address, filter as terms, filter::Term};
 
 use super::{
     Filter,
     error::ResolveError,
     expression::{Direction, Expression, Network, Test, Version},
+    normal::{FlowNode, FlowTest, Node},
     service::{Front, ServiceTest},
+    term::{device, port, within},
     words,
 };
 
@@ -87,49 +85,6 @@ pub struct ResolvedFilter {
     pub(super) nowhere: Vec<Term>,
 }
 
-/// An expression in negation normal form.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Node {
-    /// All hold; none: always.
-    All(Vec<Node>),
-    /// One holds; none: never.
-    Any(Vec<Node>),
-    /// The term holds at the hop.
-    Here(Term),
-    /// The term, of what is the same at all hops, does not hold.
-    Unlike(Term),
-    /// The term, of what can change from hop to hop, holds at no hop of the flow.
-    Nowhere { term: Term, slot: usize },
-    /// A test of the flow, which the kernel cannot judge: to it, it always holds.
-    Flow(FlowNode),
-}
-
-/// A test of a flow.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct FlowNode {
-    pub(super) test: FlowTest,
-    /// It holds at no hop.
-    pub(super) negated: bool,
-}
-
-/// What is tested of a flow.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum FlowTest {
-    Pod {
-        direction: Direction,
-        /// `NAMESPACE/NAME`
-        name: String,
-        /// The namespaces in one of which the flow has a hop; none: it is not known.
-        inodes: Vec<u32>,
-    },
-    Service {
-        service: ServiceTest,
-        /// Where it is called, at one of which the flow has a hop; none: it is not known.
-        fronts: Vec<Front>,
-    },
-    Dropped,
-}
-
 impl fmt::Display for ResolvedFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.filter.fmt(f)
@@ -181,17 +136,6 @@ impl ResolvedFilter {
     }
 }
 
-impl Node {
-    /// Whether there is such a test of the flow.
-    pub(super) fn has_flow(&self, is: &impl Fn(&FlowNode) -> bool) -> bool {
-        match self {
-            Self::All(parts) | Self::Any(parts) => parts.iter().any(|part| part.has_flow(is)),
-            Self::Flow(flow) => is(flow),
-            Self::Here(_) | Self::Unlike(_) | Self::Nowhere { .. } => false,
-        }
-    }
-}
-
 struct Lowering<'a, N> {
     namespaces: &'a N,
     nowhere: Vec<Term>,
@@ -222,8 +166,8 @@ impl<N: Namespaces> Lowering<'_, N> {
                 low,
                 high,
             } => self.changing(port(*direction, *low, *high), negated),
-            Test::Protocol(number) => constant(terms::PROTOCOL, u16::from(*number), negated),
-            Test::Version(version) => constant(terms::IP_VERSION, version.number(), negated),
+            Test::Protocol(number) => Node::constant(terms::PROTOCOL, u16::from(*number), negated),
+            Test::Version(version) => Node::constant(terms::IP_VERSION, version.number(), negated),
             Test::Netns(name) => {
                 let nodes = self
                     .inodes(name)?
@@ -305,7 +249,7 @@ impl<N: Namespaces> Lowering<'_, N> {
         let holds_ipv4 = (0..2).all(|word| mapped[word] & mask[word] == value[word]);
         if network.version() == Version::V6 && holds_ipv4 {
             // The term would hold for IPv4 addresses too, as they are IPv4-mapped IPv6 ones.
-            let version = constant(terms::IP_VERSION, 6, negated);
+            let version = Node::constant(terms::IP_VERSION, 6, negated);
             return join(vec![version, node], negated);
         }
         node
@@ -317,75 +261,5 @@ fn join(nodes: Vec<Node>, any: bool) -> Node {
         Node::any(nodes)
     } else {
         Node::all(nodes)
-    }
-}
-
-/// A test of the address.
-pub(super) fn within(direction: Direction, network: Network) -> Term {
-    let (value, mask) = value_and_mask(network);
-    Term {
-        kind: match direction {
-            Direction::Either => terms::HOST_EITHER,
-            Direction::Source => terms::HOST_SOURCE,
-            Direction::Destination => terms::HOST_DESTINATION,
-        },
-        value,
-        mask,
-        ..Term::default()
-    }
-}
-
-/// A test of what is the same at all hops of a flow.
-pub(super) fn constant(kind: u8, low: u16, negated: bool) -> Node {
-    let term = Term {
-        kind,
-        low,
-        ..Term::default()
-    };
-    if negated {
-        Node::Unlike(term)
-    } else {
-        Node::Here(term)
-    }
-}
-
-/// A test of the port.
-pub(super) fn port(direction: Direction, low: u16, high: u16) -> Term {
-    Term {
-        kind: match direction {
-            Direction::Either => terms::PORT_EITHER,
-            Direction::Source => terms::PORT_SOURCE,
-            Direction::Destination => terms::PORT_DESTINATION,
-        },
-        low,
-        high,
-        ..Term::default()
-    }
-}
-
-fn device(name: &str) -> Term {
-    let mut bytes = [0; 16];
-    // The parser has limited names to fifteen bytes.
-    for (slot, byte) in bytes.iter_mut().zip(name.bytes()) {
-        *slot = byte;
-    }
-    Term {
-        kind: terms::DEVICE,
-        value: address::from_bytes(bytes),
-        ..Term::default()
-    }
-}
-
-fn value_and_mask(network: Network) -> (Address, Address) {
-    let length = u32::from(network.length());
-    match network.address() {
-        IpAddr::V4(ip) => (
-            address::from_ipv4(ip.octets()),
-            address::prefix_mask(96 + length),
-        ),
-        IpAddr::V6(ip) => (
-            address::from_bytes(ip.octets()),
-            address::prefix_mask(length),
-        ),
     }
 }

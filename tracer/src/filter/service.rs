@@ -1,18 +1,8 @@
-//! Services in filters: how one is named, and where the kernel is to look for its flows.
-//!
-//! Whether a flow is a Service's is said by the rules of its time, which the kernel does not know. But
-//! every flow of a Service has hops at which its packets go to where the Service is called, or come
-//! from there: before its destination is translated, and where that is undone for the answer.
+//! Services in filters: how one is named, and what is known of one.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{fmt, net::IpAddr};
 
-use tracer_common::filter as terms;
-
-use super::{
-    error::shown,
-    expression::{Direction, Network},
-    resolve::{Node, constant, port, within},
-};
+use super::error::shown;
 
 /// A Service, or one port of it, as a filter names it. Displays as `default/web:http`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,53 +102,4 @@ impl fmt::Display for ServiceTest {
             Some(ServicePort::Number(number)) => write!(f, ":{number}"),
         }
     }
-}
-
-/// What holds at some hop of every flow that calls one of these; `None` where there is none.
-///
-/// Addresses that are called by the same ports share the tests of these.
-pub(super) fn at_fronts(fronts: &[Front]) -> Option<Node> {
-    let mut by_address: BTreeMap<Option<IpAddr>, Vec<(u8, u16)>> = BTreeMap::new();
-    for front in fronts {
-        let ports = by_address.entry(front.address).or_default();
-        ports.push((front.protocol, front.port));
-    }
-    let mut by_ports: BTreeMap<Vec<(u8, u16)>, Vec<Option<IpAddr>>> = BTreeMap::new();
-    for (address, mut ports) in by_address {
-        ports.sort_unstable();
-        ports.dedup();
-        by_ports.entry(ports).or_default().push(address);
-    }
-    let called = by_ports.into_iter().map(|(ports, addresses)| {
-        // Any address does: the others add nothing.
-        let anywhere = addresses.contains(&None);
-        let hosts = addresses.into_iter().flatten().map(host).collect();
-        let mut demands = vec![at_ports(&ports)];
-        if !anywhere {
-            demands.insert(0, Node::any(hosts));
-        }
-        Node::all(demands)
-    });
-    let called: Vec<Node> = called.collect();
-    (!called.is_empty()).then(|| Node::any(called))
-}
-
-fn at_ports(ports: &[(u8, u16)]) -> Node {
-    let mut by_protocol: BTreeMap<u8, Vec<Node>> = BTreeMap::new();
-    for &(protocol, number) in ports {
-        let term = port(Direction::Either, number, number);
-        by_protocol
-            .entry(protocol)
-            .or_default()
-            .push(Node::Here(term));
-    }
-    let alternatives = by_protocol.into_iter().map(|(protocol, ports)| {
-        let protocol = constant(terms::PROTOCOL, u16::from(protocol), false);
-        Node::all(vec![protocol, Node::any(ports)])
-    });
-    Node::any(alternatives.collect())
-}
-
-fn host(ip: IpAddr) -> Node {
-    Node::Here(within(Direction::Either, Network::host(ip)))
 }

@@ -4,7 +4,7 @@
 //! all alternatives demand is asked once: `tcp and (port 80 or port 443)`, three. Terms are scarce
 //! in the kernel ([`tracer_common::filter::MAX_TERMS`]) and cost time there.
 
-use super::resolve::Node;
+use super::normal::Node;
 
 impl Node {
     /// All hold. Nested ones are made one, repeated ones dropped.

@@ -147,11 +147,14 @@ pub(super) fn service(name: &str) -> Option<u16> {
     find(&SERVICES, name)
 }
 
+/// Whether the character can be part of a word.
+pub(super) fn is_word_character(c: char) -> bool {
+    !c.is_whitespace() && !c.is_control() && !matches!(c, '(' | ')' | '!' | '&' | '|' | '"')
+}
+
 /// Whether the name can be written without quotes.
 pub(super) fn is_plain_name(name: &str) -> bool {
-    !name.is_empty()
-        && !OPERATORS.contains(&name)
-        && name.chars().all(super::lexer::is_word_character)
+    !name.is_empty() && !OPERATORS.contains(&name) && name.chars().all(is_word_character)
 }
 
 /// What to say of `=`, `<` and their like.
