@@ -79,6 +79,17 @@ pub(crate) fn build_lab_server() -> anyhow::Result<()> {
     run(cargo().args(arguments))
 }
 
+/// The `tracer` that was given, else one that is built.
+///
+/// # Errors
+/// When it does not build.
+pub(crate) fn tracer(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match given {
+        Some(path) => Ok(path.to_owned()),
+        None => build_tracer(None),
+    }
+}
+
 /// Builds the release `tracer`, with the given BPF object instead of the one that is kept with the
 /// sources, and says where it is.
 ///

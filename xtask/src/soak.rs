@@ -58,10 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     packages::install_for_lab()?;
     process::build_lab_server()?;
     let load = process::build_load()?;
-    let tracer = match &arguments.tracer {
-        Some(path) => path.clone(),
-        None => process::build_tracer(None)?,
-    };
+    let tracer = process::tracer(arguments.tracer.as_deref())?;
     let directory = process::target_directory()?.join("soak");
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory)?;

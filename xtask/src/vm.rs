@@ -162,10 +162,7 @@ fn execute(arguments: &Arguments) -> anyhow::Result<bool> {
         arguments.only
     );
     let target = process::target_directory()?;
-    let tracer = match &arguments.tracer {
-        Some(path) => path.clone(),
-        None => process::build_tracer(None)?,
-    };
+    let tracer = process::tracer(arguments.tracer.as_deref())?;
     process::build_lab_server()?;
     let bench = Bench {
         directory: target.join("vm/runs"),

@@ -97,10 +97,7 @@ struct Row {
 /// When something cannot be built, raised or started.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     packages::install_for_tests()?;
-    let tracer = match &arguments.tracer {
-        Some(path) => path.clone(),
-        None => process::build_tracer(None)?,
-    };
+    let tracer = process::tracer(arguments.tracer.as_deref())?;
     let mut stage = Stage::raise(arguments.seconds)?;
     stage.open_addresses()?;
     let statistics = Statistics::begin()?;

@@ -62,10 +62,7 @@ struct Sample {
 /// When something cannot be built, raised or attached.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     packages::install_for_tests()?;
-    let tracer = match &arguments.tracer {
-        Some(path) => path.clone(),
-        None => process::build_tracer(None)?,
-    };
+    let tracer = process::tracer(arguments.tracer.as_deref())?;
     let mut stage = Stage::raise(arguments.seconds)?;
     let statistics = Statistics::begin()?;
     let mut figures = Figures::default();

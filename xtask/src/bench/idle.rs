@@ -93,10 +93,7 @@ fn thread_of(task: &Path) -> Option<(String, f64)> {
 /// When something cannot be built, raised or started.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     packages::install_for_lab()?;
-    let tracer = match &arguments.tracer {
-        Some(path) => path.clone(),
-        None => process::build_tracer(None)?,
-    };
+    let tracer = process::tracer(arguments.tracer.as_deref())?;
     process::build_lab_server()?;
     programs::warn_of_others();
     let lab = Lab::up(&Config::default())?;

@@ -52,10 +52,7 @@ pub(crate) struct Arguments {
 /// # Errors
 /// When there can be no machine, or it does not come to its end.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let tracer = match &arguments.tracer {
-        Some(path) => path.clone(),
-        None => process::build_tracer(None)?,
-    };
+    let tracer = process::tracer(arguments.tracer.as_deref())?;
     let order = Order {
         pairs: arguments.pairs,
         seconds: arguments.seconds,

@@ -56,10 +56,7 @@ pub(crate) struct Arguments {
 /// # Errors
 /// When something cannot be built, raised or started, or the traced flow is not complete.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let tracer = match &arguments.tracer {
-        Some(path) => path.clone(),
-        None => process::build_tracer(None)?,
-    };
+    let tracer = process::tracer(arguments.tracer.as_deref())?;
     let mut stage = Stage::raise(arguments.seconds)?;
     let mut series: Vec<Series> = cases::all(stage.service())
         .into_iter()
