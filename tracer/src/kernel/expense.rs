@@ -11,7 +11,6 @@ use super::{
     cost::{Cost, Metering},
     coverage::Node,
     live::{Live, LiveError, Options},
-    load::Sizes,
     plan::Plan,
 };
 use crate::source::Source as _;
@@ -119,14 +118,7 @@ pub async fn measure(
     filter: &Program,
     period: Duration,
 ) -> Result<Expense, Box<dyn std::error::Error + Send + Sync>> {
-    let options = Options {
-        filter,
-        sizes: Sizes::default(),
-        netfilter: None,
-        bytes: None,
-        budget: None,
-    };
-    let mut live = Live::start(options, node)?;
+    let mut live = Live::start(Options::of(filter), node)?;
     let metering = Metering::begin().map_err(ExpenseError::from)?;
     let (before, own) = (metering.read(), processor_time());
     let begin = Instant::now();

@@ -89,6 +89,20 @@ pub struct Options<'a> {
     pub budget: Option<Budget>,
 }
 
+impl<'a> Options<'a> {
+    /// What the filter matches, with the usual sizes, in the best way that works, whatever it costs.
+    #[must_use]
+    pub fn of(filter: &'a Program) -> Self {
+        Self {
+            filter,
+            sizes: Sizes::default(),
+            netfilter: None,
+            bytes: None,
+            budget: None,
+        }
+    }
+}
+
 /// The running kernel, traced.
 #[derive(Debug)]
 pub struct Live {

@@ -10,7 +10,7 @@ use crate::{
     kernel::{
         coverage::Node,
         live::{Live, Options},
-        load::{self, Sizes},
+        load,
         plan::Plan,
     },
     node::pods::HostRoot,
@@ -35,13 +35,11 @@ pub(super) fn attach() -> Result<(Plan, Timing), Failure> {
 async fn attach_and_detach() -> Result<(Plan, Timing), Failure> {
     let node = Node::watch(HostRoot::default())?;
     let start = Moment::now();
+    let nothing = nothing();
     let options = Options {
-        filter: &nothing(),
-        sizes: Sizes::default(),
-        netfilter: None,
         // All that can be attached.
         bytes: Some(*load::BYTES_RANGE.start()),
-        budget: None,
+        ..Options::of(&nothing)
     };
     let mut live = Live::start(options, node)?;
     let attached = Moment::now();

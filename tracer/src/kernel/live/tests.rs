@@ -29,14 +29,8 @@ fn runtime() -> Runtime {
 }
 
 fn start(filter: &Program) -> Live {
-    let options = Options {
-        filter,
-        sizes: Sizes::default(),
-        netfilter: None,
-        bytes: None,
-        budget: None,
-    };
-    Live::start(options, Node::watch(HostRoot::default()).unwrap()).unwrap()
+    let node = Node::watch(HostRoot::default()).unwrap();
+    Live::start(Options::of(filter), node).unwrap()
 }
 
 /// Everything up to the end.
@@ -241,11 +235,8 @@ fn what_the_ring_cannot_take_is_accounted_for() {
         let filter = &pair.filter();
         let mut live = Live::start(
             Options {
-                filter,
                 sizes,
-                netfilter: None,
-                bytes: None,
-                budget: None,
+                ..Options::of(filter)
             },
             Node::watch(HostRoot::default()).unwrap(),
         )
@@ -300,14 +291,11 @@ fn without_a_runtime_it_is_an_error() {
     if !root() {
         return;
     }
-    let options = Options {
-        filter: &Program::default(),
-        sizes: Sizes::default(),
-        netfilter: None,
-        bytes: None,
-        budget: None,
-    };
-    let error = Live::start(options, Node::watch(HostRoot::default()).unwrap()).unwrap_err();
+    let (everything, node) = (
+        Program::default(),
+        Node::watch(HostRoot::default()).unwrap(),
+    );
+    let error = Live::start(Options::of(&everything), node).unwrap_err();
     assert!(matches!(error, StartError::System(_)), "{error}");
 }
 
