@@ -8,7 +8,7 @@
 //! talked.
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{HashSet, VecDeque},
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Read as _},
@@ -19,12 +19,8 @@ use std::{
 
 use tracer_common::hook;
 
-use super::{About, Writer, chunk::SIGNATURE};
-use crate::{
-    event::Record,
-    node::snapshot::Snapshot,
-    source::{Batch, Notice, Shedding},
-};
+use super::{About, Standing, Writer, chunk::SIGNATURE};
+use crate::{event::Record, node::snapshot::Snapshot, source::Batch};
 
 /// Where to record, and how much.
 #[derive(Clone, Debug)]
@@ -108,11 +104,8 @@ pub struct Recorder {
     before: (u64, u64),
     node: Option<Arc<Snapshot>>,
     located: HashSet<u64>,
-    /// Since when netfilter hooks are observed, as was said: by namespace, and everywhere.
-    observed: BTreeMap<u32, u64>,
-    everywhere: Option<u64>,
-    /// The last statistics, where packets were let go.
-    shedding: Option<Notice>,
+    /// How packets are observed, as was said.
+    standing: Standing,
     /// Whether this part has that.
     begun: bool,
 }
@@ -143,9 +136,7 @@ impl Recorder {
             before: (0, 0),
             node: None,
             located: HashSet::new(),
-            observed: BTreeMap::new(),
-            everywhere: None,
-            shedding: None,
+            standing: Standing::default(),
             begun: false,
         };
         recorder.remove_oldest();
@@ -187,7 +178,10 @@ impl Recorder {
     ) -> io::Result<()> {
         self.write_node(taken.node)?;
         if !self.begun {
-            self.writer.batch(&self.standing())?;
+            self.writer.batch(&Batch {
+                notices: self.standing.clone().into_notices().collect(),
+                records: Vec::new(),
+            })?;
             self.begun = true;
         }
         for record in &taken.batch.records {
@@ -207,41 +201,12 @@ impl Recorder {
         self.writer.clock(taken.now)
     }
 
-    /// Keeps in mind what a later part must begin with.
+    /// Keeps in mind what a later part must begin with. Whose sockets are is said anew by who says it.
     fn note_standing(&mut self, batch: &Batch) {
-        if self.options.rotation.is_none() {
-            return;
-        }
-        for notice in &batch.notices {
-            match notice {
-                Notice::NetfilterAttached { netns, time } => {
-                    self.observed.insert(*netns, *time);
-                }
-                Notice::NetfilterDetached { netns, .. } => {
-                    self.observed.remove(netns);
-                }
-                Notice::NetfilterEverywhere { time } => self.everywhere = Some(*time),
-                Notice::Statistics(statistics) => {
-                    let sheds = statistics.shedding != Shedding::None;
-                    self.shedding = sheds.then(|| notice.clone());
-                }
-                _ => {}
+        if self.options.rotation.is_some() {
+            for notice in &batch.notices {
+                self.standing.note_observation(notice);
             }
-        }
-    }
-
-    fn standing(&self) -> Batch {
-        let everywhere = self.everywhere;
-        let everywhere = everywhere.map(|time| Notice::NetfilterEverywhere { time });
-        let observed = self.observed.iter();
-        let observed = observed.map(|(&netns, &time)| Notice::NetfilterAttached { netns, time });
-        Batch {
-            notices: everywhere
-                .into_iter()
-                .chain(observed)
-                .chain(self.shedding.clone())
-                .collect(),
-            records: Vec::new(),
         }
     }
 

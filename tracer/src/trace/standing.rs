@@ -40,6 +40,17 @@ impl Standing {
     /// Takes what a notice says that holds on.
     pub(crate) fn note(&mut self, notice: &Notice) {
         match notice {
+            Notice::Owner { .. } | Notice::Socket { .. } | Notice::Listeners { .. } => {
+                keep(&mut self.sockets, notice, KEPT);
+            }
+            Notice::Bytes(_) => keep(&mut self.bytes, notice, KEPT_BYTES),
+            _ => self.note_observation(notice),
+        }
+    }
+
+    /// The same, only of how packets are observed: where hooks are, and whether some are let go unseen.
+    pub(super) fn note_observation(&mut self, notice: &Notice) {
+        match notice {
             Notice::NetfilterEverywhere { time } => self.everywhere = Some(*time),
             Notice::NetfilterAttached { netns, time } => {
                 if self.observed.len() >= NAMESPACES && !self.observed.contains_key(netns) {
@@ -50,16 +61,18 @@ impl Standing {
             Notice::NetfilterDetached { netns, .. } => {
                 self.observed.remove(netns);
             }
-            Notice::Owner { .. } | Notice::Socket { .. } | Notice::Listeners { .. } => {
-                keep(&mut self.sockets, notice, KEPT);
-            }
-            Notice::Bytes(_) => keep(&mut self.bytes, notice, KEPT_BYTES),
             Notice::Statistics(statistics) => {
                 let sheds = statistics.shedding != Shedding::None;
                 self.shedding = sheds.then(|| notice.clone());
             }
+            Notice::Owner { .. }
+            | Notice::Socket { .. }
+            | Notice::Listeners { .. }
+            | Notice::Bytes(_)
             // Of the moment, or of the whole.
-            Notice::Began { .. } | Notice::Loss(_) | Notice::Problem(_) => {}
+            | Notice::Began { .. }
+            | Notice::Loss(_)
+            | Notice::Problem(_) => {}
         }
     }
 
