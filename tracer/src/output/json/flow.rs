@@ -20,9 +20,9 @@ pub(super) struct FlowObject<'a> {
     schema: u32,
     id: u64,
     proto: String,
-    client: ClientObject<'a>,
+    client: PartyObject<'a>,
     destination: DestinationObject<'a>,
-    backend: Option<BackendObject<'a>>,
+    backend: Option<PartyObject<'a>>,
     translations: Vec<FlowTranslationObject<'a>>,
     state: &'static str,
     packets: BothWays,
@@ -42,7 +42,7 @@ pub(super) struct FlowObject<'a> {
 }
 
 #[derive(Serialize)]
-struct ClientObject<'a> {
+struct PartyObject<'a> {
     #[serde(serialize_with = "shown")]
     addr: Endpoint,
     netns: Option<&'a str>,
@@ -82,15 +82,6 @@ struct AnswerObject<'a> {
     truncated: bool,
     took_ns: Option<u64>,
     sent: u32,
-}
-
-#[derive(Serialize)]
-struct BackendObject<'a> {
-    #[serde(serialize_with = "shown")]
-    addr: Endpoint,
-    netns: Option<&'a str>,
-    pod: Option<&'a str>,
-    process: Option<ProcessObject<'a>>,
 }
 
 #[derive(Serialize)]
@@ -135,19 +126,14 @@ impl<'a> FlowObject<'a> {
             schema: SCHEMA,
             id: flow.id.0,
             proto: protocol_name(flow.protocol).into_owned(),
-            client: ClientObject {
-                addr: flow.client.endpoint,
-                netns: flow.client.netns.as_deref(),
-                pod: flow.client.pod.as_deref(),
-                process: flow.client.process.as_ref().map(ProcessObject::new),
-            },
+            client: PartyObject::new(&flow.client),
             destination: DestinationObject {
                 addr: flow.destination,
                 service: flow.service.as_ref().map(ToString::to_string),
                 asked: flow.asked.as_ref().map(|asked| asked.name.as_str()),
                 lookup: flow.asked.as_ref().map(LookupObject::new),
             },
-            backend: flow.backend.as_ref().map(BackendObject::new),
+            backend: flow.backend.as_ref().map(PartyObject::new),
             translations: flow
                 .translations
                 .iter()
@@ -218,7 +204,7 @@ impl<'a> ProcessObject<'a> {
     }
 }
 
-impl<'a> BackendObject<'a> {
+impl<'a> PartyObject<'a> {
     fn new(party: &'a Party) -> Self {
         Self {
             addr: party.endpoint,
