@@ -18,7 +18,10 @@ use ratatui::{
     text::Line,
 };
 
-use self::{layout::Layout, theme::Theme};
+use self::{
+    layout::Layout,
+    theme::{Theme, Tone},
+};
 use super::{
     app::{App, Screen},
     model::Model,
@@ -36,6 +39,17 @@ impl Canvas<'_> {
         if y < area.height && area.width > 0 {
             self.buffer.set_line(area.x, area.y + y, line, area.width);
         }
+    }
+
+    /// Turns a line round, over its whole width.
+    fn select(&mut self, area: Rect, y: u16) {
+        let line = Rect {
+            y: area.y + y,
+            height: 1,
+            ..area
+        };
+        self.buffer
+            .set_style(line, self.theme.style(Tone::Selected));
     }
 
     /// Lines below each other, from one of them on.

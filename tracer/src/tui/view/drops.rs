@@ -1,10 +1,10 @@
 //! What is being dropped: by reason, place and rule, with whom it hits.
 
-use ratatui::layout::Rect;
+use ratatui::{layout::Rect, text::Line};
 
 use super::{
     Canvas,
-    theme::{Tone, age, count},
+    theme::{Theme, Tone, age, count},
 };
 use crate::{
     output::text::words,
@@ -39,51 +39,20 @@ pub(super) fn draw(canvas: &mut Canvas<'_>, app: &App, model: &Model, area: Rect
         height: area.height - detail,
         ..area
     };
-    let wide = area.width >= 100;
-    let spark = if wide { SECONDS } else { 10 };
-    let name_width = usize::from(area.width).saturating_sub(6 + 5 + 6 + spark + 4);
-    let reason_width = (name_width / 2).min(32);
-    let place_width = name_width.saturating_sub(reason_width + 1);
-    let heading = format!(
-        "  {} {} {:>6} {:>5} {}",
-        theme.cell("REASON", reason_width),
-        theme.cell("WHERE", place_width),
-        "DROPS",
-        "LAST",
-        theme.cell(&format!("{spark}s"), spark),
-    );
-    if list.height >= 2 {
-        canvas.line(list, 0, &theme.line(&[(Tone::Strong, &heading)]));
-    }
+    let columns = Columns::of(area.width);
     let top = u16::from(list.height >= 2);
+    if top > 0 {
+        canvas.line(list, 0, &columns.heading(theme));
+    }
     let selected = app.drops.line.min(kinds.len() - 1);
     let first = app.drops.offset.min(selected);
     // What is selected stays on the list also where the detail takes lines.
     let room = usize::from(list.height.saturating_sub(top)).max(1);
     let first = first.max((selected + 1).saturating_sub(room));
     for ((index, (kind, tally)), y) in kinds.iter().enumerate().skip(first).zip(top..list.height) {
-        let line = {
-            let seconds = tally.series.seconds(model.now());
-            let recent = &seconds[seconds.len() - spark..];
-            let ago = age(model.now().saturating_sub(tally.last));
-            theme.line(&[
-                (Tone::Plain, "  "),
-                (Tone::Problem, &theme.cell(&kind.reason, reason_width)),
-                (Tone::Plain, " "),
-                (Tone::Plain, &theme.cell(&place(kind), place_width)),
-                (Tone::Strong, &format!(" {:>6}", count(tally.count))),
-                (Tone::Dim, &format!(" {ago:>5} ")),
-                (Tone::Warning, &theme.sparkline(recent)),
-            ])
-        };
-        canvas.line(list, y, &line);
+        canvas.line(list, y, &columns.row(theme, kind, tally, model.now()));
         if index == selected {
-            let line = Rect {
-                y: list.y + y,
-                height: 1,
-                ..list
-            };
-            canvas.buffer.set_style(line, theme.style(Tone::Selected));
+            canvas.select(list, y);
         }
     }
     if let Some((kind, tally)) = kinds.get(selected).filter(|_| detail > 0) {
@@ -93,6 +62,54 @@ pub(super) fn draw(canvas: &mut Canvas<'_>, app: &App, model: &Model, area: Rect
             ..area
         };
         self::detail(canvas, model, (kind, tally), area);
+    }
+}
+
+/// How wide the columns are.
+struct Columns {
+    reason: usize,
+    place: usize,
+    /// Seconds of the sparkline.
+    spark: usize,
+}
+
+impl Columns {
+    fn of(width: u16) -> Self {
+        let spark = if width >= 100 { SECONDS } else { 10 };
+        let names = usize::from(width).saturating_sub(6 + 5 + 6 + spark + 4);
+        let reason = (names / 2).min(32);
+        Self {
+            reason,
+            place: names.saturating_sub(reason + 1),
+            spark,
+        }
+    }
+
+    fn heading(&self, theme: Theme) -> Line<'static> {
+        let heading = format!(
+            "  {} {} {:>6} {:>5} {}",
+            theme.cell("REASON", self.reason),
+            theme.cell("WHERE", self.place),
+            "DROPS",
+            "LAST",
+            theme.cell(&format!("{}s", self.spark), self.spark),
+        );
+        theme.line(&[(Tone::Strong, &heading)])
+    }
+
+    fn row(&self, theme: Theme, kind: &Kind, tally: &Tally, now: u64) -> Line<'static> {
+        let seconds = tally.series.seconds(now);
+        let recent = &seconds[seconds.len() - self.spark..];
+        let ago = age(now.saturating_sub(tally.last));
+        theme.line(&[
+            (Tone::Plain, "  "),
+            (Tone::Problem, &theme.cell(&kind.reason, self.reason)),
+            (Tone::Plain, " "),
+            (Tone::Plain, &theme.cell(&place(kind), self.place)),
+            (Tone::Strong, &format!(" {:>6}", count(tally.count))),
+            (Tone::Dim, &format!(" {ago:>5} ")),
+            (Tone::Warning, &theme.sparkline(recent)),
+        ])
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn draw(canvas: &mut Canvas<'_>, app: &App, model: &Model, layout: &L
             canvas.line(layout.body, y, &line);
         }
         if index == selected {
-            mark(canvas, layout, y);
+            canvas.select(layout.body, y);
         }
     }
     if list.shown.is_empty() {
@@ -63,17 +63,6 @@ fn nothing(theme: Theme, app: &App, model: &Model) -> Line<'static> {
         return theme.line(&[(Tone::Dim, &format!("  {}", app.waiting))]);
     };
     theme.line(&[(Tone::Dim, text)])
-}
-
-/// Turns a line round, over its whole width.
-fn mark(canvas: &mut Canvas<'_>, layout: &Layout, y: u16) {
-    let area = ratatui::layout::Rect {
-        y: layout.body.y + y,
-        height: 1,
-        ..layout.body
-    };
-    let style = canvas.theme.style(Tone::Selected);
-    canvas.buffer.set_style(area, style);
 }
 
 fn heading(canvas: &mut Canvas<'_>, app: &App, layout: &Layout) {
@@ -294,7 +283,7 @@ fn groups(canvas: &mut Canvas<'_>, app: &App, layout: &Layout) {
     for ((index, group), y) in shown.zip(top..area.height) {
         canvas.line(area, y, &self::group(theme, group, name_width));
         if index == selected.unwrap_or(0) {
-            mark(canvas, layout, y);
+            canvas.select(layout.body, y);
         }
     }
 }

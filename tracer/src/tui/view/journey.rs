@@ -11,7 +11,10 @@ use super::{
     window,
 };
 use crate::{
-    journey::model::Verdict, output::text::words, report::PacketReport, tui::app::journey::Journey,
+    journey::model::Verdict,
+    output::text::words,
+    report::PacketReport,
+    tui::{app::journey::Journey, model::times::Times},
 };
 
 pub(super) fn draw(canvas: &mut Canvas<'_>, journey: &Journey, layout: &Layout) {
@@ -57,21 +60,58 @@ fn rule(canvas: &mut Canvas<'_>, packets: Rect) {
 
 fn summary(canvas: &mut Canvas<'_>, journey: &Journey, area: Rect) {
     let theme = canvas.theme;
-    let width = usize::from(area.width);
+    let report = &journey.row.report;
+    let folded = |tone: Tone, text: &str| -> Vec<Line<'static>> {
+        let lines = words::folded(&theme.text(text), usize::from(area.width));
+        lines
+            .iter()
+            .map(|text| theme.line(&[(tone, text)]))
+            .collect()
+    };
+    let diagnosis = report.diagnosis.as_ref();
+    // What is wrong is worth more lines than the ends.
+    let for_ends = match area.height {
+        0..=3 => 1,
+        _ if diagnosis.is_some() => 1,
+        _ => 2,
+    };
+    let mut lines = folded(Tone::Strong, &words::flow(report));
+    lines.truncate(for_ends);
+    lines.push(facts(theme, journey));
+    if let Some(diagnosis) = diagnosis {
+        let sentence = format!("✗ {}", diagnosis.sentence());
+        lines.extend(folded(Tone::Problem, &sentence));
+    } else {
+        for placed in &report.translations {
+            let what = words::translation(report.protocol, &placed.translation);
+            let rule = placed.translation.rule.as_ref().map(words::translating);
+            let text = format!("{what} {}", rule.unwrap_or_default());
+            lines.extend(folded(Tone::Translation, &text));
+        }
+    }
+    canvas.lines(area, &lines);
+}
+
+/// State, counts and times.
+fn facts(theme: Theme, journey: &Journey) -> Line<'static> {
     let row = &journey.row;
     let report = &row.report;
-    let fold = |text: &str| words::folded(&theme.text(text), width);
-    let mut lines: Vec<Line<'static>> = Vec::new();
-    let ends = fold(&words::flow(report));
     let [packets, bytes] = [report.packets, report.bytes].map(|pair| pair[0] + pair[1]);
-    let time = |name: &str, times: &crate::tui::model::times::Times| {
+    let time = |name: &str, times: &Times| {
         let of = |percent| times.percentile(percent).map(words::duration);
         match (of(50), of(99)) {
             (Some(half), Some(tail)) => format!("  {name} {half} (p99 {tail})"),
             _ => String::new(),
         }
     };
-    let facts = theme.line(&[
+    let missing = if report.affected_by_loss {
+        "  events were lost"
+    } else if report.sampled {
+        "  a sample"
+    } else {
+        ""
+    };
+    theme.line(&[
         (flows::state_tone(report.state), report.state.as_str()),
         (
             Tone::Plain,
@@ -87,48 +127,9 @@ fn summary(canvas: &mut Canvas<'_>, journey: &Journey, area: Rect) {
             wrong(report.holes, Tone::Warning),
             &format!(" {} holes", report.holes),
         ),
-        (
-            Tone::Warning,
-            if report.affected_by_loss {
-                "  events were lost"
-            } else if report.sampled {
-                "  a sample"
-            } else {
-                ""
-            },
-        ),
+        (Tone::Warning, missing),
         (Tone::Warning, if journey.kept { "" } else { "  (let go)" }),
-    ]);
-    let diagnosis = report.diagnosis.as_ref();
-    let wrong = diagnosis.map(|diagnosis| fold(&format!("✗ {}", diagnosis.sentence())));
-    // What is wrong is worth more lines than the ends.
-    let for_ends = match area.height {
-        0..=3 => 1,
-        _ if wrong.is_some() => 1,
-        _ => 2,
-    };
-    lines.extend(
-        ends.iter()
-            .take(for_ends)
-            .map(|text| theme.line(&[(Tone::Strong, text)])),
-    );
-    lines.push(facts);
-    for text in wrong.iter().flatten() {
-        lines.push(theme.line(&[(Tone::Problem, text)]));
-    }
-    if wrong.is_none() {
-        for placed in &report.translations {
-            let what = words::translation(report.protocol, &placed.translation);
-            let rule = placed.translation.rule.as_ref().map(words::translating);
-            let text = format!("{what} {}", rule.unwrap_or_default());
-            lines.extend(
-                fold(&text)
-                    .iter()
-                    .map(|text| theme.line(&[(Tone::Translation, text)])),
-            );
-        }
-    }
-    canvas.lines(area, &lines);
+    ])
 }
 
 const fn wrong(number: u64, tone: Tone) -> Tone {
@@ -162,12 +163,7 @@ fn packets(canvas: &mut Canvas<'_>, journey: &Journey, area: Rect) {
         let line = packet_line(theme, packet, begin, usize::from(area.width), pinned);
         canvas.line(area, y, &line);
         if at == index {
-            let line = Rect {
-                y: area.y + y,
-                height: 1,
-                ..area
-            };
-            canvas.buffer.set_style(line, theme.style(Tone::Selected));
+            canvas.select(area, y);
         }
     }
 }
