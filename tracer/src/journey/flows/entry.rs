@@ -8,6 +8,8 @@ use crate::{
 
 /// How many distinct places and tuples of a flow are kept for filters.
 const SUBJECTS: usize = 64;
+/// How many names a flow may be known by: more than any real path has.
+const ALIASES: usize = 64;
 
 /// A flow and what the table keeps with it.
 #[derive(Debug)]
@@ -40,6 +42,40 @@ impl Entry {
         let lists = self.flow.room() - size_of::<Flow>();
         let aliases = self.aliases.capacity() * size_of::<OwnName>() + self.aliases.len() * ALIAS;
         BESIDE + lists + aliases
+    }
+
+    /// Whether the flow has that name. A packet's next one is mostly the one that came next the last time.
+    #[inline]
+    pub(super) fn has_name(&mut self, own: &OwnName) -> bool {
+        let (before, from_here) = self.aliases.split_at(self.alias_at.min(self.aliases.len()));
+        let further = from_here.iter().position(|it| it == own);
+        let at = match further {
+            Some(further) => Some(self.alias_at + further),
+            None => before.iter().position(|it| it == own),
+        };
+        if let Some(at) = at {
+            self.alias_at = at;
+        }
+        at.is_some()
+    }
+
+    /// Notes which end is the client's under a name that the flow has.
+    pub(super) fn name_again(&mut self, own: &OwnName) {
+        let mut names = self.aliases.iter_mut();
+        if let Some(known) = names.find(|known| known.alias == own.alias) {
+            known.client = own.client;
+        }
+    }
+
+    /// Adds a name, if there is room; says whether there was.
+    #[inline]
+    pub(super) fn add_name(&mut self, own: OwnName) -> bool {
+        let is_room = self.aliases.len() < ALIASES;
+        if is_room {
+            grow(&mut self.aliases, 4);
+            self.aliases.push(own);
+        }
+        is_room
     }
 
     /// Notes a place and tuple. A packet's next hop is mostly the one that came next the last time.

@@ -7,17 +7,11 @@ use std::hash::{Hash, Hasher};
 
 use tracer_common::flow::FlowKey;
 
-use super::{
-    Flows, Seat,
-    entry::{Entry, grow},
-};
+use super::{Flows, Seat};
 use crate::{
     event::{Endpoint, Tuple},
     journey::model::NetnsId,
 };
-
-/// How many names a flow may be known by: more than any real path has.
-const ALIASES: usize = 64;
 
 /// A tuple in a namespace, whichever way it points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,31 +64,6 @@ pub(super) struct OwnName {
     pub(super) client: Endpoint,
 }
 
-impl Entry {
-    /// Whether the flow has that name. A packet's next one is mostly the one that came next the last time.
-    #[inline]
-    fn has_name(&mut self, own: &OwnName) -> bool {
-        let (before, from_here) = self.aliases.split_at(self.alias_at.min(self.aliases.len()));
-        let further = from_here.iter().position(|it| it == own);
-        let at = match further {
-            Some(further) => Some(self.alias_at + further),
-            None => before.iter().position(|it| it == own),
-        };
-        if let Some(at) = at {
-            self.alias_at = at;
-        }
-        at.is_some()
-    }
-
-    /// Notes which end is the client's under a name that the flow has.
-    fn name_again(&mut self, own: &OwnName) {
-        let mut names = self.aliases.iter_mut();
-        if let Some(known) = names.find(|known| known.alias == own.alias) {
-            known.client = own.client;
-        }
-    }
-}
-
 impl Flows {
     /// Makes the flow known by the tuple in the namespace; `client` is the client's end of it.
     pub(super) fn name(&mut self, seat: Seat, tuple: &Tuple, netns: NetnsId, client: Endpoint) {
@@ -114,10 +83,7 @@ impl Flows {
         }
         // What the other flow does to its names later may concern this one as well.
         entry.robbed |= before.is_some();
-        if entry.aliases.len() < ALIASES {
-            grow(&mut entry.aliases, 4);
-            entry.aliases.push(own);
-        } else {
+        if !entry.add_name(own) {
             self.by_alias.remove(&alias);
         }
         self.table.count_again(seat);
