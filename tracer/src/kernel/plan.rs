@@ -5,15 +5,18 @@
 //! that `doctor` can print it, a recording can carry it, and nothing is silently absent.
 
 mod choice;
+mod family;
 mod netfilter;
 #[cfg(test)]
 mod tests;
+mod way;
 
-use std::{collections::BTreeMap, fmt, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-pub use netfilter::{NetfilterWay, Standing, WayState};
+pub use family::{Degraded, Family, Kind, Outcome, Step, Target};
+pub use way::{NetfilterWay, Standing, WayState};
 
 /// What a kernel offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,43 +57,6 @@ pub struct Cgroup {
     pub whole: bool,
 }
 
-/// What a family of hooks shows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// Packets at devices. Nothing works without.
-    Devices,
-    /// Packets freed as dropped.
-    Drops,
-    /// Packets freed as used up.
-    Consume,
-    /// Packets before and after each netfilter hook.
-    Netfilter,
-    /// Packets that a socket takes.
-    Socket,
-    /// The tuples of tracked connections.
-    Conntrack,
-    /// The processes that make sockets.
-    Processes,
-    /// The first bytes of packets that sockets send.
-    Bytes,
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Devices => "devices",
-            Self::Drops => "drops",
-            Self::Consume => "consume",
-            Self::Netfilter => "netfilter",
-            Self::Socket => "socket",
-            Self::Conntrack => "conntrack",
-            Self::Processes => "processes",
-            Self::Bytes => "bytes",
-        })
-    }
-}
-
 /// What is attached, or was to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -100,92 +66,6 @@ pub struct Plan {
     pub families: Vec<Family>,
     /// What else is to be known.
     pub notes: Vec<String>,
-}
-
-/// One family's part of the plan.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Family {
-    /// Which.
-    pub kind: Kind,
-    /// What was chosen; `None` when nothing works.
-    pub choice: Option<String>,
-    /// Why.
-    pub why: String,
-    /// What is missing, if anything.
-    pub degraded: Option<Degraded>,
-    /// The programs to load and attach.
-    pub steps: Vec<Step>,
-    /// Of netfilter: every way to see its hooks, the best first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ways: Vec<WayState>,
-    /// What is tried when this one fails.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub otherwise: Option<Box<Family>>,
-}
-
-/// Something is not as good as it could be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Degraded {
-    /// What is missing.
-    pub what: String,
-    /// What can be done.
-    pub remedy: String,
-}
-
-/// One program.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Step {
-    /// Its name in the BPF object.
-    pub program: String,
-    /// Where it goes.
-    pub target: Target,
-    /// How it went.
-    pub outcome: Outcome,
-}
-
-/// Where a program is attached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Target {
-    /// A tracepoint, with BTF-typed arguments.
-    Tracepoint(String),
-    /// Each netfilter hook of each network namespace that has rules.
-    NetfilterHooks,
-    /// The beginning of a kernel function.
-    FunctionBegin(String),
-    /// The end of a kernel function.
-    FunctionEnd(String),
-    /// The beginning of a kernel function, by a probe.
-    Kprobe(String),
-    /// The return of a kernel function, by a probe.
-    Kretprobe(String),
-    /// A cgroup's ingress.
-    CgroupIngress(PathBuf),
-    /// A cgroup's egress.
-    CgroupEgress(PathBuf),
-    /// Where processes of a cgroup make sockets.
-    CgroupSocketCreate(PathBuf),
-}
-
-/// How a step went.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// It was not tried.
-    #[default]
-    Planned,
-    /// Done; microseconds for the verifier, and for attaching.
-    Attached {
-        /// Loading.
-        load_us: u64,
-        /// Attaching; 0 for netfilter, which is attached per namespace.
-        attach_us: u64,
-    },
-    /// Refused.
-    Failed {
-        /// What the kernel said, with the verifier's last lines.
-        reason: String,
-    },
 }
 
 /// How well the plan works.
@@ -302,7 +182,7 @@ impl Plan {
                     way.standing = Standing::Refused { why };
                 }
                 family.degraded = Some(Degraded {
-                    what: choice::without(family.kind).to_owned(),
+                    what: family.kind.without().to_owned(),
                     remedy: "see the reason that the kernel gives for the program; report it with \
                              the output of `tracer doctor --json` if it is not clear"
                         .to_owned(),
@@ -343,14 +223,6 @@ impl Plan {
             Some((step, reason)) => format!("{} was refused: {reason}", step.program),
             None => family.why.clone(),
         })
-    }
-}
-
-impl Family {
-    /// Whether nothing works without it.
-    #[must_use]
-    pub fn is_needed(&self) -> bool {
-        self.kind == Kind::Devices
     }
 }
 

@@ -1,9 +1,6 @@
 //! What is chosen for each family, why, and what to do where nothing works.
 
-use super::{
-    Degraded, Facts, Family, Kind, Outcome, Step, Target,
-    netfilter::{NetfilterWay, netfilter},
-};
+use super::{Degraded, Facts, Family, Kind, NetfilterWay, Step, Target, netfilter::netfilter};
 
 const DEVICE_STEPS: [(&str, &str); 3] = [
     ("device_receive", "netif_receive_skb"),
@@ -30,68 +27,8 @@ pub(super) fn families(facts: &Facts, way: Option<NetfilterWay>) -> Vec<Family> 
     ]
 }
 
-/// What a family's absence means.
-pub(super) fn without(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Devices => "packets are not seen at all",
-        Kind::Drops => "drops are not seen: a dropped packet ends without a verdict",
-        Kind::Consume => "the end of a packet that was used up is not seen",
-        Kind::Netfilter => {
-            "netfilter hooks are not seen: translations show only between devices, a drop by a \
-             rule only as a drop"
-        }
-        Kind::Socket => "delivery to a socket is not seen: a packet's last hop is its device",
-        Kind::Processes => {
-            "the process that sends is found by looking for its socket, which short-lived ones do not \
-             wait for"
-        }
-        Kind::Bytes => {
-            "with `record --bytes`, nothing is kept of packets that no socket of this node takes"
-        }
-        Kind::Conntrack => {
-            "connections' tuples are not read: a flow that was translated before tracing began \
-             has only one of its tuples"
-        }
-    }
-}
-
-pub(super) fn family(kind: Kind, choice: &str, why: String, steps: Vec<Step>) -> Family {
-    Family {
-        kind,
-        choice: Some(choice.to_owned()),
-        why,
-        degraded: None,
-        steps,
-        ways: Vec::new(),
-        otherwise: None,
-    }
-}
-
-pub(super) fn absent(kind: Kind, why: String, remedy: &str) -> Family {
-    Family {
-        kind,
-        choice: None,
-        why,
-        degraded: Some(Degraded {
-            what: without(kind).to_owned(),
-            remedy: remedy.to_owned(),
-        }),
-        steps: Vec::new(),
-        ways: Vec::new(),
-        otherwise: None,
-    }
-}
-
-pub(super) fn step(program: &str, target: Target) -> Step {
-    Step {
-        program: program.to_owned(),
-        target,
-        outcome: Outcome::Planned,
-    }
-}
-
 fn at(program: &str, tracepoint: &str) -> Step {
-    step(program, Target::Tracepoint(tracepoint.to_owned()))
+    Step::of(program, Target::Tracepoint(tracepoint.to_owned()))
 }
 
 fn devices(facts: &Facts) -> Family {
@@ -100,21 +37,21 @@ fn devices(facts: &Facts) -> Family {
     let missing: Vec<&str> = names.into_iter().filter(lacks).collect();
     if !missing.is_empty() {
         let why = format!("this kernel has no tracepoint {}", missing.join(", "));
-        return absent(Kind::Devices, why, NEWER);
+        return Family::absent(Kind::Devices, why, NEWER);
     }
     let steps = DEVICE_STEPS.map(|(program, tracepoint)| at(program, tracepoint));
     let why = "they see every device of every network namespace".to_owned();
-    family(Kind::Devices, "tp_btf tracepoints", why, steps.to_vec())
+    Family::chosen(Kind::Devices, "tp_btf tracepoints", why, steps.to_vec())
 }
 
 fn drops(facts: &Facts) -> Family {
     match facts.tracepoints.get(DROP) {
-        None => absent(
+        None => Family::absent(
             Kind::Drops,
             format!("this kernel has no tracepoint {DROP}"),
             NEWER,
         ),
-        Some(3..) => family(
+        Some(3..) => Family::chosen(
             Kind::Drops,
             "tp_btf kfree_skb with reason",
             "the tracepoint gives the reason of a drop".to_owned(),
@@ -125,7 +62,7 @@ fn drops(facts: &Facts) -> Family {
                 what: "drops have no reason, only the kernel function that dropped".to_owned(),
                 remedy: "use a kernel from 5.17 on".to_owned(),
             }),
-            ..family(
+            ..Family::chosen(
                 Kind::Drops,
                 "tp_btf kfree_skb",
                 "the tracepoint of this kernel gives no reason of a drop".to_owned(),
@@ -139,10 +76,10 @@ fn consume(facts: &Facts) -> Family {
     if facts.tracepoints.contains_key(CONSUME) {
         let why = "it tells a packet's end from its address being used again".to_owned();
         let steps = vec![at("consume", CONSUME)];
-        family(Kind::Consume, "tp_btf consume_skb", why, steps)
+        Family::chosen(Kind::Consume, "tp_btf consume_skb", why, steps)
     } else {
         let why = format!("this kernel has no tracepoint {CONSUME}");
-        absent(Kind::Consume, why, NEWER)
+        Family::absent(Kind::Consume, why, NEWER)
     }
 }
 
@@ -154,19 +91,19 @@ const MOUNT_CGROUP: &str = "mount one: mount -t cgroup2 none /sys/fs/cgroup/unif
 fn processes(facts: &Facts) -> Family {
     let kind = Kind::Processes;
     let Some(cgroup) = &facts.cgroup else {
-        return absent(kind, NO_CGROUP.to_owned(), MOUNT_CGROUP);
+        return Family::absent(kind, NO_CGROUP.to_owned(), MOUNT_CGROUP);
     };
     if !facts.socket_cookie {
         let why = "this kernel's BTF does not describe a socket's cookie".to_owned();
-        return absent(kind, why, "use a kernel from 5.8 on that has BTF");
+        return Family::absent(kind, why, "use a kernel from 5.8 on that has BTF");
     }
     let path = cgroup.path.clone();
     let why = format!(
         "it sees who makes a socket, for all processes below {}",
         path.display()
     );
-    let steps = vec![step("socket_create", Target::CgroupSocketCreate(path))];
-    family(
+    let steps = vec![Step::of("socket_create", Target::CgroupSocketCreate(path))];
+    Family::chosen(
         kind,
         "cgroup/sock_create at the root of cgroup v2",
         why,
@@ -177,15 +114,15 @@ fn processes(facts: &Facts) -> Family {
 fn socket(facts: &Facts) -> Family {
     let kind = Kind::Socket;
     let Some(cgroup) = &facts.cgroup else {
-        return absent(kind, NO_CGROUP.to_owned(), MOUNT_CGROUP);
+        return Family::absent(kind, NO_CGROUP.to_owned(), MOUNT_CGROUP);
     };
     let target = Target::CgroupIngress(cgroup.path.clone());
     let why = format!(
         "it sees what sockets take, for all processes below {}",
         cgroup.path.display()
     );
-    let steps = vec![step("socket_deliver", target)];
-    let mut family = family(kind, "cgroup_skb at the root of cgroup v2", why, steps);
+    let steps = vec![Step::of("socket_deliver", target)];
+    let mut family = Family::chosen(kind, "cgroup_skb at the root of cgroup v2", why, steps);
     if !cgroup.whole {
         family.degraded = Some(Degraded {
             what: format!(
@@ -204,15 +141,15 @@ fn socket(facts: &Facts) -> Family {
 fn bytes(facts: &Facts) -> Family {
     let kind = Kind::Bytes;
     let Some(cgroup) = &facts.cgroup else {
-        return absent(kind, NO_CGROUP.to_owned(), MOUNT_CGROUP);
+        return Family::absent(kind, NO_CGROUP.to_owned(), MOUNT_CGROUP);
     };
     let path = cgroup.path.clone();
     let why = format!(
         "for `record --bytes` it sees what sockets send, for all processes below {}",
         path.display()
     );
-    let steps = vec![step("socket_send", Target::CgroupEgress(path))];
-    family(kind, "cgroup_skb at the root of cgroup v2", why, steps)
+    let steps = vec![Step::of("socket_send", Target::CgroupEgress(path))];
+    Family::chosen(kind, "cgroup_skb at the root of cgroup v2", why, steps)
 }
 
 fn conntrack(facts: &Facts, netfilter: &Family) -> Family {
@@ -224,9 +161,9 @@ fn conntrack(facts: &Facts, netfilter: &Family) -> Family {
         let why = "struct nf_conn is not described by this kernel's BTF".to_owned();
         let remedy = "load the module nf_conntrack before tracing (the kernel must be 5.11 or \
                       newer for modules' BTF)";
-        return absent(kind, why, remedy);
+        return Family::absent(kind, why, remedy);
     }
-    family(
+    Family::chosen(
         kind,
         "read at netfilter hooks",
         "the last hook of a path knows the connection".to_owned(),
@@ -235,7 +172,7 @@ fn conntrack(facts: &Facts, netfilter: &Family) -> Family {
 }
 
 pub(super) fn no_conntrack_without_netfilter() -> Family {
-    absent(
+    Family::absent(
         Kind::Conntrack,
         "connections are read at netfilter hooks, which are not seen".to_owned(),
         "see netfilter",

@@ -4,26 +4,7 @@
 //! links only see namespaces with rules; kprobes see what fentry sees, but each costs an exception
 //! or a jump, every member a probe read, and the kernel may miss a return.
 
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
-use super::{
-    Facts, Family, HOOK_FUNCTION, Kind, Target,
-    choice::{absent, family, step},
-};
-
-/// A way to see netfilter's hooks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "snake_case")]
-pub enum NetfilterWay {
-    /// Programs around `nf_hook_slow`: all namespaces at once.
-    Fentry,
-    /// BPF programs linked as netfilter functions, in each namespace that has rules.
-    Link,
-    /// Probes of `nf_hook_slow`: as fentry, where there is no fentry.
-    Kprobe,
-}
+use super::{Facts, Family, HOOK_FUNCTION, Kind, NetfilterWay, Standing, Step, Target, WayState};
 
 /// The best first.
 const WAYS: [NetfilterWay; 3] = [
@@ -31,46 +12,6 @@ const WAYS: [NetfilterWay; 3] = [
     NetfilterWay::Link,
     NetfilterWay::Kprobe,
 ];
-
-impl fmt::Display for NetfilterWay {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Fentry => "fentry",
-            Self::Link => "link",
-            Self::Kprobe => "kprobe",
-        })
-    }
-}
-
-/// What there is to say of a way on this kernel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WayState {
-    /// Which.
-    pub way: NetfilterWay,
-    /// How it stands with it.
-    #[serde(flatten)]
-    pub standing: Standing,
-}
-
-/// How it stands with a way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "standing")]
-pub enum Standing {
-    /// It is what was chosen.
-    Chosen,
-    /// It is tried when the ones before it fail.
-    Possible,
-    /// The kernel seemed to allow it and refused a program.
-    Refused {
-        /// Which, and what the kernel said.
-        why: String,
-    },
-    /// This kernel has no such thing.
-    Lacking {
-        /// What it lacks.
-        why: String,
-    },
-}
 
 /// Why a way is not possible, and what can be done.
 struct Lack {
@@ -82,7 +23,7 @@ struct Lack {
 pub(super) fn netfilter(facts: &Facts, way: Option<NetfilterWay>) -> Family {
     if !facts.netfilter_state {
         let why = "this kernel's BTF does not describe struct nf_hook_state".to_owned();
-        return absent(Kind::Netfilter, why, "use a kernel with CONFIG_NETFILTER=y");
+        return Family::absent(Kind::Netfilter, why, "use a kernel with CONFIG_NETFILTER=y");
     }
     let ways = match &way {
         Some(way) => std::slice::from_ref(way),
@@ -128,7 +69,7 @@ fn nothing(lacks: &[Lack]) -> Family {
     };
     let remedies: Vec<&str> = lacks.iter().map(|lack| lack.remedy).collect();
     let remedy = format!("use a kernel {}", remedies.join(", or "));
-    absent(Kind::Netfilter, why, &remedy)
+    Family::absent(Kind::Netfilter, why, &remedy)
 }
 
 fn by(facts: &Facts, way: NetfilterWay) -> Result<Family, Lack> {
@@ -147,13 +88,13 @@ fn function(facts: &Facts) -> Result<Family, Lack> {
         });
     }
     let function = || HOOK_FUNCTION.to_owned();
-    Ok(family(
+    Ok(Family::chosen(
         Kind::Netfilter,
         "fentry and fexit of nf_hook_slow",
         "they see each hook of every network namespace, with its verdict".to_owned(),
         vec![
-            step("netfilter_end", Target::FunctionEnd(function())),
-            step("netfilter_begin", Target::FunctionBegin(function())),
+            Step::of("netfilter_end", Target::FunctionEnd(function())),
+            Step::of("netfilter_begin", Target::FunctionBegin(function())),
         ],
     ))
 }
@@ -166,14 +107,14 @@ fn links(facts: &Facts) -> Result<Family, Lack> {
         });
     }
     let steps = ["netfilter_leave", "netfilter_enter"];
-    Ok(family(
+    Ok(Family::chosen(
         Kind::Netfilter,
         "netfilter links",
         "they see each hook before its first and after its last function, in the network \
          namespaces that have rules"
             .to_owned(),
         steps
-            .map(|program| step(program, Target::NetfilterHooks))
+            .map(|program| Step::of(program, Target::NetfilterHooks))
             .to_vec(),
     ))
 }
@@ -190,15 +131,15 @@ fn probes(facts: &Facts) -> Result<Family, Lack> {
     }
     let function = || HOOK_FUNCTION.to_owned();
     // The end first: without the beginning it finds nothing.
-    Ok(family(
+    Ok(Family::chosen(
         Kind::Netfilter,
         "kprobe and kretprobe of nf_hook_slow",
         "they see each hook of every network namespace, with its verdict; where more calls are \
          under way than the kernel keeps track of, one is not seen to end"
             .to_owned(),
         vec![
-            step("netfilter_return", Target::Kretprobe(function())),
-            step("netfilter_call", Target::Kprobe(function())),
+            Step::of("netfilter_return", Target::Kretprobe(function())),
+            Step::of("netfilter_call", Target::Kprobe(function())),
         ],
     ))
 }
