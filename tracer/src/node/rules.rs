@@ -27,6 +27,7 @@ pub mod live;
 pub mod nftables;
 pub mod outcome;
 pub mod path;
+pub mod source;
 pub mod subject;
 pub mod walk;
 pub(super) mod watch;

@@ -12,7 +12,7 @@ use std::{
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::rules::path::Source;
+use super::rules::source::Source;
 
 /// A Service's name with that of one of its ports. Displays as `default/nginx-service:http`, or
 /// without the port where that has no name.

@@ -20,7 +20,9 @@ mod worker;
 
 use std::net::SocketAddr;
 
-pub use worker::{Answer, Holder, Listeners, Worker};
+use super::snapshot::Process;
+
+pub use worker::Worker;
 
 /// A port of which is to be found who listens there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,4 +46,31 @@ pub struct Question {
     pub local: SocketAddr,
     /// The other end.
     pub remote: SocketAddr,
+}
+
+/// A socket's process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// What was asked.
+    pub question: Question,
+    /// The process that holds the socket.
+    pub process: Holder,
+}
+
+/// A process that holds a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub process: Process,
+    /// The id of its cgroup (version 2); 0 where it is not known.
+    pub cgroup: u64,
+}
+
+/// Who listens at a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listeners {
+    /// What was asked.
+    pub question: PortQuestion,
+    /// The addresses, each with the process where that is one.
+    pub sockets: Vec<(SocketAddr, Option<Holder>)>,
 }

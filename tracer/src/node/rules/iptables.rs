@@ -37,6 +37,15 @@ use self::{
 };
 pub use super::subject::Family;
 
+/// A rule, or the policy of its chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct At {
+    table: usize,
+    chain: usize,
+    /// `None`: the policy.
+    rule: Option<usize>,
+}
+
 /// The rules of one family and back end in one namespace.
 ///
 /// Saved as the text of `iptables-save`, and read back by parsing that.

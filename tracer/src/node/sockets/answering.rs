@@ -11,10 +11,9 @@ use std::{
 };
 
 use super::{
-    PortQuestion, Question,
+    Answer, Holder, Listeners, PortQuestion, Question,
     holders::{self, holders},
     table::{self, Socket},
-    worker::{Answer, Holder, Listeners},
 };
 use crate::node::pods::CgroupTree;
 

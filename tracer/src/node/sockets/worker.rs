@@ -6,7 +6,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -19,46 +18,16 @@ use std::{
 use rustix::time::{ClockId, clock_gettime};
 
 use super::{
-    PortQuestion, Question,
+    Answer, Listeners, PortQuestion, Question,
     answering::{Census, answer_all, listeners_of},
 };
-use crate::{
-    node::snapshot::Process,
-    privilege::{self, Role},
-};
+use crate::privilege::{self, Role};
 
 /// Questions that wait; what is asked beyond is not answered.
 const WAITING: usize = 1024;
 /// How many times as long as a round worked the thread rests afterwards, and for how long at most.
 const REST: u32 = 20;
 const LONGEST_REST: Duration = Duration::from_secs(2);
-
-/// A socket's process.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// What was asked.
-    pub question: Question,
-    /// The process that holds the socket.
-    pub process: Holder,
-}
-
-/// A process that holds a socket.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// The process.
-    pub process: Process,
-    /// The id of its cgroup (version 2); 0 where it is not known.
-    pub cgroup: u64,
-}
-
-/// Who listens at a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listeners {
-    /// What was asked.
-    pub question: PortQuestion,
-    /// The addresses, each with the process where that is one.
-    pub sockets: Vec<(SocketAddr, Option<Holder>)>,
-}
 
 #[derive(Clone, Copy, Debug)]
 enum Message {
@@ -230,7 +199,7 @@ fn processor_time() -> Duration {
 mod tests {
     use std::{
         collections::BTreeSet,
-        net::{TcpListener, TcpStream, UdpSocket},
+        net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     };
 
     use super::*;

@@ -11,7 +11,7 @@ mod read;
 use std::collections::HashMap;
 
 use self::read::Reader;
-use super::{Tables, ruleset::At};
+use super::{At, Tables};
 use crate::node::{
     rules::path::{ServiceChoice, Source},
     services::{Service, ServiceName},

@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::IpAddr, sync::OnceLock};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Chain, Family, Policy, Rule, Table, Tables,
+    At, Chain, Family, Policy, Rule, Table, Tables,
     condition::{Condition, Test},
     effect::Effect,
     kube::Kube,
@@ -49,15 +49,6 @@ struct Base {
     kind: ChainKind,
     table: usize,
     chain: usize,
-}
-
-/// A rule, or the policy of its chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct At {
-    pub(super) table: usize,
-    pub(super) chain: usize,
-    /// `None`: the policy.
-    pub(super) rule: Option<usize>,
 }
 
 impl From<Saved> for RuleSet {
