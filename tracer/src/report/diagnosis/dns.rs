@@ -16,34 +16,8 @@ use crate::{
 
 /// The response code of a name that does not exist.
 const NXDOMAIN: u8 = 3;
-/// From when on an answer is slow, in nanoseconds: clients ask again after one second at the earliest.
-pub(super) const SLOW: u64 = 1_000_000_000;
 /// Names of a search path that are said.
 const NAMES: usize = 4;
-
-/// What of the flow's lookups is as it should not be, the worst first.
-pub(super) fn symptom(lookups: &[Lookup], until: u64) -> Option<Symptom> {
-    let any = |is: &dyn Fn(&Lookup) -> bool| lookups.iter().any(is);
-    if any(&|lookup| lookup.is_unanswered(until)) {
-        Some(Symptom::LookupLost)
-    } else if any(&is_slow) {
-        Some(Symptom::LookupSlow)
-    } else {
-        any(&|lookup| is_bad(lookup)).then_some(Symptom::LookupFailed)
-    }
-}
-
-fn is_slow(lookup: &Lookup) -> bool {
-    lookup.took().is_some_and(|took| took >= SLOW)
-}
-
-/// Whether its answer has no address, or says that something is wrong.
-fn is_bad(lookup: &Lookup) -> bool {
-    let bad = |answer: &crate::dns::Answer| {
-        answer.code != 0 || answer.is_of_addresses() && answer.addresses.is_empty()
-    };
-    lookup.answer.as_ref().is_some_and(bad)
-}
 
 /// A question of several has no answer.
 pub(super) fn unanswered(case: &Case<'_>) -> Option<Diagnosis> {
@@ -83,7 +57,7 @@ pub(super) fn slow(case: &Case<'_>) -> Option<Diagnosis> {
         return None;
     }
     let lookups = case.lookups();
-    let slow = lookups.iter().filter(|lookup| is_slow(lookup));
+    let slow = lookups.iter().filter(|lookup| lookup.is_slow());
     let lookup = slow.max_by_key(|lookup| lookup.took())?;
     let took = lookup.took()?;
     let name = lookup.answer.as_ref().map(|answer| answer.name.as_str());
@@ -146,7 +120,7 @@ pub(super) fn not_found(case: &Case<'_>) -> Option<Diagnosis> {
     let (lookup, search) = lookups.iter().rev().find_map(|lookup| {
         let search = case.seen.lookups.search(case.flow, lookup)?;
         let last = lookup.noted == Some(search.last);
-        (is_bad(lookup) && !search.found && last).then_some((lookup, search))
+        (lookup.is_bad() && !search.found && last).then_some((lookup, search))
     })?;
     let answer = lookup.answer.as_ref()?;
     let asked = search.names.first()?;

@@ -3,12 +3,13 @@
 //! Conservative: a flow that may still get its answer is not wrong, nor is a datagram that nobody
 //! answers, since not all are to be answered.
 
-use super::{Evidence, Seen, dns};
+use super::{Evidence, Seen};
 /// The port that DNS servers are asked at.
 pub(super) use crate::dns::PORT as DNS_PORT;
 use crate::{
     event::Endpoint,
     journey::model::{Direction, Flow, Packet, State, Transport},
+    report::lookups::Lookup,
 };
 
 /// How long an answer may take, in nanoseconds: a SYN is sent again after that time
@@ -74,9 +75,21 @@ impl Symptom {
                     return Some(Self::AnswerLost);
                 }
                 let dns = flow.protocol == UDP && flow.destination.port == DNS_PORT;
-                dns.then(|| dns::symptom(&seen.lookups.of(flow), seen.until))?
+                dns.then(|| Self::of_lookups(&seen.lookups.of(flow), seen.until))?
             }
             State::Established | State::Closing | State::Closed => Self::of_open(flow, seen),
+        }
+    }
+
+    /// What of the flow's lookups is as it should not be, the worst first.
+    fn of_lookups(lookups: &[Lookup], until: u64) -> Option<Self> {
+        let any = |is: &dyn Fn(&Lookup) -> bool| lookups.iter().any(is);
+        if any(&|lookup| lookup.is_unanswered(until)) {
+            Some(Self::LookupLost)
+        } else if any(&Lookup::is_slow) {
+            Some(Self::LookupSlow)
+        } else {
+            any(&Lookup::is_bad).then_some(Self::LookupFailed)
         }
     }
 

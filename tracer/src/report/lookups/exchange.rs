@@ -17,6 +17,8 @@ const QUESTIONS: usize = 16;
 pub(super) const MOMENT: u64 = 1_000_000;
 /// How long an answer is waited for, in nanoseconds.
 const PATIENCE: u64 = 1_000_000_000;
+/// From when on an answer is slow, in nanoseconds: clients ask again after one second at the earliest.
+const SLOW: u64 = 1_000_000_000;
 /// After so long a silence the same ports are another exchange's, in nanoseconds.
 pub(super) const ANOTHER: u64 = 120_000_000_000;
 
@@ -55,6 +57,21 @@ impl Lookup {
     pub fn is_unanswered(&self, until: u64) -> bool {
         let waits = |asked: u64| until.saturating_sub(asked) >= PATIENCE;
         self.answered.is_none() && self.asked_last.is_some_and(waits)
+    }
+
+    /// Whether its answer came late.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        self.took().is_some_and(|took| took >= SLOW)
+    }
+
+    /// Whether its answer has no address, or says that something is wrong.
+    #[must_use]
+    pub fn is_bad(&self) -> bool {
+        let bad = |answer: &Answer| {
+            answer.code != 0 || answer.is_of_addresses() && answer.addresses.is_empty()
+        };
+        self.answer.as_ref().is_some_and(bad)
     }
 
     /// When something of it was seen first.
