@@ -1,5 +1,8 @@
 //! The command line: one file a subcommand, each of which parses, calls and prints.
 //!
+//! What several of them do: trace live (`session`), play recordings (`playback`), show on a terminal
+//! (`screen`), look up a filter's names (`resolution`).
+//!
 //! Exit status: 0, or for `run` the traced command's; 1 for a failure, 2 for wrong usage.
 
 mod arguments;

@@ -1,8 +1,9 @@
 //! The live source: what the running kernel is asked and what is loaded into it.
 //!
 //! [`live::Live`] is the whole of it. Below it: what this kernel offers ([`facts`]) and what is
-//! made of that ([`plan`]), how it is carried out ([`load`], [`attach`], [`netfilter`]), where
-//! netfilter hooks are seen ([`coverage`]), and how records are read and accounted for.
+//! made of that ([`plan`]), how it is carried out ([`object`], [`load`], [`attach`], [`netfilter`]),
+//! where netfilter hooks are seen ([`coverage`], [`rules`]), how records are read and accounted for
+//! (`ring`, `loss`, `owners`), what it all costs ([`cost`], [`expense`]) and may cost ([`budget`]).
 
 pub mod attach;
 mod bpf;

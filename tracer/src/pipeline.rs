@@ -3,6 +3,9 @@
 //!
 //! The same for live, recording and scenario. What the node knows is a value given with each call,
 //! so that names are those of the moment; nothing here reads a clock or the system.
+//!
+//! Here is the way of records and flows; what is asked of them, what waits, and what is said beside
+//! them is in the modules below, most of them parts of [`Pipeline`].
 
 mod account;
 mod asked;
