@@ -1,16 +1,24 @@
 //! Around the screens: their names and what is going on above, keys and what is typed below.
 
+use ratatui::{
+    style::Modifier,
+    text::{Line, Span},
+};
 use unicode_width::UnicodeWidthStr as _;
 
 use super::{
     Canvas,
     layout::{Layout, NAME},
-    theme::{Tone, count},
+    theme::{Theme, Tone, count},
 };
 use crate::{
     output::text::words,
     tui::{
-        app::{App, Screen, keymap, playback::Playback, prompt::Kind},
+        app::{
+            App, Screen, keymap,
+            playback::Playback,
+            prompt::{Kind, Prompt},
+        },
         model::Model,
     },
 };
@@ -179,7 +187,7 @@ fn footer(canvas: &mut Canvas<'_>, app: &App, layout: &Layout) {
     }
 }
 
-fn hints(canvas: &Canvas<'_>, app: &App) -> ratatui::text::Line<'static> {
+fn hints(canvas: &Canvas<'_>, app: &App) -> Line<'static> {
     let theme = canvas.theme;
     let mut spans = Vec::new();
     let contexts = if app.help.is_some() {
@@ -227,17 +235,25 @@ fn prompt(canvas: &mut Canvas<'_>, app: &App, layout: &Layout) {
     let Some(prompt) = app.prompt.as_ref().filter(|_| area.height > 0) else {
         return;
     };
+    let line = typed(theme, prompt, usize::from(area.width));
+    canvas.line(area, area.height - 1, &line);
+    if area.height >= 2 {
+        canvas.line(area, 0, &aside(theme, prompt));
+    }
+}
+
+/// What is typed, with the cursor, and what is wrong of it underlined.
+fn typed(theme: Theme, prompt: &Prompt, width: usize) -> Line<'static> {
     let name = match prompt.kind {
         Kind::Search => "search: ",
         Kind::Filter => "filter: ",
     };
-    let (line, aside) = (area.height - 1, 0);
     let text = prompt.line.text();
     let before = prompt.line.before();
     let marked = prompt.error.as_ref().map_or(0..0, |(_, span)| span.clone());
     let mut spans = vec![theme.span(Tone::Strong, name)];
     // What is before the cursor must be on the screen.
-    let room = usize::from(area.width).saturating_sub(name.len() + 1);
+    let room = width.saturating_sub(name.len() + 1);
     let mut skip = 0;
     while text
         .get(skip..before.len())
@@ -252,32 +268,32 @@ fn prompt(canvas: &mut Canvas<'_>, app: &App, layout: &Layout) {
             Tone::Plain
         });
         if marked.contains(&at) {
-            style = style.add_modifier(ratatui::style::Modifier::UNDERLINED);
+            style = style.add_modifier(Modifier::UNDERLINED);
         }
         if at == before.len() {
-            style = style.add_modifier(ratatui::style::Modifier::REVERSED);
+            style = style.add_modifier(Modifier::REVERSED);
         }
         let mut buffer = [0; 4];
         let text = theme.text(character.encode_utf8(&mut buffer));
-        spans.push(ratatui::text::Span::styled(text, style));
+        spans.push(Span::styled(text, style));
     }
     if before.len() == text.len() {
         spans.push(theme.span(Tone::Selected, " "));
     }
-    canvas.line(area, line, &spans.into());
-    if area.height < 2 {
-        return;
+    spans.into()
+}
+
+/// What helps with it.
+fn aside(theme: Theme, prompt: &Prompt) -> Line<'static> {
+    if !prompt.candidates.is_empty() {
+        return theme.line(&[(Tone::Dim, &prompt.candidates.join("  "))]);
     }
-    let aside_line = if !prompt.candidates.is_empty() {
-        theme.line(&[(Tone::Dim, &prompt.candidates.join("  "))])
-    } else if let Some((message, _)) = &prompt.error {
-        theme.line(&[(Tone::Problem, message)])
-    } else {
-        let hint = match prompt.kind {
-            Kind::Search => "Enter keeps it, Esc takes it back",
-            Kind::Filter => "Enter filters, Tab completes, up and down: earlier ones, Esc leaves",
-        };
-        theme.line(&[(Tone::Dim, hint)])
+    if let Some((message, _)) = &prompt.error {
+        return theme.line(&[(Tone::Problem, message)]);
+    }
+    let hint = match prompt.kind {
+        Kind::Search => "Enter keeps it, Esc takes it back",
+        Kind::Filter => "Enter filters, Tab completes, up and down: earlier ones, Esc leaves",
     };
-    canvas.line(area, aside, &aside_line);
+    theme.line(&[(Tone::Dim, hint)])
 }
