@@ -194,7 +194,10 @@ fn assemble(path: &Path) -> Result<()> {
         }
         if let Some(now) = step.now {
             journeys.advance(now);
-            flows += journeys.take_flows_over(now).len() as u64;
+            flows += journeys.take_given_up().count() as u64;
+            for id in journeys.flows_over(now) {
+                flows += u64::from(journeys.take_flow(id).is_some());
+            }
         }
     }
     row(

@@ -169,16 +169,6 @@ impl Journeys {
         Some(delivered.saturating_add(self.patience.delivered))
     }
 
-    /// Gives out the flows that are over at that time, and of which no packet is under way; they are
-    /// forgotten.
-    pub fn take_flows_over(&mut self, now: u64) -> Vec<Flow> {
-        let over = self.flows_over(now);
-        self.given_up
-            .drain(..)
-            .chain(over.into_iter().filter_map(|id| self.flows.remove(id)))
-            .collect()
-    }
-
     /// The flows that are over at that time, and of which no packet is under way.
     pub fn flows_over(&mut self, now: u64) -> Vec<FlowId> {
         let under_way = |id| self.flight.has_flow(id);

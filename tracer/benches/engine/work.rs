@@ -120,6 +120,9 @@ impl Engine {
             self.journeys.take_back(packet);
         }
         self.journeys.advance(now);
-        self.flows += self.journeys.take_flows_over(now).len() as u64;
+        self.flows += self.journeys.take_given_up().count() as u64;
+        for id in self.journeys.flows_over(now) {
+            self.flows += u64::from(self.journeys.take_flow(id).is_some());
+        }
     }
 }
