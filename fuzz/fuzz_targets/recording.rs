@@ -16,7 +16,7 @@ const MAX_RECORDS: usize = 1 << 22;
 fn read(bytes: &[u8]) -> Option<Vec<Record>> {
     let mut reader = Reader::open(Cursor::new(bytes)).ok()?;
     let mut records = Vec::new();
-    while let Some(entries) = reader.next_chunk().expect("memory can be read") {
+    while let Some(entries) = reader.next_part().expect("memory can be read") {
         for entry in entries {
             if let Entry::Records(more) = entry {
                 records.extend(more);

@@ -28,7 +28,8 @@ use tracer::{
     },
     pipeline::{Pipeline, When},
     report::Knowledge,
-    source::Batch,
+    source::{Batch, Notice},
+    trace::{About, Reader, Steps, Writer},
     tui::{
         feed::{Feed, Shared},
         model::Model,
@@ -133,6 +134,50 @@ fn stays_within(traffic: Traffic, events: u64, memory: u64) -> Result<Vec<String
         said.extend(problems);
     }
     Ok(said)
+}
+
+/// What reading a recording takes that somebody made up without ticks of the clock, or of nothing else.
+const READING: usize = 32 << 20;
+
+/// The most of memory while a recording is read, step by step.
+fn reading(make: impl FnOnce(&mut Writer<Vec<u8>>) -> io::Result<()>) -> Result<usize> {
+    let mut writer = Writer::new(Vec::new(), &About::default())?;
+    make(&mut writer)?;
+    writer.finish()?;
+    let file = writer.into_storage();
+    let (most, steps) = counted::most(|| -> Result<u64> {
+        let mut steps = Steps::new(Reader::open(io::Cursor::new(&file[..]))?);
+        let mut count = 0;
+        while steps.next_step()?.is_some() {
+            count += 1;
+        }
+        assert!(steps.take_damages().is_empty());
+        Ok(count)
+    });
+    println!("{most} bytes for {} steps of {} bytes", steps?, file.len());
+    Ok(most)
+}
+
+#[test]
+fn of_recordings_of_nothing_but_the_clock() -> Result<()> {
+    let most = reading(|writer| (0..1_500_000).try_for_each(|_| writer.clock(1)))?;
+    assert!(most <= READING, "{most}");
+    Ok(())
+}
+
+#[test]
+fn of_recordings_whose_clock_stands_still() -> Result<()> {
+    let notice = Notice::Problem("x".repeat(60_000));
+    let notices = Batch {
+        notices: vec![notice; 1000],
+        records: Vec::new(),
+    };
+    let most = reading(|writer| writer.batch(&notices))?;
+    assert!(most <= READING, "{most}");
+    let mut batches = Traffic::Distinct.batches(200_000, BATCH);
+    let most = reading(|writer| batches.try_for_each(|batch| writer.batch(&batch)))?;
+    assert!(most <= READING, "{most}");
+    Ok(())
 }
 
 fn says(said: &[String], what: &str) -> bool {

@@ -21,8 +21,10 @@ pub(super) const PREAMBLE: usize = SIGNATURE.len() + 4;
 const MARKER: [u8; 4] = *b"\xc5KPc";
 /// Bytes of a chunk's header.
 pub(super) const HEADER: usize = 52;
-/// The longest payload, as stored and as it is when decompressed.
-pub(super) const MAX_PAYLOAD: u32 = 64 << 20;
+/// The longest payload, as stored and as it is when decompressed: that of what a node with very many rules knows.
+const MAX_PAYLOAD: u32 = 64 << 20;
+/// The same of records and marks, which a writer collects up to a quarter of that.
+const MAX_EVENTS: u32 = 16 << 20;
 /// zstd's fastest ordinary level: the columns leave little for a higher one to find.
 const LEVEL: i32 = 1;
 
@@ -41,6 +43,14 @@ impl ChunkKind {
     pub const INDEX: Self = Self(4);
     /// What holds on from what was said before: JSON of [`super::standing::Standing`]. Since 1.1.
     pub const STANDING: Self = Self(5);
+
+    /// The longest payload of such a chunk, in bytes.
+    const fn most(self) -> u32 {
+        match self {
+            Self::EVENTS => MAX_EVENTS,
+            _ => MAX_PAYLOAD,
+        }
+    }
 }
 
 /// A chunk's header.
@@ -91,9 +101,10 @@ pub(super) fn encode(
 ) -> std::io::Result<Bytes> {
     let too_long = |_| std::io::Error::other("a chunk of a recording is too long");
     let length = u32::try_from(content.len()).map_err(too_long)?;
-    if length > MAX_PAYLOAD {
+    let most = kind.most();
+    if length > most {
         return Err(std::io::Error::other(format!(
-            "a chunk of {length} bytes is more than a recording may have ({MAX_PAYLOAD})"
+            "a chunk of {length} bytes is more than a recording may have ({most})"
         )));
     }
     let payload = zstd::bulk::compress(content, LEVEL)?;
@@ -139,7 +150,7 @@ pub(super) fn header(bytes: &[u8; HEADER]) -> Result<Header, ChunkError> {
         length: rest.get_u32_le(),
         checksum: rest.get_u32_le(),
     };
-    if header.stored > MAX_PAYLOAD || header.length > MAX_PAYLOAD {
+    if header.stored.max(header.length) > kind.most() {
         return Err(ChunkError::Length);
     }
     Ok(header)

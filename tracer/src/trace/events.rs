@@ -20,7 +20,7 @@ pub(super) mod tests;
 
 use tracer_common::{address::Address, record};
 
-pub(super) use decode::{Item, decode, marks};
+pub(super) use decode::{Decoder, Item, decode, marks};
 pub(super) use encode::Encoder;
 
 use super::column::ColumnError;

@@ -26,6 +26,9 @@ use crate::{
     source::{Batch, NodeClock, Notice, Statistics},
 };
 
+/// So many records of a node wait for its clock at most; more than it has come in a step.
+const MAX_WAITING: usize = 1 << 15;
+
 /// Why recordings cannot be shown together.
 #[derive(Debug, thiserror::Error)]
 pub enum NodesError {
@@ -342,6 +345,11 @@ impl<R: Read + Seek> Lane<R> {
         }
         let now = step.now.map(|now| self.apart.time(now));
         self.clock = self.clock.max(now.unwrap_or(last));
+        if self.records.len() > MAX_WAITING {
+            // Of a time to which its clock never comes: somebody made that up.
+            let latest = self.records.iter().map(Record::time).max();
+            self.clock = self.clock.max(latest.unwrap_or_default());
+        }
         Ok(())
     }
 }

@@ -1,15 +1,17 @@
 //! Reading a recording.
 //!
-//! One chunk at a time is in memory, whatever the file's size. What cannot be read is given as
+//! One chunk at a time is in memory, whatever the file's size, and of what it says a part (`parts`). What cannot be read is given as
 //! [`Entry::Damage`] at its place, with a notice of the loss, and reading goes on behind it.
 
 mod finding;
+mod parts;
 
 use std::{
     io::{self, Read, Seek, SeekFrom},
     sync::Arc,
 };
 
+use self::parts::Parts;
 use super::{
     About, Damage, Entry, IndexEntry,
     chunk::{self, ChunkError, ChunkKind, HEADER, Header, PREAMBLE, SIGNATURE, VERSION},
@@ -70,6 +72,8 @@ pub struct Reader<R> {
     damages: Vec<Damage>,
     /// The next chunk.
     next: usize,
+    /// The one before it, where it was not read to its end.
+    open: Option<Parts>,
     /// Whether the index was there.
     ended_well: bool,
     /// The time up to which something was read.
@@ -91,6 +95,7 @@ impl<R: Read + Seek> Reader<R> {
             entries: Vec::new(),
             damages: Vec::new(),
             next: 0,
+            open: None,
             ended_well: true,
             time: 0,
         };
@@ -152,6 +157,7 @@ impl<R: Read + Seek> Reader<R> {
         let covers = |entry: &IndexEntry| entry.kind == ChunkKind::EVENTS && entry.last >= time;
         let at = self.entries.iter().position(covers);
         self.next = at.unwrap_or(self.entries.len());
+        self.open = None;
         let mut entries = self.standing(self.next);
         let before = &self.entries[..self.next];
         if before.iter().any(|e| e.kind == ChunkKind::EVENTS) {
@@ -189,7 +195,7 @@ impl<R: Read + Seek> Reader<R> {
             }
             let _ = events::marks(content, |item| match item {
                 Item::Notice(json) => {
-                    if let Ok(notice) = serde_json::from_slice(&json) {
+                    if let Ok(notice) = parts::notice(&json) {
                         standing.note(&notice);
                     }
                 }
@@ -210,11 +216,14 @@ impl<R: Read + Seek> Reader<R> {
         })
     }
 
-    /// The next chunk's entries; `None` at the end. Empty for chunks that hold none.
+    /// The next entries of a chunk, some megabytes at most; `None` at the end. Empty for chunks that hold none.
     ///
     /// # Errors
     /// [`ReadError`].
-    pub fn next_chunk(&mut self) -> Result<Option<Vec<Entry>>, ReadError> {
+    pub fn next_part(&mut self) -> Result<Option<Vec<Entry>>, ReadError> {
+        if let Some(parts) = self.open.take() {
+            return Ok(Some(self.part(parts)));
+        }
         let offset = self.entries.get(self.next).map(|entry| entry.offset);
         let due = |damage: &Damage| offset.is_none_or(|offset| damage.offset < offset);
         if let Some(at) = self.damages.iter().position(due) {
@@ -275,19 +284,32 @@ impl<R: Read + Seek> Reader<R> {
                 return Err(ReadError { offset, source });
             }
         };
+        if entry.kind == ChunkKind::NODE {
+            self.time = self.time.max(entry.last);
+            return Ok(match serde_json::from_slice(&content) {
+                Ok(snapshot) => vec![Entry::Node(Arc::new(snapshot))],
+                Err(error) => self.unreadable(&entry, &error.to_string()),
+            });
+        }
+        match Parts::new(entry, content) {
+            Ok(parts) => Ok(self.part(parts)),
+            Err(error) => Ok(self.unreadable(&entry, &error.to_string())),
+        }
+    }
+
+    /// The next entries of a chunk of events; the damage at its end.
+    fn part(&mut self, mut parts: Parts) -> Vec<Entry> {
         let mut entries = Vec::new();
-        let decoded = if entry.kind == ChunkKind::NODE {
-            serde_json::from_slice(&content)
-                .map(|snapshot| entries.push(Entry::Node(Arc::new(snapshot))))
-                .map_err(|error| error.to_string())
-        } else {
-            decode(content, &mut entries)
-        };
-        if let Err(what) = decoded {
+        if parts.next(&mut entries) {
+            self.open = Some(parts);
+            return entries;
+        }
+        let entry = parts.entry;
+        if let Some(what) = parts.wrong() {
             entries.extend(self.unreadable(&entry, &what));
         }
         self.time = self.time.max(entry.last);
-        Ok(entries)
+        entries
     }
 
     /// A chunk's header and content.
@@ -394,24 +416,4 @@ fn check_preamble(file: &mut (impl Read + Seek)) -> Result<(), OpenError> {
     } else {
         Err(OpenError::Version { major, minor })
     }
-}
-
-fn decode(content: bytes::Bytes, entries: &mut Vec<Entry>) -> Result<(), String> {
-    let mut wrong = None;
-    let decoded = events::decode(content, |item| {
-        entries.push(match item {
-            Item::Records(records) => Entry::Records(records),
-            Item::Clock(now) => Entry::Clock(now),
-            Item::Location(address, function) => Entry::Location { address, function },
-            Item::Notice(json) => match serde_json::from_slice(&json) {
-                Ok(notice) => Entry::Notice(notice),
-                Err(error) => {
-                    wrong.get_or_insert(format!("a notice: {error}"));
-                    return;
-                }
-            },
-        });
-    });
-    decoded.map_err(|error| error.to_string())?;
-    wrong.map_or(Ok(()), Err)
 }

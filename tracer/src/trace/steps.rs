@@ -13,13 +13,11 @@ use std::{
 use super::{Damage, Entry, ReadError, Reader};
 use crate::{node::snapshot::Snapshot, source::Batch};
 
-/// So many records are a step also without a tick of the clock: more than the live tracer takes
-/// at once, so a recording of it is not changed by this.
-const MAX_RECORDS: usize = 1 << 18;
-/// The same of notices.
-const MAX_NOTICES: usize = 1 << 16;
+/// So many parts of chunks, some megabytes, are a step also without a tick of the clock: more than the live
+/// tracer takes at once, so a recording of it is not changed by this.
+const MAX_PARTS: u32 = 8;
 /// How many locations of drops are kept; the kernel has far fewer places that drop packets.
-const MAX_FUNCTIONS: usize = 1 << 16;
+const MAX_FUNCTIONS: usize = 1 << 13;
 
 /// What the live tracer took at once.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +98,12 @@ impl<R: Read + Seek> Steps<R> {
     /// [`ReadError`].
     pub fn next_step(&mut self) -> Result<Option<Step>, ReadError> {
         let mut step = Step::default();
+        let mut parts = 0;
         loop {
+            parts += u32::from(self.entries.is_empty());
+            if parts > MAX_PARTS && !step.batch.is_empty() {
+                return Ok(Some(step));
+            }
             let Some(entry) = self.next_entry(&step.batch)? else {
                 return Ok((!step.batch.is_empty()).then_some(step));
             };
@@ -126,10 +129,6 @@ impl<R: Read + Seek> Steps<R> {
                 }
                 Entry::Damage(damage) => self.damages.push(damage),
             }
-            let Batch { notices, records } = &step.batch;
-            if records.len() >= MAX_RECORDS || notices.len() >= MAX_NOTICES {
-                return Ok(Some(step));
-            }
         }
     }
 
@@ -137,7 +136,7 @@ impl<R: Read + Seek> Steps<R> {
     /// next one when this has begun.
     fn next_entry(&mut self, begun: &Batch) -> Result<Option<Entry>, ReadError> {
         while self.entries.is_empty() {
-            match self.reader.next_chunk()? {
+            match self.reader.next_part()? {
                 Some(entries) => self.entries = entries.into(),
                 None => return Ok(None),
             }

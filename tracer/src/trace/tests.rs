@@ -81,7 +81,7 @@ fn recording() -> Vec<u8> {
 fn read(bytes: &[u8]) -> Result<Vec<Entry>, OpenError> {
     let mut reader = Reader::open(Cursor::new(bytes))?;
     let mut entries = Vec::new();
-    while let Some(more) = reader.next_chunk().unwrap() {
+    while let Some(more) = reader.next_part().unwrap() {
         entries.extend(more);
     }
     Ok(entries)

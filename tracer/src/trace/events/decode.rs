@@ -1,7 +1,8 @@
 //! Columns into records.
 //!
 //! Hostile input: every index is checked against its table, every column against its end, and what
-//! is made is bounded by [`MAX_RECORDS`].
+//! is made is bounded by [`MAX_RECORDS`]. It is made entry by entry, since a chunk of nothing but marks has far
+//! more of them than room would be for all.
 
 use bytes::{Buf as _, Bytes};
 use tracer_common::{
@@ -38,12 +39,8 @@ pub(in crate::trace) fn decode(
     mut give: impl FnMut(Item),
 ) -> Result<(), ColumnError> {
     let mut decoder = Decoder::new(content)?;
-    while !decoder.columns[Column::Marks as usize].is_empty() {
-        let item = decoder.item()?;
+    while let Some(item) = decoder.next()? {
         give(item);
-    }
-    if decoder.columns.iter().any(|column| !column.is_empty()) {
-        return Err(ColumnError::Layout);
     }
     Ok(())
 }
@@ -72,17 +69,28 @@ pub(in crate::trace) fn marks(
 /// The mark of records, which has one byte.
 const RECORDS: u8 = 0;
 const _: () = assert!(mark::RECORDS == RECORDS as u64);
+/// How many records are given at once: more than the live tracer takes.
+const AT_ONCE: u32 = 4096;
+/// No function's name is longer (`KSYM_NAME_LEN`), nor its place in it.
+const MAX_FUNCTION: usize = 1024;
 
+/// A chunk that is being taken apart.
 #[derive(Debug)]
-struct Decoder {
+pub(in crate::trace) struct Decoder {
     model: Model,
     columns: [Bytes; COLUMNS],
     /// How many more records there may be.
     left: u32,
+    /// Of those at which it stands, how many were not given yet.
+    pending: u32,
 }
 
 impl Decoder {
-    fn new(mut content: Bytes) -> Result<Self, ColumnError> {
+    /// Begins a chunk's content.
+    ///
+    /// # Errors
+    /// It has not the columns that it should have.
+    pub(in crate::trace) fn new(mut content: Bytes) -> Result<Self, ColumnError> {
         let mut lengths = [0_usize; COLUMNS];
         for length in &mut lengths {
             *length = take_as::<u32>(&mut content)? as usize;
@@ -98,14 +106,44 @@ impl Decoder {
             model: Model::default(),
             columns,
             left: MAX_RECORDS,
+            pending: 0,
         })
+    }
+
+    /// The next entry; `None` at the end.
+    ///
+    /// # Errors
+    /// The content is not what an encoder makes.
+    pub(in crate::trace) fn next(&mut self) -> Result<Option<Item>, ColumnError> {
+        if self.pending == 0 && self.columns[Column::Marks as usize].is_empty() {
+            let is_empty = self.columns.iter().all(Bytes::is_empty);
+            return if is_empty {
+                Ok(None)
+            } else {
+                Err(ColumnError::Layout)
+            };
+        }
+        self.item().map(Some)
     }
 
     fn column(&mut self, column: Column) -> &mut Bytes {
         &mut self.columns[column as usize]
     }
 
+    fn records(&mut self) -> Result<Item, ColumnError> {
+        let count = self.pending.min(AT_ONCE);
+        self.pending -= count;
+        let mut records = Vec::with_capacity(count as usize);
+        for _ in 0..count {
+            records.push(self.record()?);
+        }
+        Ok(Item::Records(records))
+    }
+
     fn item(&mut self) -> Result<Item, ColumnError> {
+        if self.pending > 0 {
+            return self.records();
+        }
         let from = self.model.clock;
         let marks = self.column(Column::Marks);
         match take(marks)? {
@@ -113,11 +151,8 @@ impl Decoder {
                 let count = take_as::<u32>(marks)?;
                 // Checked before room is made for them.
                 self.left = self.left.checked_sub(count).ok_or(ColumnError::Large)?;
-                let mut records = Vec::with_capacity(count as usize);
-                for _ in 0..count {
-                    records.push(self.record()?);
-                }
-                Ok(Item::Records(records))
+                self.pending = count;
+                self.records()
             }
             mark::CLOCK => {
                 let now = take_step(marks, from)?;
@@ -131,6 +166,9 @@ impl Decoder {
             mark::LOCATION => {
                 let address = take(marks)?;
                 let length = take_as::<u32>(marks)? as usize;
+                if length > MAX_FUNCTION {
+                    return Err(ColumnError::Large);
+                }
                 let text = take_bytes(marks, length)?;
                 let text = String::from_utf8_lossy(&text).into_owned();
                 Ok(Item::Location(address, text))

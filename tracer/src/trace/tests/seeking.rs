@@ -21,10 +21,10 @@ fn seeking_gives_what_the_node_knew_then() {
         Entry::Notice(Notice::Began { time: 1_020 }),
     ];
     assert_eq!(first, expected);
-    let entries = reader.next_chunk().unwrap().unwrap();
+    let entries = reader.next_part().unwrap().unwrap();
     assert_eq!(all_records(&entries), records(60)[20..40]);
     assert!(reader.seek(5_000).unwrap().len() == 3);
-    assert_eq!(reader.next_chunk().unwrap(), None);
+    assert_eq!(reader.next_part().unwrap(), None);
 }
 
 /// A recording of so many chunks of one record, in each of which a namespace's hooks begin to be observed and
@@ -83,7 +83,7 @@ fn what_holds_at_a_place_is_known_without_reading_all_before_it() {
             observed == before || observed == [number],
             "{number}: {observed:?}"
         );
-        let next = reader.next_chunk().unwrap().unwrap();
+        let next = reader.next_part().unwrap().unwrap();
         assert_eq!(all_records(&next).len(), 1);
     }
     // Who reads it from the beginning does not see it.
