@@ -33,4 +33,5 @@ pub mod sockets;
 mod tables;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod traffic;
 pub mod watch;

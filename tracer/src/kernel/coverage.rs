@@ -3,7 +3,8 @@
 //! One thread owns the links. It hears from the node's watch which namespaces appear and vanish,
 //! and from the reader of the ring which namespace showed a packet that passes netfilter hooks
 //! although nothing is linked there. In between it looks by itself whether a namespace got rules:
-//! at the young ones in every round, at the others in turn, for no more than a hundredth of a CPU.
+//! at the young ones in every round, at the others in turn, for no more than a hundredth of a CPU, and at each
+//! every two seconds only while nothing is traced.
 //!
 //! Links keep their namespace alive. Nothing else here does: a namespace is entered by a thread
 //! that ends, its rules are asked over a socket that is closed. When it is gone for everybody else
@@ -34,6 +35,7 @@ use crate::{
         inventory::Entry,
         netns::{self, NetnsError},
         pods::HostRoot,
+        traffic::Traffic,
         watch::{Change, Requests, Watch, WatchError},
     },
     privilege::{self, Role},
@@ -128,6 +130,7 @@ impl Coverage {
                 messages,
                 notices: Arc::clone(&notices),
                 requests: watch.requests(),
+                traffic: watch.traffic().clone(),
                 denied: BTreeSet::new(),
             };
             worker.take_messages();
@@ -183,6 +186,7 @@ struct Worker {
     messages: Receiver<Message>,
     notices: Notices,
     requests: Requests,
+    traffic: Traffic,
     /// What this process may not do: said once.
     denied: BTreeSet<String>,
 }
@@ -278,7 +282,7 @@ impl Worker {
 
     fn round(&mut self) {
         let start = Instant::now();
-        for netns in self.schedule.round(start) {
+        for netns in self.schedule.round(start, self.traffic.is_silent(start)) {
             self.look(netns);
             if start.elapsed() > BUDGET {
                 break;

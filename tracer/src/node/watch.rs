@@ -2,7 +2,7 @@
 //!
 //! One thread. It wakes when the mount table changes (every runtime mounts the namespaces it
 //! makes), when a runtime writes something about a pod, every second (for namespaces that only have processes), and when someone asks about a
-//! number that the snapshot does not explain. It then looks at the inventory, which enters nothing,
+//! number that the snapshot does not explain. While nothing is traced it wakes by time half as often. It then looks at the inventory, which enters nothing,
 //! and reads only what is new, due or asked for. Namespaces are entered by short-lived threads and
 //! nothing of one stays open, so a pod that is deleted while tracing really goes.
 
@@ -34,6 +34,7 @@ use super::{
     read::{ReadError, Reader},
     rules::watch::{Found, RulesWatch},
     snapshot::Snapshot,
+    traffic::Traffic,
 };
 use crate::privilege::{self, Role};
 
@@ -75,6 +76,7 @@ pub struct Watch {
     snapshots: Receiver<Arc<Snapshot>>,
     requests: Requests,
     rules: Arc<RulesWatch>,
+    traffic: Traffic,
     thread: Option<JoinHandle<()>>,
     asking: Option<Asking>,
 }
@@ -138,7 +140,8 @@ impl Watch {
         });
         let (publish, snapshots) = watch::channel(Arc::default());
         let finder = Arc::clone(&shared);
-        let rules = Arc::new(RulesWatch::start(move |found| {
+        let traffic = Traffic::default();
+        let rules = Arc::new(RulesWatch::start(traffic.clone(), move |found| {
             finder.found().waiting.push(found);
             finder.wake();
         })?);
@@ -154,6 +157,7 @@ impl Watch {
             // Opened before the first look: a change after that one is seen.
             mounts: File::open("/proc/self/mountinfo")?,
             period,
+            traffic: traffic.clone(),
         };
         privilege::with_file_access(|| worker.look(BTreeSet::new(), true)).map_err(io_error)??;
         let thread = privilege::spawn("node", Role::Node, move || worker.run())?;
@@ -161,6 +165,7 @@ impl Watch {
             snapshots,
             requests: Requests(shared),
             rules,
+            traffic,
             thread: Some(thread),
             asking: None,
         })
@@ -221,6 +226,12 @@ impl Watch {
     pub fn wait_for_present_rules(&self, longest: Duration) {
         self.rules.look_again();
         self.wait_for_rules(longest);
+    }
+
+    /// To be told of what is traced.
+    #[must_use]
+    pub fn traffic(&self) -> &Traffic {
+        &self.traffic
     }
 
     /// A handle to ask with.
@@ -290,6 +301,7 @@ struct Worker<F> {
     shared: Arc<Shared>,
     mounts: File,
     period: Duration,
+    traffic: Traffic,
 }
 
 impl<F: FnMut(Change)> Worker<F> {
@@ -323,7 +335,8 @@ impl<F: FnMut(Change)> Worker<F> {
                 changed = false;
             }
             if round {
-                next_round = now + self.period;
+                let times = if self.traffic.is_silent(now) { 2 } else { 1 };
+                next_round = now + self.period * times;
             }
         }
     }

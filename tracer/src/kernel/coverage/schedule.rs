@@ -11,6 +11,8 @@ use crate::node::inventory::Entry;
 const YOUTH: Duration = Duration::from_secs(10);
 /// Least time between two looks that packets cause in one namespace.
 const QUIET: Duration = Duration::from_millis(100);
+/// Between two looks at a namespace that is not young, while nothing is traced.
+const SILENT: Duration = Duration::from_secs(2);
 /// The same after a failure.
 const QUIET_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
@@ -30,6 +32,8 @@ struct State<L> {
     links: Option<L>,
     young_until: Instant,
     not_before: Instant,
+    /// When it has its turn again, while nothing is traced.
+    silent_until: Instant,
     complained: bool,
 }
 
@@ -52,6 +56,7 @@ impl<L> Schedule<L> {
             links: None,
             young_until: now + YOUTH,
             not_before: now,
+            silent_until: now,
             complained: false,
         };
         self.namespaces.insert(inode, state);
@@ -100,8 +105,9 @@ impl<L> Schedule<L> {
     }
 
     /// The namespaces without links in the order in which to look at them in a round: the urgent
-    /// that had to wait, the young, then the others in turn. Who looks may stop anywhere.
-    pub(super) fn round(&mut self, now: Instant) -> Vec<u32> {
+    /// that had to wait, the young, then the others in turn; of these not so many while nothing is traced. Who
+    /// looks may stop anywhere.
+    pub(super) fn round(&mut self, now: Instant, is_silent: bool) -> Vec<u32> {
         let urgent = self.urgent(now);
         let due = |state: &State<L>| state.links.is_none() && state.not_before <= now;
         let (mut young, mut old) = (Vec::new(), Vec::new());
@@ -110,7 +116,7 @@ impl<L> Schedule<L> {
                 continue;
             } else if state.young_until > now {
                 young.push(*netns);
-            } else {
+            } else if state.silent_until <= now || !is_silent {
                 old.push(*netns);
             }
         }
@@ -127,6 +133,7 @@ impl<L> Schedule<L> {
             return None;
         }
         state.not_before = now + QUIET;
+        state.silent_until = now + SILENT;
         if state.young_until > now {
             self.last_young = netns;
         } else {
@@ -195,8 +202,8 @@ mod tests {
         schedule.appeared(entry(7), start);
         assert_eq!(schedule.urgent(start), [7]);
         assert!(schedule.begin(7, start).is_some());
-        assert!(schedule.round(start).is_empty());
-        assert_eq!(schedule.round(start + QUIET), [7]);
+        assert!(schedule.round(start, false).is_empty());
+        assert_eq!(schedule.round(start + QUIET, false), [7]);
     }
 
     #[test]
@@ -208,7 +215,7 @@ mod tests {
         let later = start + QUIET;
         assert_eq!(schedule.urgent(later), [1]);
         assert!(schedule.begin(1, later).is_none());
-        assert_eq!(schedule.round(later), [2]);
+        assert_eq!(schedule.round(later, false), [2]);
         assert_eq!(schedule.vanished(1), Some("links"));
         assert_eq!(schedule.vanished(1), None);
         assert_eq!(schedule.vanished(2), None);
@@ -235,9 +242,9 @@ mod tests {
         }
         schedule.urgent(start);
         let now = start + QUIET;
-        assert_eq!(schedule.round(now), [7, 8, 1, 2, 3]);
+        assert_eq!(schedule.round(now, false), [7, 8, 1, 2, 3]);
         assert!(schedule.begin(7, now).is_some());
-        assert_eq!(schedule.round(now + QUIET), [8, 7, 1, 2, 3]);
+        assert_eq!(schedule.round(now + QUIET, false), [8, 7, 1, 2, 3]);
     }
 
     #[test]
@@ -247,7 +254,7 @@ mod tests {
         let mut now = start + QUIET;
         let mut seen = Vec::new();
         while seen.len() < 500 {
-            for netns in schedule.round(now).into_iter().take(7) {
+            for netns in schedule.round(now, false).into_iter().take(7) {
                 assert!(schedule.begin(netns, now).is_some());
                 seen.push(netns);
             }
@@ -259,13 +266,29 @@ mod tests {
     }
 
     #[test]
+    fn while_nothing_is_traced_the_old_have_their_turn_more_rarely() {
+        let start = Instant::now();
+        let mut schedule = without_rules(2, start);
+        schedule.appeared(entry(7), start);
+        schedule.urgent(start);
+        assert!(schedule.begin(7, start).is_some());
+        let now = start + QUIET;
+        assert_eq!(schedule.round(now, true), [7]);
+        // A packet says so.
+        assert!(schedule.flagged(2));
+        assert_eq!(schedule.round(now, true), [2, 7]);
+        assert_eq!(schedule.round(now, false), [7, 1, 2]);
+        assert_eq!(schedule.round(start + SILENT, true), [7, 1, 2]);
+    }
+
+    #[test]
     fn a_failure_is_said_once_and_tried_again_later() {
         let start = Instant::now();
         let mut schedule = without_rules(1, start);
         assert!(schedule.failed(1, start));
         assert!(!schedule.failed(1, start));
-        assert!(schedule.round(start + QUIET).is_empty());
-        assert_eq!(schedule.round(start + QUIET_AFTER_FAILURE), [1]);
+        assert!(schedule.round(start + QUIET, false).is_empty());
+        assert_eq!(schedule.round(start + QUIET_AFTER_FAILURE, false), [1]);
         assert!(!schedule.failed(2, start));
         assert_eq!(schedule.name(1), "net:1");
     }

@@ -3,12 +3,16 @@
 //! One thread, apart from the one that watches namespaces, since listing many rules takes a program
 //! seconds. It looks several times a second where there are rules, and goes through the other
 //! namespaces in turn. A look at a namespace is some system calls ([`super::live`]); where it costs
-//! more, looks become rarer, so that together they stay below a few hundredths of a CPU.
+//! more, looks become rarer, so that together they stay below a few hundredths of a CPU. While nothing is traced,
+//! rules that have not changed of late are looked at every two seconds; with the first packet as before.
 //!
 //! Namespaces are entered by a thread that ends, and nothing of one stays open.
 //!
 //! A program that is just being asked is not waited for at the end, which it could keep for half a minute: the
 //! thread then ends by itself, or with the process.
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +27,7 @@ use std::{
 
 use super::{held::Rules, live::Reading};
 use crate::{
-    node::{inventory::Entry, netns},
+    node::{inventory::Entry, netns, traffic::Traffic},
     privilege::{self, Role},
 };
 
@@ -37,6 +41,8 @@ const YOUNG: Duration = Duration::from_secs(10);
 const REST: u32 = 30;
 /// But by no more than this, lest a change be known too late.
 const LONGEST_REST: Duration = Duration::from_millis(700);
+/// While nothing is traced, a look is followed by so long without another one.
+const SILENT_REST: Duration = Duration::from_millis(1900);
 /// How long the end waits for a look that is under way.
 const LAST_LOOK: Duration = Duration::from_secs(1);
 
@@ -92,6 +98,7 @@ impl Settled {
 impl RulesWatch {
     /// Starts it. `on_found` is called by its thread.
     pub(in crate::node) fn start(
+        traffic: Traffic,
         on_found: impl FnMut(Found) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (sender, messages) = mpsc::channel();
@@ -101,6 +108,7 @@ impl RulesWatch {
             messages,
             on_found,
             settled: Arc::clone(&settled),
+            traffic,
             last: 0,
         };
         let (ending, over) = mpsc::channel();
@@ -174,6 +182,10 @@ struct Known {
     reading: Reading,
     /// Not to be looked at before.
     not_before: Instant,
+    /// Nor before this, while nothing is traced.
+    silent_until: Instant,
+    /// When its rules were found to be others.
+    changed: Instant,
     /// When it was looked at last, in nanoseconds of `CLOCK_MONOTONIC`; 0 where it was not.
     seen: u64,
     /// It was looked at.
@@ -185,6 +197,7 @@ struct Worker<F> {
     messages: Receiver<Message>,
     on_found: F,
     settled: Arc<Settled>,
+    traffic: Traffic,
     /// The last of the namespaces in turn that was looked at.
     last: u32,
 }
@@ -219,6 +232,8 @@ impl<F: FnMut(Found) + Send> Worker<F> {
                     since: now,
                     reading: Reading::default(),
                     not_before: now,
+                    silent_until: now,
+                    changed: now,
                     seen: 0,
                     looked: false,
                     entry,
@@ -236,6 +251,7 @@ impl<F: FnMut(Found) + Send> Worker<F> {
                 for known in self.known.values_mut() {
                     if known.looked && !known.reading.rules.is_empty() {
                         (known.looked, known.not_before) = (false, now);
+                        known.silent_until = now;
                         self.settled.add(1);
                     }
                 }
@@ -284,7 +300,9 @@ impl<F: FnMut(Found) + Send> Worker<F> {
     /// The namespaces to look at in this round, and those to look at as long as there is time.
     fn due(&self, now: Instant) -> (Vec<u32>, Vec<u32>) {
         let due = self.known.iter();
+        let is_silent = self.traffic.is_silent(now);
         let due = due.filter(|(_, known)| known.not_before <= now);
+        let due = due.filter(|(_, known)| known.silent_until <= now || !is_silent);
         let first = |known: &Known| {
             !known.looked || !known.reading.rules.is_empty() || now < known.since + YOUNG
         };
@@ -324,6 +342,7 @@ impl<F: FnMut(Found) + Send> Worker<F> {
                 life: known.life,
             };
             known.reading = reading;
+            known.changed = Instant::now();
             (self.on_found)(found);
         }
         if entered {
@@ -333,49 +352,12 @@ impl<F: FnMut(Found) + Send> Worker<F> {
             let spent = processor_time().saturating_sub(start);
             known.not_before = Instant::now() + (spent * REST).min(LONGEST_REST);
         }
+        let now = Instant::now();
+        if now.saturating_duration_since(known.changed) > YOUNG {
+            known.silent_until = now + SILENT_REST;
+        }
         if !std::mem::replace(&mut known.looked, true) {
             self.settled.add(-1);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::node::testing::{Named, root, run};
-
-    /// As one that a program keeps which does not answer.
-    #[test]
-    fn a_look_that_takes_long_is_not_waited_for_at_the_end() {
-        if !root() {
-            return;
-        }
-        let named = Named::new("keeps");
-        if !run(&format!(
-            "ip netns exec {} iptables-nft -A FORWARD -j DROP",
-            named.name
-        )) {
-            return println!("skipped: iptables-nft does not work here");
-        }
-        let (entered, has_entered) = mpsc::channel();
-        let (release, released) = mpsc::channel::<()>();
-        let watch = RulesWatch::start(move |_| {
-            entered.send(()).unwrap();
-            // Until the test lets it go.
-            let _ = released.recv();
-        });
-        let watch = watch.unwrap();
-        let entry = Entry {
-            inode: named.inode(),
-            mounts: vec![format!("/run/netns/{}", named.name).into()],
-            ..Entry::default()
-        };
-        watch.appeared(entry, 1);
-        has_entered.recv().unwrap();
-        // It would never return if it waited.
-        drop(watch);
-        drop(release);
-        // Then it ends by itself, and what it owns with it.
-        while has_entered.recv().is_ok() {}
     }
 }

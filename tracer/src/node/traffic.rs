@@ -1,0 +1,72 @@
+//! Whether anything is traced at the moment: where nothing is, nothing waits for what the node knows, and it is
+//! looked at more rarely.
+//!
+//! With the first packet after a silence everything is as before: who looks, looks often enough to see
+//! that.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// Without a packet for so long, nothing is traced.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// When something was traced last; clones share it.
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    begin: Instant,
+    /// In nanoseconds since the beginning.
+    last: Arc<AtomicU64>,
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            begin: Instant::now(),
+            last: Arc::default(),
+        }
+    }
+}
+
+impl Traffic {
+    /// Something came. Cheap enough to be said with each batch.
+    pub fn came(&self) {
+        self.last
+            .store(self.since(Instant::now()), Ordering::Relaxed);
+    }
+
+    /// Whether nothing has come for a while. Not so soon after the beginning.
+    #[must_use]
+    pub fn is_silent(&self, now: Instant) -> bool {
+        let last = Duration::from_nanos(self.last.load(Ordering::Relaxed));
+        now.saturating_duration_since(self.begin)
+            .saturating_sub(last)
+            >= SILENCE
+    }
+
+    fn since(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.begin).as_nanos();
+        u64::try_from(since).unwrap_or(u64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_begins_some_time_after_what_came_last() {
+        let traffic = Traffic::default();
+        let begin = traffic.begin;
+        assert!(!traffic.is_silent(begin));
+        assert!(traffic.is_silent(begin + SILENCE));
+        let other = traffic.clone();
+        other.came();
+        assert!(!traffic.is_silent(Instant::now()));
+        assert!(traffic.is_silent(Instant::now() + SILENCE));
+    }
+}
