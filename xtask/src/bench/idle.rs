@@ -58,7 +58,11 @@ impl Taken {
         let mut threads = BTreeMap::new();
         for entry in fs::read_dir(directory.join("task"))?.flatten() {
             // A thread that ended meanwhile is one of those that enter a namespace.
-            if let Some((name, seconds)) = thread_of(&entry.path()) {
+            if let Some((mut name, seconds)) = thread_of(&entry.path()) {
+                // Called as the program's file is.
+                if entry.file_name() == process.to_string().as_str() {
+                    "main".clone_into(&mut name);
+                }
                 *threads.entry(name).or_default() += seconds;
             }
         }
