@@ -118,7 +118,7 @@ impl<'a> Half<'a> {
             self.node.clone_into(name);
         }
         let mut writer = Writer::new(File::create(to)?, &about)?;
-        while let Some(entries) = reader.next_chunk()? {
+        while let Some(entries) = reader.next_part()? {
             for entry in entries {
                 let mut batch = Batch::default();
                 match entry {

@@ -361,7 +361,7 @@ impl Live {
         let now = Instant::now();
         if !batch.records.is_empty() {
             self.last_record = now;
-            self.node().traffic().came();
+            self.node().traced();
         } else if now - self.last_record > SETTLED {
             batch.notices.extend(self.ring.settle());
         }

@@ -33,10 +33,12 @@ impl Default for Traffic {
 }
 
 impl Traffic {
-    /// Something came. Cheap enough to be said with each batch.
-    pub fn came(&self) {
-        self.last
-            .store(self.since(Instant::now()), Ordering::Relaxed);
+    /// Something came; whether that ends a silence. Cheap enough to be said with each batch.
+    pub fn came(&self) -> bool {
+        let now = Instant::now();
+        let was_silent = self.is_silent(now);
+        self.last.store(self.since(now), Ordering::Relaxed);
+        was_silent
     }
 
     /// Whether nothing has come for a while. Not so soon after the beginning.
@@ -65,7 +67,7 @@ mod tests {
         assert!(!traffic.is_silent(begin));
         assert!(traffic.is_silent(begin + SILENCE));
         let other = traffic.clone();
-        other.came();
+        assert!(!other.came());
         assert!(!traffic.is_silent(Instant::now()));
         assert!(traffic.is_silent(Instant::now() + SILENCE));
     }

@@ -2,7 +2,8 @@
 //!
 //! One thread. It wakes when the mount table changes (every runtime mounts the namespaces it
 //! makes), when a runtime writes something about a pod, every second (for namespaces that only have processes), and when someone asks about a
-//! number that the snapshot does not explain. While nothing is traced it wakes by time half as often. It then looks at the inventory, which enters nothing,
+//! number that the snapshot does not explain. While nothing is traced it wakes by time every four
+//! seconds only, and with the first packet. It then looks at the inventory, which enters nothing,
 //! and reads only what is new, due or asked for. Namespaces are entered by short-lived threads and
 //! nothing of one stays open, so a pod that is deleted while tracing really goes.
 
@@ -40,6 +41,8 @@ use crate::privilege::{self, Role};
 
 /// Between two looks that nothing but time causes.
 const PERIOD: Duration = Duration::from_secs(1);
+/// So many times as long while nothing is traced.
+const SILENT: u32 = 4;
 /// Between two looks that the mount table causes: mounts come in bursts.
 const GAP: Duration = Duration::from_millis(20);
 /// Requests kept between two wake-ups.
@@ -228,10 +231,17 @@ impl Watch {
         self.wait_for_rules(longest);
     }
 
-    /// To be told of what is traced.
+    /// Whether anything is traced.
     #[must_use]
     pub fn traffic(&self) -> &Traffic {
         &self.traffic
+    }
+
+    /// Something was traced; to be told with each batch.
+    pub fn traced(&self) {
+        if self.traffic.came() {
+            self.requests.0.wake();
+        }
     }
 
     /// A handle to ask with.
@@ -307,10 +317,11 @@ struct Worker<F> {
 impl<F: FnMut(Change)> Worker<F> {
     fn run(mut self) {
         let mut last_look = Instant::now();
-        let mut next_round = last_look + self.period;
+        let mut last_round = last_look;
         let mut changed = false;
         loop {
             let now = Instant::now();
+            let next_round = last_round + self.pause(now);
             let mut wait = next_round.saturating_duration_since(now);
             if changed {
                 wait = wait.min((last_look + GAP).saturating_duration_since(now));
@@ -326,7 +337,7 @@ impl<F: FnMut(Change)> Worker<F> {
             self.schedule.request(asked.inodes);
             let now = Instant::now();
             let asked = self.schedule.ready(now);
-            let round = now >= next_round;
+            let round = now >= last_round + self.pause(now);
             let told = changed && now >= last_look + GAP;
             if round || told || !asked.is_empty() {
                 // What cannot be listed now may be listable at the next look.
@@ -335,9 +346,17 @@ impl<F: FnMut(Change)> Worker<F> {
                 changed = false;
             }
             if round {
-                let times = if self.traffic.is_silent(now) { 2 } else { 1 };
-                next_round = now + self.period * times;
+                last_round = now;
             }
+        }
+    }
+
+    /// Between two rounds.
+    fn pause(&self, now: Instant) -> Duration {
+        if self.traffic.is_silent(now) {
+            self.period * SILENT
+        } else {
+            self.period
         }
     }
 

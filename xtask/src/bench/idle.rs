@@ -23,6 +23,8 @@ use crate::{packages, process};
 const SUBJECT: &str = "idle";
 /// Namespaces with rules beside the lab's.
 const NAMESPACES: u32 = 10;
+/// A new device asks for routers and tells of its groups a few times.
+const SETTLING: Duration = Duration::from_secs(40);
 
 /// How it is measured.
 #[derive(clap::Args)]
@@ -102,6 +104,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     programs::warn_of_others();
     let lab = Lab::up(&Config::default())?;
     add_namespaces(&lab, 0..NAMESPACES)?;
+    thread::sleep(SETTLING);
     let mut rounds = Vec::new();
     for _ in 0..arguments.times {
         let watching = Observer::Watch(EVERYTHING).start(&lab, &tracer)?;
