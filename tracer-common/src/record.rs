@@ -1,8 +1,8 @@
 //! The records of the ring buffer.
 //!
-//! Four fixed-size records, told apart by [`Event::kind`] and checked against their length:
-//! [`Event`], [`WideEvent`] (an event whose packet carries a second IP header), [`Conntrack`] and
-//! [`Bytes`].
+//! Five fixed-size records, told apart by [`Event::kind`] and checked against their length:
+//! [`Event`], [`PlainEvent`] (an event with the packet's header as it is), [`WideEvent`] (one whose packet
+//! carries a second IP header), [`Conntrack`] and [`Bytes`].
 //! All begin with the time and the kind. Integers are in the machine's order, addresses as in
 //! [`crate::address`], ports and sequence numbers in host order.
 
@@ -17,7 +17,10 @@ pub const KIND_CONNTRACK: u8 = 3;
 /// A [`Bytes`].
 pub const KIND_BYTES: u8 = 4;
 
-/// One hook saw one packet.
+/// A [`PlainEvent`].
+pub const KIND_PLAIN_EVENT: u8 = 5;
+
+/// One hook saw one packet. Up to `packet_type` it is as [`PlainEvent`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Event {
@@ -39,10 +42,6 @@ pub struct Event {
     /// that the buffer belongs to, 0 where it has none; at the first hop that is the sender's.
     /// Otherwise 0.
     pub detail: u64,
-    /// The source address (of the inner packet where there is one).
-    pub source: Address,
-    /// The destination address.
-    pub destination: Address,
     /// The device's name, NUL-padded; all zero where there is none.
     pub device_name: [u64; 2],
     /// The network namespace's inode number; 0 where it is not known.
@@ -53,8 +52,26 @@ pub struct Event {
     /// header on (`sk_buff.len`), whatever the hook has before it. A received packet may have
     /// padding behind it.
     pub length: u32,
+    /// Drop: the `skb_drop_reason` (0 where the kernel gives none). Netfilter leave: the verdict
+    /// as a signed number, [`VERDICT_ACCEPTED`] from a link.
+    pub reason: u32,
+    /// Netfilter: the input device's index; 0 where there is none.
+    pub in_ifindex: u32,
+    /// Netfilter: the output device's index; 0 where there is none.
+    pub out_ifindex: u32,
+    /// What is known of the packet and the device: the `FLAG_` bits.
+    pub flags: u16,
+    /// Netfilter: `enum nf_inet_hooks`.
+    pub netfilter_hook: u8,
+    /// `sk_buff.pkt_type` (`PACKET_`, uapi), for whom the link layer says it is: 0 this host, and
+    /// what it does not say of. See [`PACKET_LOOPBACK`].
+    pub packet_type: u8,
     /// The transport payload's bytes. Where the IP header says 0 (BIG TCP), those of the buffer.
     pub payload: u32,
+    /// The source address (of the inner packet where there is one).
+    pub source: Address,
+    /// The destination address.
+    pub destination: Address,
     /// TCP: sequence number. UDP: the first four payload bytes of eight or more. ICMP: the echo's
     /// sequence number. A later fragment: its place in the whole packet, in bytes.
     pub sequence: u32,
@@ -63,15 +80,10 @@ pub struct Event {
     pub acknowledgement: u32,
     /// IPv4: the identification field. IPv6: the flow label.
     pub ip_id: u32,
-    /// Drop: the `skb_drop_reason` (0 where the kernel gives none). Netfilter leave: the verdict
-    /// as a signed number, [`VERDICT_ACCEPTED`] from a link.
-    pub reason: u32,
     /// The source port; an ICMP echo's id; 0 where there is none.
     pub source_port: u16,
     /// The destination port; an ICMP echo's id; 0 where there is none.
     pub destination_port: u16,
-    /// What is known of the packet and the device: the `FLAG_` bits.
-    pub flags: u16,
     /// The IP protocol number.
     pub protocol: u8,
     /// TCP flags byte (FIN 1, SYN 2, RST 4, PSH 8, ACK 16).
@@ -80,18 +92,61 @@ pub struct Event {
     pub ttl: u8,
     /// 4 or 6.
     pub ip_version: u8,
-    /// Netfilter: `enum nf_inet_hooks`.
-    pub netfilter_hook: u8,
-    /// `sk_buff.pkt_type` (`PACKET_`, uapi), for whom the link layer says it is: 0 this host, and
-    /// what it does not say of. See [`PACKET_LOOPBACK`].
-    pub packet_type: u8,
-    /// Netfilter: the input device's index; 0 where there is none.
-    pub in_ifindex: u32,
-    /// Netfilter: the output device's index; 0 where there is none.
-    pub out_ifindex: u32,
     /// Reserved, zero.
     pub reserved2: u32,
 }
+
+/// An event whose packet is plain, written where it is known without a closer look that it is asked for: IPv4 without options and not in
+/// fragments, TCP or UDP and no tunnel's, of which [`PLAIN_BYTES`] are in the linear part of the buffer. What the
+/// header says it says itself; the reader makes an [`Event`] of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PlainEvent {
+    /// As in [`Event`], with [`KIND_PLAIN_EVENT`].
+    pub time: u64,
+    /// The record's kind.
+    pub kind: u8,
+    /// As in [`Event`], and so are those below.
+    pub hook: u8,
+    /// The CPU.
+    pub cpu: u16,
+    /// The records before this one.
+    pub order: u32,
+    /// The buffer.
+    pub skb: u64,
+    /// Its connection.
+    pub conntrack: u64,
+    /// The caller or the socket.
+    pub detail: u64,
+    /// The device.
+    pub device_name: [u64; 2],
+    /// The network namespace.
+    pub netns: u32,
+    /// The device's index.
+    pub ifindex: u32,
+    /// The IP packet's bytes.
+    pub length: u32,
+    /// The reason or verdict.
+    pub reason: u32,
+    /// The input device's index.
+    pub in_ifindex: u32,
+    /// The output device's index.
+    pub out_ifindex: u32,
+    /// What is known of the device.
+    pub flags: u16,
+    /// Which netfilter hook.
+    pub netfilter_hook: u8,
+    /// For whom the link layer says it is.
+    pub packet_type: u8,
+    /// Reserved, zero.
+    pub reserved: u32,
+    /// The IP header and the first twenty bytes behind it, in the order of memory.
+    pub header: [u64; PLAIN_BYTES / 8],
+}
+
+/// How many bytes of a packet a [`PlainEvent`] has: an IPv4 header without options, and a TCP header
+/// without options or a UDP header with twelve bytes of payload.
+pub const PLAIN_BYTES: usize = 40;
 
 /// An event whose packet carries a second IP header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -203,10 +258,21 @@ pub struct Capture {
 const _: () = assert!(size_of::<Bytes>() == 40 + MAX_BYTES);
 const _: () = assert!(size_of::<Capture>() == 8);
 const _: () = assert!(size_of::<Event>() == 144);
+const _: () = assert!(size_of::<PlainEvent>() == 128);
+const _: () = assert!(
+    core::mem::offset_of!(PlainEvent, packet_type) == core::mem::offset_of!(Event, packet_type)
+        && core::mem::offset_of!(PlainEvent, out_ifindex)
+            == core::mem::offset_of!(Event, out_ifindex)
+        && core::mem::offset_of!(PlainEvent, ifindex) == core::mem::offset_of!(Event, ifindex)
+        && core::mem::offset_of!(PlainEvent, header) == 88
+);
 const _: () = assert!(size_of::<WideEvent>() == 192);
 const _: () = assert!(size_of::<Conntrack>() == 104);
 const _: () = assert!(
-    align_of::<Event>() == 8 && align_of::<WideEvent>() == 8 && align_of::<Conntrack>() == 8
+    align_of::<Event>() == 8
+        && align_of::<PlainEvent>() == 8
+        && align_of::<WideEvent>() == 8
+        && align_of::<Conntrack>() == 8
 );
 
 /// A later fragment: no transport header, ports are 0.

@@ -15,10 +15,11 @@ use tracer_common::{
 
 use crate::{
     emit,
-    header::UDP,
+    header::{UDP, byte, short},
     maps::{CAPTURE, EVENTS},
     memory,
     packet::Packet,
+    plain::Words,
     wake::wake,
 };
 
@@ -29,6 +30,37 @@ pub(crate) struct At {
     pub(crate) netns: u32,
 }
 
+/// What of a packet says whether it may be a DNS answer.
+pub(crate) struct Sender {
+    pub(crate) protocol: u64,
+    pub(crate) port: u16,
+    /// Bytes of the packet, which the verifier knows nothing of.
+    pub(crate) noise: u64,
+}
+
+impl From<&Packet> for Sender {
+    #[inline(always)]
+    fn from(packet: &Packet) -> Self {
+        let tuple = &packet.header.tuple;
+        Self {
+            protocol: tuple.protocol(),
+            port: tuple.source_port(),
+            noise: tuple.source[1],
+        }
+    }
+}
+
+impl From<&Words> for Sender {
+    #[inline(always)]
+    fn from(&[_, second, third, ..]: &Words) -> Self {
+        Self {
+            protocol: byte(second, 1).into(),
+            port: short(third, 4),
+            noise: second,
+        }
+    }
+}
+
 /// An IP header: less is not taken.
 const LEAST: u64 = 20;
 /// DNS.
@@ -36,13 +68,12 @@ const ANSWERS_FROM: u16 = 53;
 
 /// Writes the first bytes of a packet, if they are wanted. The context's data begin at its IP header.
 #[inline(always)]
-pub(crate) fn take(cpu: &mut CpuState, ctx: &SkBuffContext, packet: &Packet, at: &At) {
+pub(crate) fn take(cpu: &mut CpuState, ctx: &SkBuffContext, sender: &Sender, at: &At) {
     let Some(capture) = CAPTURE.get(0) else {
         return;
     };
-    let tuple = &packet.header.tuple;
     let mut wanted = u64::from(capture.length);
-    if tuple.protocol() == UDP && tuple.source_port() == ANSWERS_FROM {
+    if sender.protocol == UDP && sender.port == ANSWERS_FROM {
         wanted = wanted.max(u64::from(capture.answers));
     }
     let length = ctx.len();
@@ -71,7 +102,7 @@ pub(crate) fn take(cpu: &mut CpuState, ctx: &SkBuffContext, packet: &Packet, at:
         let bytes = (&raw mut (*to).bytes).cast();
         // Bounded again where the verifier sees it: what it knew of a number that was on the stack
         // meanwhile, older ones have lost, and the compiler joins two comparisons to one of another number.
-        let mut taken = memory::forget(wanted.min(u64::from(length)), tuple.source[1]);
+        let mut taken = memory::forget(wanted.min(u64::from(length)), sender.noise);
         if taken > MAX_BYTES as u64 {
             taken = MAX_BYTES as u64;
         }

@@ -15,7 +15,7 @@ use crate::{
     glance, matching,
     memory::{self, Pointer, Typed},
     packet::Packet,
-    shed,
+    plain, shed,
     skb::{Located, Place, Skb},
 };
 
@@ -62,6 +62,22 @@ fn observe(skb: Skb<Typed>, header_at: u64, hook: u8) -> u32 {
         }
         return 0;
     }
+    let located = Located {
+        place,
+        at: header_at,
+    };
+    let mut words = MaybeUninit::uninit();
+    if plain::read_if_all(header_at, end, &mut words) != 0 {
+        // SAFETY: `read_if_all` filled it.
+        let words = unsafe { words.assume_init_ref() };
+        emit::saw(cpu, hook);
+        let sight = sight(hook, &place, words[1]);
+        emit::plain(cpu, sight, words, &located);
+        if hook == hook::DEVICE_RECEIVE {
+            cpu.receiving = place.receiving();
+        }
+        return 0;
+    }
     let mut packet = MaybeUninit::uninit();
     if !Packet::read(header_at, end, &mut packet) {
         return 0;
@@ -81,26 +97,22 @@ fn observe(skb: Skb<Typed>, header_at: u64, hook: u8) -> u32 {
     if hook == hook::DEVICE_RECEIVE {
         cpu.receiving = place.receiving();
     }
+    let sight = sight(hook, &place, packet.header.tuple.source[1]);
+    emit::event(cpu, sight, packet, &located);
+    0
+}
+
+#[inline(always)]
+fn sight(hook: u8, place: &Place<Typed>, noise: u64) -> Sight {
     // The sender's socket, while the packet is with it.
     let sender = if hook == hook::DEVICE_QUEUE {
         place.socket().cookie()
     } else {
         0
     };
-    // Of no value to the verifier: packets with a socket and without go on as one.
-    let sender = memory::forget(sender, packet.header.tuple.source[1]);
-    let sight = Sight {
-        detail: sender,
+    Sight {
+        // Of no value to the verifier: packets with a socket and without go on as one.
+        detail: memory::forget(sender, noise),
         ..Sight::new(hook)
-    };
-    emit::event(
-        cpu,
-        sight,
-        packet,
-        &Located {
-            place,
-            at: header_at,
-        },
-    );
-    0
+    }
 }

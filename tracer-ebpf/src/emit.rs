@@ -4,7 +4,10 @@ use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use tracer_common::{
     address::Address,
     cpu::CpuState,
-    record::{Conntrack, Event, KIND_CONNTRACK, KIND_EVENT, KIND_WIDE_EVENT, WideEvent},
+    record::{
+        Conntrack, Event, KIND_CONNTRACK, KIND_EVENT, KIND_PLAIN_EVENT, KIND_WIDE_EVENT,
+        PlainEvent, WideEvent,
+    },
 };
 
 use crate::{
@@ -12,6 +15,7 @@ use crate::{
     maps::{CPU, EVENTS},
     memory,
     packet::Packet,
+    plain::Words,
     wake::wake,
 };
 use tracer_common::fields::ABSENT;
@@ -85,18 +89,20 @@ pub(crate) trait About {
     /// The bytes of the packet whose IP header is so far inside of what the hook saw.
     fn length_from(&self, inside: u64) -> u32;
 
-    /// Writes into a reserved record, whose flags are set already.
-    fn describe(&self, to: *mut Event);
+    /// Writes into a reserved record, whose flags are set already, what [`Event`] and [`PlainEvent`] have both.
+    fn describe(&self, to: *mut Event, ip_version: u8);
 }
 
 /// Counts the packet as matched and writes its event, wide where it has a second header; counts
 /// that as lost where the ring has no room. `about` completes what the record says of the buffer.
 #[inline(always)]
 pub(crate) fn event(cpu: &mut CpuState, sight: Sight, packet: &Packet, about: &impl About) {
-    let counters = &mut cpu.hooks[usize::from(sight.hook)];
-    count(&mut counters.matched);
-    let order = cpu.order;
-    count(&mut cpu.order);
+    let order = matched(cpu, sight.hook);
+    let (length, version) = (
+        about.length_from(packet.inside),
+        packet.header.version as u8,
+    );
+    let flags = (packet.header.flags | packet.second) as u16;
     if packet.second != 0 {
         let Some(mut entry) = EVENTS.reserve::<WideEvent>(0) else {
             return lost(cpu, sight.hook);
@@ -104,14 +110,11 @@ pub(crate) fn event(cpu: &mut CpuState, sight: Sight, packet: &Packet, about: &i
         let record = entry.as_mut_ptr();
         // SAFETY: the entry is reserved memory of the record's size.
         unsafe {
-            fill(
-                &raw mut (*record).event,
-                sight,
-                packet,
-                about.length_from(packet.inside),
-                (order, KIND_WIDE_EVENT),
-            );
-            about.describe(&raw mut (*record).event);
+            let event = &raw mut (*record).event;
+            fill(event, sight, (order, KIND_WIDE_EVENT), (length, flags));
+            packet.header.describe(event, length);
+            (*event).reserved2 = 0;
+            about.describe(event, version);
             let other = &packet.other;
             memory::put_both(&raw mut (*record).other_source, other.source);
             memory::put_both(&raw mut (*record).other_destination, other.destination);
@@ -129,20 +132,47 @@ pub(crate) fn event(cpu: &mut CpuState, sight: Sight, packet: &Packet, about: &i
         let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
             return lost(cpu, sight.hook);
         };
+        let event = entry.as_mut_ptr();
         // SAFETY: as above.
         unsafe {
-            let length = about.length_from(packet.inside);
-            fill(
-                entry.as_mut_ptr(),
-                sight,
-                packet,
-                length,
-                (order, KIND_EVENT),
-            );
+            fill(event, sight, (order, KIND_EVENT), (length, flags));
+            packet.header.describe(event, length);
+            (*event).reserved2 = 0;
         }
-        about.describe(entry.as_mut_ptr());
+        about.describe(event, version);
         entry.submit(wake(order));
     }
+}
+
+/// As [`event`], of a plain packet.
+#[inline(always)]
+pub(crate) fn plain(cpu: &mut CpuState, sight: Sight, words: &Words, about: &impl About) {
+    let order = matched(cpu, sight.hook);
+    let Some(mut entry) = EVENTS.reserve::<PlainEvent>(0) else {
+        return lost(cpu, sight.hook);
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: the entry is reserved memory of the record's size, which begins as an event does.
+    unsafe {
+        let length = about.length_from(0);
+        fill(record.cast(), sight, (order, KIND_PLAIN_EVENT), (length, 0));
+        memory::put(&raw mut (*record).reserved, 0);
+        let header = (&raw mut (*record).header).cast::<u64>();
+        for (at, &word) in words.iter().enumerate() {
+            memory::put(header.add(at), word);
+        }
+    }
+    about.describe(record.cast(), 4);
+    entry.submit(wake(order));
+}
+
+/// Counts the packet as matched; the place of its record among those of this CPU.
+#[inline(always)]
+fn matched(cpu: &mut CpuState, hook: u8) -> u64 {
+    count(&mut cpu.hooks[usize::from(hook)].matched);
+    let order = cpu.order;
+    count(&mut cpu.order);
+    order
 }
 
 #[inline(always)]
@@ -152,15 +182,16 @@ fn lost(cpu: &mut CpuState, hook: u8) {
     }
 }
 
+/// Writes what an event begins with, but for what [`About`] says.
+///
 /// # Safety
-/// `to` must be memory of an event's size.
+/// `to` must be memory of a [`PlainEvent`]'s size or more.
 #[inline(always)]
 unsafe fn fill(
     to: *mut Event,
     sight: Sight,
-    packet: &Packet,
-    length: u32,
     (order, kind): (u64, u8),
+    (length, flags): (u32, u16),
 ) {
     // SAFETY: the caller's; both helpers take no arguments and cannot fail.
     unsafe {
@@ -170,14 +201,13 @@ unsafe fn fill(
         (*to).cpu = bpf_get_smp_processor_id() as u16;
         (*to).order = order as u32;
         (*to).detail = sight.detail;
+        (*to).length = length;
         (*to).reason = sight.reason;
-        (*to).netfilter_hook = sight.netfilter_hook;
-        memory::put(&raw mut (*to).packet_type, 0);
         memory::put(&raw mut (*to).in_ifindex, sight.in_ifindex);
         memory::put(&raw mut (*to).out_ifindex, sight.out_ifindex);
-        memory::put(&raw mut (*to).reserved2, 0);
-        (*to).flags = (packet.header.flags | packet.second) as u16;
-        packet.header.describe(to, length);
+        (*to).flags = flags;
+        (*to).netfilter_hook = sight.netfilter_hook;
+        memory::put(&raw mut (*to).packet_type, 0);
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     glance, matching,
     memory::{Pointer, Typed},
     packet::Packet,
-    shed,
+    plain, shed,
     skb::{Located, Place, Skb},
 };
 
@@ -53,6 +53,20 @@ fn observe(skb: Skb<Typed>, hook: u8, location: u64, reason: u32) -> u32 {
         glance::let_go(cpu, hook, at, &place, glimpse);
         return 0;
     }
+    let sight = Sight {
+        detail: location,
+        reason,
+        ..Sight::new(hook)
+    };
+    let located = Located { place, at };
+    let mut words = MaybeUninit::uninit();
+    if plain::read_if_all(at, end, &mut words) != 0 {
+        // SAFETY: `read_if_all` filled it.
+        let words = unsafe { words.assume_init_ref() };
+        emit::saw(cpu, hook);
+        emit::plain(cpu, sight, words, &located);
+        return 0;
+    }
     let mut packet = MaybeUninit::uninit();
     if !Packet::read(at, end, &mut packet) {
         return 0;
@@ -66,11 +80,6 @@ fn observe(skb: Skb<Typed>, hook: u8, location: u64, reason: u32) -> u32 {
     if !matching::lets_through(matching::decide(packet, &place)) {
         return 0;
     }
-    let sight = Sight {
-        detail: location,
-        reason,
-        ..Sight::new(hook)
-    };
-    emit::event(cpu, sight, packet, &Located { place, at });
+    emit::event(cpu, sight, packet, &located);
     0
 }

@@ -15,11 +15,11 @@ use tracer_common::{
 
 use crate::{
     emit,
-    header::{TCP, UDP, byte, short},
+    header::short,
     maps::FILTER,
     matching,
     memory::{self, Access},
-    packet,
+    plain,
     skb::Place,
 };
 
@@ -93,22 +93,17 @@ fn look<A: Access>(program: &Program, at: u64, end: u64, place: &Place<A>) -> Gl
     }
     // SAFETY: they were read.
     let [first, second, third] = unsafe { words.assume_init() };
-    // IPv4 and no options; no part of a fragmented packet.
-    if byte(first, 0) != 0x45 || first >> 48 & 0xff3f != 0 {
+    let plain_ends = plain::ends(first, second, third);
+    if plain_ends == 0 {
         return 0;
     }
-    let (protocol, ports) = (u64::from(byte(second, 1)), third >> 32);
-    match protocol {
-        TCP => {}
-        UDP if !packet::is_tunnel(short(ports, 2)) => {}
-        _ => return 0,
-    }
+    let ports = third >> 32;
     let (source, destination) = (second >> 32, third & 0xffff_ffff);
     let ends = (short(ports, 0) ^ short(ports, 2)).into();
     if matching::is_marked((source ^ destination) << 32, ends) {
         return 0;
     }
-    let words = [source | destination << 32, ports | protocol << 32];
+    let words = [source | destination << 32, plain_ends];
     for index in 0..MAX_GLANCES {
         if index as u32 >= program.glances {
             break;

@@ -285,7 +285,6 @@ impl Header {
                 whole = length;
             }
             let body = whole.saturating_sub(self.transport_at as u32);
-            (*to).length = length;
             memory::put_both(&raw mut (*to).source, self.tuple.source);
             memory::put_both(&raw mut (*to).destination, self.tuple.destination);
             (*to).source_port = self.tuple.source_port();

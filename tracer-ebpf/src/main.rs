@@ -19,6 +19,7 @@ mod memory;
 mod netfilter;
 mod owner;
 mod packet;
+mod plain;
 mod probe;
 mod shed;
 mod skb;

@@ -279,12 +279,18 @@ pub(crate) fn leave<A: Access>(
     carry(packet, decision)
 }
 
+/// Whether the packet is the first of its connection (ctinfo).
+#[inline(always)]
+pub(crate) fn is_of_new_connection(conntrack: u64) -> bool {
+    conntrack & CTINFO_MASK == CTINFO_NEW
+}
+
 /// Whether the connection's tuples are still to be emitted for this tuple; notes that they are.
 #[inline(never)]
 pub(crate) fn conntrack_is_new(tuple: &Tuple, decision: Decision, conntrack: u64) -> u64 {
     if decision == UNFILTERED {
-        // Nothing is remembered: the first packet is the one whose connection is new (ctinfo).
-        return u64::from(conntrack & CTINFO_MASK == CTINFO_NEW);
+        // Nothing is remembered.
+        return u64::from(is_of_new_connection(conntrack));
     }
     let connection = conntrack & !CTINFO_MASK;
     match FOLLOWED.get_ptr_mut(tuple.key()) {

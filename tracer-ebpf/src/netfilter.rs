@@ -20,7 +20,9 @@ use aya_ebpf::{
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
 };
-use tracer_common::{fields::ABSENT, hook, hook::netfilter, record::VERDICT_ACCEPTED};
+use tracer_common::{
+    cpu::CpuState, fields::ABSENT, hook, hook::netfilter, record::VERDICT_ACCEPTED,
+};
 
 use crate::{
     emit::{self, Sight},
@@ -29,7 +31,7 @@ use crate::{
     matching::{self, CTINFO_MASK, Decision, UNKNOWN},
     memory::{self, Access, Pointer, Typed},
     packet::Packet,
-    shed,
+    plain, shed,
     skb::{Device, Located, Place, Skb},
 };
 
@@ -131,6 +133,7 @@ pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &
     let device = if outward { output } else { input };
     let place = Place { skb, device };
     let (at, end) = (skb.network_header(), skb.end());
+    let number = memory::forget(u64::from(number), end) as u8;
     // Packets begin their life at OUTPUT; at the end of all hooks but FORWARD they may be translated.
     // Of a copy, so that the verifier does not walk on with what it learns of the number.
     let which = memory::forget(u64::from(number), end);
@@ -150,6 +153,16 @@ pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &
     if glimpse != 0 && *kept == UNKNOWN && !glance::is_awaited(cpu, skb.0.address, glimpse, number)
     {
         glance::let_go(cpu, hook, at, &place, glimpse);
+        return;
+    }
+    if observe_plain(
+        cpu,
+        Located { place, at },
+        end,
+        hook,
+        number,
+        (input, output),
+    ) {
         return;
     }
     let mut packet = MaybeUninit::uninit();
@@ -180,15 +193,57 @@ pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &
     if !matching::lets_through(decision) {
         return;
     }
+    let noise = packet.header.tuple.source[1];
+    let sight = sight(hook, number, &place, (input, output), noise);
+    emit::event(cpu, sight, packet, &Located { place, at });
+    if hook == hook::NETFILTER_LEAVE {
+        left(cpu, number, &place, |connection| {
+            matching::conntrack_is_new(&packet.header.tuple, decision, connection) != 0
+        });
+    }
+}
+
+/// Emits a plain packet's event where every packet is asked for; else it says no.
+#[inline(always)]
+fn observe_plain<A: Access>(
+    cpu: &mut CpuState,
+    located: Located<A>,
+    end: u64,
+    hook: u8,
+    number: u8,
+    devices: (Device<A::Followed>, Device<A::Followed>),
+) -> bool {
+    let mut words = MaybeUninit::uninit();
+    if !A::GLANCES || plain::read_if_all(located.at, end, &mut words) == 0 {
+        return false;
+    }
+    // SAFETY: `read_if_all` filled it.
+    let words = unsafe { words.assume_init_ref() };
+    emit::saw(cpu, hook);
+    let sight = sight(hook, number, &located.place, devices, words[1]);
+    emit::plain(cpu, sight, words, &located);
+    if hook == hook::NETFILTER_LEAVE {
+        left(cpu, number, &located.place, matching::is_of_new_connection);
+    }
+    true
+}
+
+#[inline(always)]
+fn sight<A: Access>(
+    hook: u8,
+    number: u8,
+    place: &Place<A>,
+    (input, output): (Device<A::Followed>, Device<A::Followed>),
+    noise: u64,
+) -> Sight {
     // At output the sender's socket; elsewhere there is none, or a receiver's.
     let sender = if hook == hook::NETFILTER_ENTER {
         place.socket().cookie()
     } else {
         0
     };
-    let sender = memory::forget(sender, packet.header.tuple.source[1]);
-    let sight = Sight {
-        detail: sender,
+    Sight {
+        detail: memory::forget(sender, noise),
         netfilter_hook: number,
         reason: if hook == hook::NETFILTER_LEAVE {
             VERDICT_ACCEPTED
@@ -198,20 +253,27 @@ pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &
         in_ifindex: input.ifindex(),
         out_ifindex: output.ifindex(),
         ..Sight::new(hook)
-    };
-    emit::event(cpu, sight, packet, &Located { place, at });
+    }
+}
+
+/// What is left to do where a hook is left by a packet whose event was emitted: its connection's tuples, if it
+/// `is_new`, and what the socket's hook needs.
+#[inline(always)]
+fn left<A: Access>(
+    cpu: &mut CpuState,
+    number: u8,
+    place: &Place<A>,
+    is_new: impl FnOnce(u64) -> bool,
+) {
     // Both translations are made by the time that the last hook of the path is left.
-    let last = number == netfilter::INPUT || number == netfilter::POSTROUTING;
-    if hook == hook::NETFILTER_LEAVE && last {
-        let conntrack = skb.conntrack();
-        if conntrack > CTINFO_MASK
-            && matching::conntrack_is_new(&packet.header.tuple, decision, conntrack) != 0
-        {
+    if number == netfilter::INPUT || number == netfilter::POSTROUTING {
+        let conntrack = place.skb.conntrack();
+        if conntrack > CTINFO_MASK && is_new(conntrack) {
             emit::conntrack(cpu, conntrack & !CTINFO_MASK, u64::from(place.netns()));
         }
     }
     // What translates an address may move the data, and the socket's hook knows the packet by them.
-    if hook == hook::NETFILTER_LEAVE && number == netfilter::INPUT {
+    if number == netfilter::INPUT {
         cpu.receiving = place.receiving();
     }
 }

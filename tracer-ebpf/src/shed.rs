@@ -39,6 +39,12 @@ pub(crate) fn is_resting() -> bool {
     word() == REST
 }
 
+/// Whether some packets are let go.
+#[inline(always)]
+pub(crate) fn sheds() -> bool {
+    word() != NONE
+}
+
 /// Whether the hook is not to look at any packet; counts this one then.
 #[inline(always)]
 pub(crate) fn rests(hook: u8) -> bool {

@@ -344,22 +344,27 @@ impl<A: Access> About for Located<A> {
     }
 
     #[inline(always)]
-    fn describe(&self, to: *mut Event) {
+    fn describe(&self, to: *mut Event, ip_version: u8) {
         let (place, skb) = (&self.place, self.place.skb);
         // SAFETY: the trait's caller gives a reserved record.
         unsafe {
             (*to).skb = skb.0.address;
             (*to).conntrack = skb.conntrack();
             (*to).packet_type = skb.packet_type();
-            (*to).netns = place.netns();
             memory::put_both(&raw mut (*to).device_name, [0; 2]);
             (*to).ifindex = 0;
+            let mut netns = 0;
             if place.device.is_there() {
+                let net = place.device.net();
                 memory::put_both(&raw mut (*to).device_name, place.device.name());
                 (*to).ifindex = place.device.ifindex();
-                (*to).flags |= place.device.record_flags()
-                    | place.device.net().netfilter_flag((*to).ip_version);
+                netns = net.inode();
+                (*to).flags |= place.device.record_flags() | net.netfilter_flag(ip_version);
             }
+            if netns == 0 {
+                netns = place.socket().netns();
+            }
+            (*to).netns = netns;
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     matching,
     memory::{self, Cast, Pointer},
     packet::Packet,
-    shed,
+    plain, shed,
     skb::{Place, Skb},
 };
 
@@ -41,24 +41,33 @@ pub(crate) fn socket_deliver(ctx: SkBuffContext) -> i32 {
         return PASS;
     }
     emit::saw(cpu, hook::SOCKET_DELIVER);
-    let mut packet = MaybeUninit::uninit();
-    if !Packet::read(skb.network_header(), skb.end(), &mut packet) {
-        return PASS;
-    }
-    // SAFETY: `read` filled it.
-    let packet = unsafe { packet.assume_init_ref() };
     let taken = Taken {
         conntrack: skb.conntrack(),
         length: ctx.len(),
         receiving: cpu.receiving,
     };
-    emit::event(cpu, Sight::new(hook::SOCKET_DELIVER), packet, &taken);
     let at = At {
         hook: hook::SOCKET_DELIVER,
         skb: cpu.receiving.skb,
         netns: cpu.receiving.netns,
     };
-    bytes::take(cpu, &ctx, packet, &at);
+    let (header_at, end) = (skb.network_header(), skb.end());
+    let mut words = MaybeUninit::uninit();
+    if plain::read(header_at, end, &mut words) {
+        // SAFETY: `read` filled it.
+        let words = unsafe { words.assume_init_ref() };
+        emit::plain(cpu, Sight::new(hook::SOCKET_DELIVER), words, &taken);
+        bytes::take(cpu, &ctx, &words.into(), &at);
+        return PASS;
+    }
+    let mut packet = MaybeUninit::uninit();
+    if !Packet::read(header_at, end, &mut packet) {
+        return PASS;
+    }
+    // SAFETY: `read` filled it.
+    let packet = unsafe { packet.assume_init_ref() };
+    emit::event(cpu, Sight::new(hook::SOCKET_DELIVER), packet, &taken);
+    bytes::take(cpu, &ctx, &packet.into(), &at);
     PASS
 }
 
@@ -90,7 +99,7 @@ pub(crate) fn socket_send(ctx: SkBuffContext) -> i32 {
         skb: ctx.skb.skb as u64,
         netns: place.netns(),
     };
-    bytes::take(cpu, &ctx, packet, &at);
+    bytes::take(cpu, &ctx, &packet.into(), &at);
     PASS
 }
 
@@ -115,7 +124,7 @@ impl About for Taken {
     }
 
     #[inline(always)]
-    fn describe(&self, to: *mut Event) {
+    fn describe(&self, to: *mut Event, _: u8) {
         // SAFETY: the trait's caller gives a reserved record.
         unsafe {
             (*to).skb = self.receiving.skb;

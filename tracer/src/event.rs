@@ -4,6 +4,8 @@
 //! is read beyond the bytes given. All integers are valid in any pattern, so what is accepted can
 //! be wrong only in what it claims.
 
+mod plain;
+
 use std::{
     fmt,
     hash::{Hash, Hasher},
@@ -268,6 +270,15 @@ pub fn decode(bytes: &[u8]) -> Result<Record, DecodeError> {
                 other: None,
             }))
         }
+        record::KIND_PLAIN_EVENT => {
+            let plain: record::PlainEvent = read(bytes, kind)?;
+            let record = plain::event(&plain);
+            check(&record)?;
+            Ok(Record::Event(Event {
+                record,
+                other: None,
+            }))
+        }
         record::KIND_WIDE_EVENT => {
             let wide: WideEvent = read(bytes, kind)?;
             check(&wide.event)?;
@@ -307,6 +318,7 @@ fn check(record: &record::Event) -> Result<(), DecodeError> {
 /// Structures of integers only, without padding: any bytes of their size are a value.
 trait Plain: Copy {}
 impl Plain for record::Event {}
+impl Plain for record::PlainEvent {}
 impl Plain for WideEvent {}
 impl Plain for Conntrack {}
 impl Plain for record::Bytes {}
