@@ -1,14 +1,13 @@
 //! The members of kernel structures that the BPF programs read.
 //!
 //! Rust emits no CO-RE relocations. The agent finds each member's offset in the running kernel's
-//! BTF and writes it into the global of the same name (`.rodata`, frozen before loading, so the
-//! verifier knows the value). One list drives both sides: the names of the globals cannot drift.
+//! BTF and writes it where the object has a stand-in: see [`crate::stand_in`]. One list drives both sides.
 
 /// One member to find.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Field {
-    /// The global in the BPF object.
-    pub global: &'static str,
+    /// What the programs call it.
+    pub name: &'static str,
     /// The structure.
     pub structure: &'static str,
     /// The member, dots for a member of a member, `[n]` for the n-th of an array.
@@ -18,25 +17,49 @@ pub struct Field {
     pub required: bool,
 }
 
-/// The value of a global whose optional member this kernel lacks.
+/// The offset of an optional member that this kernel lacks.
 pub const ABSENT: u32 = u32::MAX;
 
-const fn required(global: &'static str, structure: &'static str, member: &'static str) -> Field {
+const fn required(name: &'static str, structure: &'static str, member: &'static str) -> Field {
     Field {
-        global,
+        name,
         structure,
         member,
         required: true,
     }
 }
 
-const fn optional(global: &'static str, structure: &'static str, member: &'static str) -> Field {
+const fn optional(name: &'static str, structure: &'static str, member: &'static str) -> Field {
     Field {
-        global,
+        name,
         structure,
         member,
         required: false,
     }
+}
+
+/// The place of the member of that name in [`FIELDS`].
+///
+/// # Panics
+/// When there is none, which is while compiling.
+#[must_use]
+pub const fn index(name: &str) -> usize {
+    let mut at = 0;
+    while at < FIELDS.len() {
+        if same(FIELDS[at].name.as_bytes(), name.as_bytes()) {
+            return at;
+        }
+        at += 1;
+    }
+    panic!("no member of that name");
+}
+
+const fn same(a: &[u8], b: &[u8]) -> bool {
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
 }
 
 /// Every member the programs read.

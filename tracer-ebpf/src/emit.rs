@@ -18,7 +18,6 @@ use crate::{
     plain::Words,
     wake::wake,
 };
-use tracer_common::fields::ABSENT;
 
 /// This CPU's state. The map has one element, so it is always there.
 #[inline(always)]
@@ -242,14 +241,14 @@ fn address(family: u16, b: &[u8; 16]) -> Address {
 /// Writes the connection's tuples, where this kernel shows them. Not inlined: for its frame.
 #[inline(never)]
 pub(crate) fn conntrack(cpu: &mut CpuState, connection: u64, netns: u64) -> u64 {
-    if CONN_TUPLES.load() == ABSENT || CONN_STATUS.load() == ABSENT {
+    if CONN_TUPLES.is_absent() || CONN_STATUS.is_absent() {
         return 0;
     }
     let mut tuples = core::mem::MaybeUninit::<[TupleHash; 2]>::uninit();
     let mut status = core::mem::MaybeUninit::<u64>::uninit();
     // The pointer is untyped (it shares its word with ctinfo), so these are probe reads.
-    if !memory::copy(&mut tuples, connection + u64::from(CONN_TUPLES.load()))
-        || !memory::copy(&mut status, connection + u64::from(CONN_STATUS.load()))
+    if !memory::copy(&mut tuples, connection + CONN_TUPLES.offset())
+        || !memory::copy(&mut status, connection + CONN_STATUS.offset())
     {
         return 0;
     }

@@ -1,15 +1,64 @@
-//! The offsets of kernel structure members, as the agent found them in the kernel's BTF.
+//! The constants of the running kernel, which the agent writes over what stands for them here: the offsets of
+//! structure members, by the names of `tracer_common::fields::FIELDS`, and some numbers more.
 //!
-//! The names are those of `tracer_common::fields::FIELDS`; a test of the agent holds the two
-//! lists against each other in the built object.
+//! See [`tracer_common::stand_in`].
 
-use aya_ebpf::Global;
-use tracer_common::fields::ABSENT;
+use tracer_common::{fields, stand_in};
+
+/// A member of a kernel structure: its number among the constants, and how many bytes behind it is meant.
+#[derive(Clone, Copy)]
+pub(crate) struct Field<const INDEX: usize, const BEHIND: usize = 0>;
+
+impl<const INDEX: usize, const BEHIND: usize> Field<INDEX, BEHIND> {
+    /// What stands for its offset in a load.
+    pub(crate) const LOAD: usize = stand_in::load(INDEX, BEHIND);
+
+    /// What lies so many bytes behind.
+    #[inline(always)]
+    pub(crate) fn and<const BYTES: usize>(self) -> Field<INDEX, BYTES> {
+        const { assert!(BEHIND == 0) };
+        Field
+    }
+
+    /// Where it is in its structure.
+    #[inline(always)]
+    pub(crate) fn offset(self) -> u64 {
+        constant::<INDEX>() + BEHIND as u64
+    }
+
+    /// Whether this kernel lacks it.
+    #[inline(always)]
+    pub(crate) fn is_absent(self) -> bool {
+        // `fields::ABSENT` as a move extends its sign.
+        constant::<INDEX>() == u64::MAX
+    }
+}
+
+/// The constant of that number.
+#[inline(always)]
+pub(crate) fn constant<const INDEX: usize>() -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let value;
+        // SAFETY: a number into a register.
+        unsafe {
+            core::arch::asm!(
+                "{value} = {stand_in}",
+                value = out(reg) value, stand_in = const stand_in::value(INDEX),
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        stand_in::value(INDEX) as u64
+    }
+}
 
 macro_rules! fields {
     ($($name:ident)*) => {$(
-        #[unsafe(no_mangle)]
-        pub(crate) static $name: Global<u32> = Global::new(ABSENT);
+        pub(crate) const $name: Field<{ fields::index(stringify!($name)) }> = Field;
     )*};
 }
 

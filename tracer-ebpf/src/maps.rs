@@ -1,15 +1,13 @@
-//! The maps and the globals that the agent sets.
+//! The maps.
 
 use core::cell::UnsafeCell;
 
 use aya_ebpf::{
-    Global,
     bindings::BPF_F_NO_COMMON_LRU,
     macros::map,
     maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_common::{
-    cast,
     cpu::CpuState,
     filter::Program,
     flow::{FlowKey, Followed, Owner},
@@ -79,27 +77,3 @@ pub(crate) static READER: Array<u32> = Array::with_max_entries(1, 0);
 /// Counters and what is under way on each CPU, one element.
 #[map]
 pub(crate) static CPU: PerCpuArray<CpuState> = PerCpuArray::with_max_entries(1, 0);
-
-/// UDP ports taken for VXLAN and, the last, for Geneve; host order, 0 for none.
-#[unsafe(no_mangle)]
-pub(crate) static VXLAN_PORT: Global<u32> = Global::new(4789);
-#[unsafe(no_mangle)]
-pub(crate) static VXLAN_PORT_LINUX: Global<u32> = Global::new(8472);
-#[unsafe(no_mangle)]
-pub(crate) static GENEVE_PORT: Global<u32> = Global::new(6081);
-
-/// Whether a load through a pointer that is none may panic the kernel; not 0 for yes.
-#[unsafe(no_mangle)]
-pub(crate) static FAULTS_ARE_FATAL: Global<u32> = Global::new(1);
-
-/// The BTF id of the structure that packets' bytes are read as: see [`tracer_common::cast`].
-#[unsafe(no_mangle)]
-pub(crate) static CAST_WORDS: Global<u32> = Global::new(cast::NONE);
-/// The same of `sk_buff`.
-#[unsafe(no_mangle)]
-pub(crate) static CAST_BUFFER: Global<u32> = Global::new(cast::NONE);
-
-/// By how much the stack pointer is higher when a function has returned than when it was entered:
-/// the size of the return address, where calls leave that on the stack.
-#[unsafe(no_mangle)]
-pub(crate) static RETURN_ADDRESS: Global<u32> = Global::new(0);

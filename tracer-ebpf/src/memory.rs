@@ -11,9 +11,31 @@ use core::{marker::PhantomData, mem::MaybeUninit};
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 
-use tracer_common::cast;
+use tracer_common::{
+    cast,
+    stand_in::{CAST_BUFFER, CAST_WORDS, FAULTS_ARE_FATAL},
+};
 
-use crate::maps::{CAST_BUFFER, CAST_WORDS, FAULTS_ARE_FATAL};
+use crate::fields::{Field, constant};
+
+/// An integer of a member's size.
+pub(crate) trait Integer: Copy {
+    /// Of the register that it was loaded into, which has nothing else.
+    fn of(register: u64) -> Self;
+}
+
+macro_rules! integers {
+    ($($integer:ty)*) => {$(
+        impl Integer for $integer {
+            #[inline(always)]
+            fn of(register: u64) -> Self {
+                register as Self
+            }
+        }
+    )*};
+}
+
+integers! { u8 u16 u32 i32 u64 }
 
 /// How members behind a kernel pointer are read. Each way reads zero where nothing can be read.
 pub(crate) trait Access: Copy {
@@ -24,12 +46,11 @@ pub(crate) trait Access: Copy {
     /// the more paths for the verifier.
     const GLANCES: bool = true;
 
-    /// The value at `base + offset`.
+    /// The member of the structure at `base`.
     ///
     /// # Safety
-    /// `T` must be integers, of the size of the member at `offset`, and `base` a pointer for which
-    /// this way is right.
-    unsafe fn load<T: Copy>(base: u64, offset: u32) -> T;
+    /// `T` must be of the member's size, and `base` a pointer for which this way is right.
+    unsafe fn load<T: Integer, const I: usize, const B: usize>(base: u64, field: Field<I, B>) -> T;
 }
 
 /// By plain loads: the verifier knows the pointer's type, and it points to such a thing.
@@ -52,11 +73,9 @@ impl Access for Typed {
     type Followed = Doubtful;
 
     #[inline(always)]
-    unsafe fn load<T: Copy>(base: u64, offset: u32) -> T {
-        // Volatile, so that the compiler neither splits nor merges loads: the verifier accepts a
-        // member's own size and offset only.
+    unsafe fn load<T: Integer, const I: usize, const B: usize>(base: u64, _: Field<I, B>) -> T {
         // SAFETY: the verifier proves the access or refuses the program.
-        unsafe { core::ptr::read_volatile((base + u64::from(offset)) as *const T) }
+        T::of(unsafe { load::<T, I, B>(base) })
     }
 }
 
@@ -64,13 +83,13 @@ impl Access for Doubtful {
     type Followed = Self;
 
     #[inline(always)]
-    unsafe fn load<T: Copy>(base: u64, offset: u32) -> T {
+    unsafe fn load<T: Integer, const I: usize, const B: usize>(base: u64, field: Field<I, B>) -> T {
         // SAFETY: the caller's.
         unsafe {
-            if FAULTS_ARE_FATAL.load() == 0 {
-                Typed::load(base, offset)
+            if constant::<FAULTS_ARE_FATAL>() == 0 {
+                Typed::load(base, field)
             } else {
-                Untyped::load(base, offset)
+                Untyped::load(base, field)
             }
         }
     }
@@ -81,10 +100,10 @@ impl Access for Untyped {
     const GLANCES: bool = false;
 
     #[inline(always)]
-    unsafe fn load<T: Copy>(base: u64, offset: u32) -> T {
+    unsafe fn load<T: Integer, const I: usize, const B: usize>(base: u64, field: Field<I, B>) -> T {
         let mut value = MaybeUninit::uninit();
         // The helper clears what it cannot fill.
-        let _ = copy(&mut value, base + u64::from(offset));
+        let _ = copy(&mut value, base + field.offset());
         // SAFETY: the helper wrote all of it, and any bytes are a value of integers.
         unsafe { value.assume_init() }
     }
@@ -100,13 +119,13 @@ impl Access for Cast {
     const GLANCES: bool = false;
 
     #[inline(always)]
-    unsafe fn load<T: Copy>(base: u64, offset: u32) -> T {
+    unsafe fn load<T: Integer, const I: usize, const B: usize>(base: u64, field: Field<I, B>) -> T {
         // SAFETY: the caller's.
         unsafe {
-            if CAST_BUFFER.load() == cast::NONE {
-                Untyped::load(base, offset)
+            if casts::<CAST_BUFFER>() {
+                Typed::load(base, field)
             } else {
-                Typed::load(base, offset)
+                Untyped::load(base, field)
             }
         }
     }
@@ -129,25 +148,84 @@ impl<A: Access> Pointer<A> {
         }
     }
 
-    /// The member at `offset`; zero where it cannot be read.
+    /// The member; zero where it cannot be read.
     ///
     /// # Safety
-    /// `T` must be integers, of the size of the member at `offset`.
+    /// `T` must be of the member's size.
     #[inline(always)]
-    pub(crate) unsafe fn load<T: Copy>(self, offset: u32) -> T {
+    pub(crate) unsafe fn load<T: Integer, const I: usize, const B: usize>(
+        self,
+        field: Field<I, B>,
+    ) -> T {
         // SAFETY: the caller's.
-        unsafe { A::load(self.address, offset) }
+        unsafe { A::load(self.address, field) }
     }
 
-    /// The pointer at `offset`.
+    /// The pointer that the member is.
     ///
     /// # Safety
-    /// The member at `offset` must be a pointer.
+    /// The member must be a pointer.
     #[inline(always)]
-    pub(crate) unsafe fn follow(self, offset: u32) -> Pointer<A::Followed> {
+    pub(crate) unsafe fn follow<const I: usize, const B: usize>(
+        self,
+        field: Field<I, B>,
+    ) -> Pointer<A::Followed> {
         // SAFETY: the caller's.
-        Pointer::new(unsafe { self.load(offset) })
+        Pointer::new(unsafe { self.load(field) })
     }
+}
+
+/// One instruction, whose offset the agent writes. The compiler neither splits nor merges these: the verifier
+/// accepts a member's own size and offset only.
+///
+/// # Safety
+/// As [`Access::load`].
+#[inline(always)]
+unsafe fn load<T: Integer, const I: usize, const B: usize>(base: u64) -> u64 {
+    #[cfg(target_arch = "bpf")]
+    {
+        let value: u64;
+        macro_rules! load {
+            ($size:literal) => {
+                core::arch::asm!(
+                    concat!("{value} = *(", $size, " *)({base} + {offset})"),
+                    value = out(reg) value, base = in(reg) base,
+                    offset = const Field::<I, B>::LOAD,
+                    options(readonly, nostack, preserves_flags),
+                )
+            };
+        }
+        // SAFETY: the caller's. A load clears what is above it.
+        unsafe {
+            match size_of::<T>() {
+                1 => {
+                    load!("u8");
+                    core::hint::assert_unchecked(value <= u8::MAX as u64);
+                }
+                2 => {
+                    load!("u16");
+                    core::hint::assert_unchecked(value <= u16::MAX as u64);
+                }
+                4 => {
+                    load!("u32");
+                    core::hint::assert_unchecked(value <= u32::MAX as u64);
+                }
+                _ => load!("u64"),
+            }
+        }
+        value
+    }
+    #[cfg(not(target_arch = "bpf"))]
+    {
+        let _ = Field::<I, B>::LOAD;
+        base
+    }
+}
+
+/// Whether that id of a structure is one: whether this kernel has casts.
+#[inline(always)]
+fn casts<const ID: usize>() -> bool {
+    constant::<ID>() != cast::NONE as u64
 }
 
 /// Reads so many words from the kernel address `from` on, straight to where they are wanted: the stack has
@@ -156,7 +234,7 @@ impl<A: Access> Pointer<A> {
 #[inline(always)]
 pub(crate) fn words<const N: usize>(to: &mut MaybeUninit<[u64; N]>, from: u64) -> bool {
     const { assert!(N <= WORDS) };
-    if CAST_WORDS.load() == cast::NONE {
+    if !casts::<CAST_WORDS>() {
         return copy(to, from);
     }
     let (words, to) = (cast_to_words(from), to.as_mut_ptr().cast::<u64>());
@@ -176,20 +254,20 @@ const WORDS: usize = 23;
 /// The same number, which is a pointer to [`cast::WORDS`] to the verifier.
 #[inline(always)]
 fn cast_to_words(from: u64) -> u64 {
-    cast_to(CAST_WORDS.load(), from)
+    cast_to(constant::<CAST_WORDS>(), from)
 }
 
 /// A program's context as the `sk_buff` that it is, for [`Cast`].
 #[inline(always)]
 pub(crate) fn cast_to_buffer(from: u64) -> u64 {
-    if CAST_BUFFER.load() == cast::NONE {
+    if !casts::<CAST_BUFFER>() {
         return from;
     }
-    cast_to(CAST_BUFFER.load(), from)
+    cast_to(constant::<CAST_BUFFER>(), from)
 }
 
 #[inline(always)]
-fn cast_to(structure: u32, from: u64) -> u64 {
+fn cast_to(structure: u64, from: u64) -> u64 {
     #[cfg(target_arch = "bpf")]
     {
         let to;
@@ -199,7 +277,7 @@ fn cast_to(structure: u32, from: u64) -> u64 {
                 "call {call}",
                 call = const cast::CALL,
                 inlateout("r1") from => _,
-                inlateout("r2") u64::from(structure) => _,
+                inlateout("r2") structure => _,
                 lateout("r0") to,
                 lateout("r3") _,
                 lateout("r4") _,

@@ -20,9 +20,7 @@ use aya_ebpf::{
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
 };
-use tracer_common::{
-    cpu::CpuState, fields::ABSENT, hook, hook::netfilter, record::VERDICT_ACCEPTED,
-};
+use tracer_common::{cpu::CpuState, hook, hook::netfilter, record::VERDICT_ACCEPTED};
 
 use crate::{
     emit::{self, Sight},
@@ -103,11 +101,11 @@ impl<A: Access> State<A> {
     /// Bridges, ARP and devices have hooks too.
     #[inline(always)]
     pub(crate) fn is_ip(self) -> bool {
-        if STATE_PF.load() == ABSENT {
+        if STATE_PF.is_absent() {
             return false;
         }
         // SAFETY: a byte of the structure that the pointer is to.
-        let family: u8 = unsafe { self.0.load(STATE_PF.load()) };
+        let family: u8 = unsafe { self.0.load(STATE_PF) };
         family == IPV4 || family == IPV6
     }
 }
@@ -116,16 +114,16 @@ impl<A: Access> State<A> {
 /// to its end, where the caller knows which end belongs to which beginning; else it says nothing.
 #[inline(always)]
 pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &mut Decision) {
-    if STATE_HOOK.load() == ABSENT || shed::rests(hook) {
+    if STATE_HOOK.is_absent() || shed::rests(hook) {
         return;
     }
     let Some(cpu) = emit::cpu() else { return };
     // SAFETY: members of the structure that the pointer is to, the last two pointers.
     let (number, input, output): (u8, _, _) = unsafe {
         (
-            state.0.load(STATE_HOOK.load()),
-            Device(state.0.follow(STATE_IN.load())),
-            Device(state.0.follow(STATE_OUT.load())),
+            state.0.load(STATE_HOOK),
+            Device(state.0.follow(STATE_IN)),
+            Device(state.0.follow(STATE_OUT)),
         )
     };
     // Where the packet is: it came in by one device until it is forwarded, then leaves by the other.

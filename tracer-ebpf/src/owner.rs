@@ -25,7 +25,7 @@ use aya_ebpf::{
     macros::cgroup_sock,
     programs::SockContext,
 };
-use tracer_common::{fields::ABSENT, flow::Owner};
+use tracer_common::flow::Owner;
 
 use crate::{
     fields::{TASK_COMM, TASK_LEADER},
@@ -63,14 +63,14 @@ pub(crate) fn socket_create(ctx: SockContext) -> i32 {
 #[inline(always)]
 fn process_name() -> [u64; 2] {
     let mut name = MaybeUninit::<[u64; 2]>::uninit();
-    if TASK_LEADER.load() != ABSENT && TASK_COMM.load() != ABSENT {
+    if !TASK_LEADER.is_absent() && !TASK_COMM.is_absent() {
         let mut leader = MaybeUninit::<u64>::uninit();
         // SAFETY: the helper takes nothing and gives the running task.
         let task = unsafe { bpf_get_current_task() };
-        if memory::copy(&mut leader, task + u64::from(TASK_LEADER.load())) {
+        if memory::copy(&mut leader, task + TASK_LEADER.offset()) {
             // SAFETY: the copy filled it.
             let leader = unsafe { leader.assume_init() };
-            if memory::copy(&mut name, leader + u64::from(TASK_COMM.load())) {
+            if memory::copy(&mut name, leader + TASK_COMM.offset()) {
                 // SAFETY: the copy filled it.
                 return unsafe { name.assume_init() };
             }

@@ -16,7 +16,6 @@ use tracer_common::record::{FLAG_ENCAPSULATED, FLAG_ICMP_ERROR};
 
 use crate::{
     header::{self, Header, ICMP, ICMPV6, Tuple, UDP, byte, long, short},
-    maps::{GENEVE_PORT, VXLAN_PORT, VXLAN_PORT_LINUX},
     memory,
 };
 
@@ -34,14 +33,17 @@ pub(crate) struct Packet {
     pub(crate) second: u64,
 }
 
+/// UDP ports taken for Geneve and VXLAN (IANA's), and Linux's own for VXLAN, of before there was one.
+const GENEVE_PORT: u16 = 6081;
+const VXLAN_PORT: u16 = 4789;
+const VXLAN_PORT_LINUX: u16 = 8472;
+
 /// Whether what is sent to that UDP port is taken for a tunnel's.
 #[inline(always)]
 pub(crate) fn is_tunnel(port: u16) -> bool {
-    let port = u32::from(port);
-    port != 0
-        && (port == GENEVE_PORT.load()
-            || port == VXLAN_PORT.load()
-            || port == VXLAN_PORT_LINUX.load())
+    // One comparison, and none after which the verifier knows the port. The product has room.
+    let ports = [GENEVE_PORT, VXLAN_PORT, VXLAN_PORT_LINUX].map(|it| u64::from(it ^ port));
+    ports[0] * ports[1] * ports[2] == 0
 }
 
 const ENCAPSULATED: u64 = FLAG_ENCAPSULATED as u64;
@@ -88,7 +90,7 @@ impl Packet {
         if !is_tunnel(port) {
             return true;
         }
-        let geneve = u32::from(port) == GENEVE_PORT.load();
+        let geneve = port == GENEVE_PORT;
         // Behind UDP's eight bytes.
         let tunnel = self.header.transport[1];
         let first = byte(tunnel, 0);

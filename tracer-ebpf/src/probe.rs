@@ -20,11 +20,12 @@ use aya_ebpf::{
     macros::{kprobe, kretprobe},
     programs::{ProbeContext, RetProbeContext},
 };
-use tracer_common::{fields::ABSENT, hook};
+use tracer_common::{hook, stand_in::RETURN_ADDRESS};
 
 use crate::{
+    fields::constant,
     fields::{CALL_FIRST, CALL_RESULT, CALL_SECOND, CALL_STACK},
-    maps::{CALLS, RETURN_ADDRESS},
+    maps::CALLS,
     matching::{Decision, UNKNOWN},
     memory::{Pointer, Untyped},
     netfilter::{PASSED, State, observe},
@@ -62,33 +63,28 @@ impl Registers {
     /// Whether this machine's registers are known.
     #[inline(always)]
     fn are_known() -> bool {
-        CALL_FIRST.load() != ABSENT
-            && CALL_SECOND.load() != ABSENT
-            && CALL_RESULT.load() != ABSENT
-            && CALL_STACK.load() != ABSENT
+        !CALL_FIRST.is_absent()
+            && !CALL_SECOND.is_absent()
+            && !CALL_RESULT.is_absent()
+            && !CALL_STACK.is_absent()
     }
 
     #[inline(always)]
     fn stack(&self) -> u64 {
         // SAFETY: a register, an integer of that size.
-        unsafe { self.0.load(CALL_STACK.load()) }
+        unsafe { self.0.load(CALL_STACK) }
     }
 
     #[inline(always)]
     fn arguments(&self) -> (u64, u64) {
         // SAFETY: as above.
-        unsafe {
-            (
-                self.0.load(CALL_FIRST.load()),
-                self.0.load(CALL_SECOND.load()),
-            )
-        }
+        unsafe { (self.0.load(CALL_FIRST), self.0.load(CALL_SECOND)) }
     }
 
     #[inline(always)]
     fn result(&self) -> i32 {
         // SAFETY: as above; an int is its lower half, and the machine little-endian.
-        unsafe { self.0.load(CALL_RESULT.load()) }
+        unsafe { self.0.load(CALL_RESULT) }
     }
 }
 
@@ -149,7 +145,7 @@ pub(crate) fn netfilter_return(ctx: RetProbeContext) -> u32 {
     if !Registers::are_known() {
         return 0;
     }
-    let stack = registers.stack() - u64::from(RETURN_ADDRESS.load());
+    let stack = registers.stack() - constant::<RETURN_ADDRESS>();
     // SAFETY: the value is integers; nobody else has this stack.
     let Some(mut call) = (unsafe { CALLS.get(stack) }).copied() else {
         return 0;

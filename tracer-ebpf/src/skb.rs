@@ -2,7 +2,6 @@
 
 use tracer_common::{
     cpu::Receiving,
-    fields::ABSENT,
     record::{
         Event, FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_HAS_NETFILTER, FLAG_HAS_PREROUTING,
         FLAG_LOOPBACK, FLAG_PHYSICAL,
@@ -50,7 +49,7 @@ impl<A: Access> Skb<A> {
     #[inline(always)]
     pub(crate) fn is_ip(self) -> bool {
         // SAFETY: see above.
-        let protocol: u16 = unsafe { self.0.load(SKB_PROTOCOL.load()) };
+        let protocol: u16 = unsafe { self.0.load(SKB_PROTOCOL) };
         protocol == IPV4 || protocol == IPV6
     }
 
@@ -58,28 +57,28 @@ impl<A: Access> Skb<A> {
     #[inline(always)]
     pub(crate) fn end(self) -> u64 {
         // SAFETY: see above.
-        unsafe { self.head() + u64::from(self.0.load::<u32>(SKB_TAIL.load())) }
+        unsafe { self.head() + u64::from(self.0.load::<u32, _, _>(SKB_TAIL)) }
     }
 
     /// The data buffer, which clones share.
     #[inline(always)]
     pub(crate) fn head(self) -> u64 {
         // SAFETY: see above.
-        unsafe { memory::number(self.0.load(SKB_HEAD.load())) }
+        unsafe { memory::number(self.0.load(SKB_HEAD)) }
     }
 
     /// The IP header, once the stack has set it.
     #[inline(always)]
     pub(crate) fn network_header(self) -> u64 {
         // SAFETY: see above.
-        unsafe { self.head() + u64::from(self.0.load::<u16>(SKB_NETWORK_HEADER.load())) }
+        unsafe { self.head() + u64::from(self.0.load::<u16, _, _>(SKB_NETWORK_HEADER)) }
     }
 
     /// Where the current layer's data begins: on reception the IP header, before the stack notes it.
     #[inline(always)]
     pub(crate) fn data(self) -> u64 {
         // SAFETY: see above.
-        unsafe { memory::number(self.0.load(SKB_DATA.load())) }
+        unsafe { memory::number(self.0.load(SKB_DATA)) }
     }
 
     /// The bytes from that kernel address on, a header's in the linear part: the buffer's length is
@@ -87,40 +86,40 @@ impl<A: Access> Skb<A> {
     #[inline(always)]
     pub(crate) fn length_from(self, at: u64) -> u32 {
         // SAFETY: see above.
-        let length: u32 = unsafe { self.0.load(SKB_LEN.load()) };
+        let length: u32 = unsafe { self.0.load(SKB_LEN) };
         (u64::from(length) + self.data()).wrapping_sub(at) as u32
     }
 
     /// For whom the link layer says that the packet is.
     #[inline(always)]
     fn packet_type(self) -> u8 {
-        if SKB_PACKET_TYPE.load() == ABSENT {
+        if SKB_PACKET_TYPE.is_absent() {
             return 0;
         }
         // SAFETY: see above; a bit field of the byte there.
-        let byte: u8 = unsafe { self.0.load(SKB_PACKET_TYPE.load()) };
+        let byte: u8 = unsafe { self.0.load(SKB_PACKET_TYPE) };
         byte & PACKET_TYPE
     }
 
     #[inline(always)]
     pub(crate) fn conntrack(self) -> u64 {
-        if SKB_NFCT.load() == ABSENT {
+        if SKB_NFCT.is_absent() {
             return 0;
         }
         // SAFETY: see above.
-        unsafe { self.0.load(SKB_NFCT.load()) }
+        unsafe { self.0.load(SKB_NFCT) }
     }
 
     #[inline(always)]
     pub(crate) fn device(self) -> Device<A::Followed> {
         // SAFETY: see above.
-        Device(unsafe { self.0.follow(SKB_DEV.load()) })
+        Device(unsafe { self.0.follow(SKB_DEV) })
     }
 
     #[inline(always)]
     pub(crate) fn socket(self) -> Socket<A::Followed> {
         // SAFETY: see above.
-        Socket(unsafe { self.0.follow(SKB_SK.load()) })
+        Socket(unsafe { self.0.follow(SKB_SK) })
     }
 }
 
@@ -141,24 +140,19 @@ impl<A: Access> Device<A> {
     #[inline(always)]
     pub(crate) fn ifindex(self) -> u32 {
         // SAFETY: see above.
-        unsafe { self.0.load(DEV_IFINDEX.load()) }
+        unsafe { self.0.load(DEV_IFINDEX) }
     }
 
     #[inline(always)]
     pub(crate) fn name(self) -> [u64; 2] {
         // SAFETY: see above; the name is a char array of sixteen, read as two words.
-        unsafe {
-            [
-                self.0.load(DEV_NAME.load()),
-                self.0.load(DEV_NAME.load() + 8),
-            ]
-        }
+        unsafe { [self.0.load(DEV_NAME), self.0.load(DEV_NAME.and::<8>())] }
     }
 
     #[inline(always)]
     pub(crate) fn net(self) -> Net<A::Followed> {
         // SAFETY: see above.
-        Net(unsafe { self.0.follow(DEV_NET.load()) })
+        Net(unsafe { self.0.follow(DEV_NET) })
     }
 
     /// The record's flags that say what the device is.
@@ -166,22 +160,18 @@ impl<A: Access> Device<A> {
     pub(crate) fn record_flags(self) -> u16 {
         // SAFETY: see above. priv_flags may be a 32-bit field of a larger word; its low half is
         // read on both.
-        let (flags, private): (u32, u32) = unsafe {
-            (
-                self.0.load(DEV_FLAGS.load()),
-                self.0.load(DEV_PRIV_FLAGS.load()),
-            )
-        };
+        let (flags, private): (u32, u32) =
+            unsafe { (self.0.load(DEV_FLAGS), self.0.load(DEV_PRIV_FLAGS)) };
         // Shifted into place, not tested: one path for the verifier.
         const { assert!(FLAG_LOOPBACK == 1 << 6 && FLAG_BRIDGE == 1 << 4 && FLAG_BRIDGE_PORT == 1 << 5) };
         let known = (((flags >> DEVICE_LOOPBACK) & 1) << 6
             | ((private >> DEVICE_BRIDGE) & 1) << 4
             | ((private >> DEVICE_BRIDGE_PORT) & 1) << 5) as u16;
-        if DEV_LINK_OPS.load() == ABSENT || known & FLAG_LOOPBACK != 0 {
+        if DEV_LINK_OPS.is_absent() || known & FLAG_LOOPBACK != 0 {
             return known;
         }
         // SAFETY: see above.
-        let kind: u64 = unsafe { self.0.load(DEV_LINK_OPS.load()) };
+        let kind: u64 = unsafe { self.0.load(DEV_LINK_OPS) };
         if kind == 0 {
             known | FLAG_PHYSICAL
         } else {
@@ -198,24 +188,30 @@ impl<A: Access> Net<A> {
     #[inline(always)]
     pub(crate) fn inode(self) -> u32 {
         // SAFETY: see above.
-        unsafe { self.0.load(NET_INUM.load()) }
+        unsafe { self.0.load(NET_INUM) }
     }
 
     /// The record's flags that say where the namespace has functions, for that IP version.
     #[inline(always)]
     pub(crate) fn netfilter_flag(self, ip_version: u8) -> u16 {
-        let hooks = if ip_version == 4 {
-            NET_HOOKS_IPV4.load()
-        } else {
-            NET_HOOKS_IPV6.load()
-        };
-        if NET_HOOKS_IPV4.load() == ABSENT || NET_HOOKS_IPV6.load() == ABSENT {
+        if NET_HOOKS_IPV4.is_absent() || NET_HOOKS_IPV6.is_absent() {
             return 0;
         }
         // SAFETY: see above; the first two of five pointers: prerouting and input. Whoever tracks
         // connections or translates is registered at the first.
-        let (prerouting, input) =
-            unsafe { (self.0.load::<u64>(hooks), self.0.load::<u64>(hooks + 8)) };
+        let (prerouting, input): (u64, u64) = unsafe {
+            if ip_version == 4 {
+                (
+                    self.0.load(NET_HOOKS_IPV4),
+                    self.0.load(NET_HOOKS_IPV4.and::<8>()),
+                )
+            } else {
+                (
+                    self.0.load(NET_HOOKS_IPV6),
+                    self.0.load(NET_HOOKS_IPV6.and::<8>()),
+                )
+            }
+        };
         // One by one: to the verifier these are pointers, which may be compared and not joined.
         let mut flags = 0;
         if prerouting != 0 {
@@ -237,33 +233,33 @@ impl<A: Access> Socket<A> {
     #[inline(always)]
     pub(crate) fn cgroup(self) -> u64 {
         if self.0.address == 0
-            || SOCK_CGROUP.load() == ABSENT
-            || CGROUP_NODE.load() == ABSENT
-            || KERNFS_ID.load() == ABSENT
+            || SOCK_CGROUP.is_absent()
+            || CGROUP_NODE.is_absent()
+            || KERNFS_ID.is_absent()
         {
             return 0;
         }
         // SAFETY: see above. A request or time-wait socket is smaller than a sock: its state is
         // in the part that all have, and the rest is read of full sockets only.
         unsafe {
-            let state: u8 = self.0.load(SOCK_STATE.load());
+            let state: u8 = self.0.load(SOCK_STATE);
             if state == TIME_WAIT || state == NEW_SYN_RECV {
                 return 0;
             }
-            let cgroup = self.0.follow(SOCK_CGROUP.load());
-            cgroup.follow(CGROUP_NODE.load()).load(KERNFS_ID.load())
+            let cgroup = self.0.follow(SOCK_CGROUP);
+            cgroup.follow(CGROUP_NODE).load(KERNFS_ID)
         }
     }
 
     /// The number that tells the socket from all others, where something asked for it; 0 otherwise.
     #[inline(always)]
     pub(crate) fn cookie(self) -> u64 {
-        if self.0.address == 0 || SOCK_COOKIE.load() == ABSENT {
+        if self.0.address == 0 || SOCK_COOKIE.is_absent() {
             return 0;
         }
         // SAFETY: see above; the member is in the part that all sockets have. A request or time-wait
         // socket has that of the connection's.
-        unsafe { self.0.load(SOCK_COOKIE.load()) }
+        unsafe { self.0.load(SOCK_COOKIE) }
     }
 
     /// The inode number of the socket's network namespace; 0 where there is no socket.
@@ -273,7 +269,7 @@ impl<A: Access> Socket<A> {
             return 0;
         }
         // SAFETY: see above.
-        Net(unsafe { self.0.follow(SOCK_NET.load()) }).inode()
+        Net(unsafe { self.0.follow(SOCK_NET) }).inode()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the running kernel's BTF says: member offsets, drop reasons, tracepoints, functions.
 //!
 //! The BPF programs carry no relocations; every offset they use is found here and written into
-//! their globals before loading. `/sys/kernel/btf/vmlinux` is decoded once (tens of milliseconds)
+//! the object before it is loaded. `/sys/kernel/btf/vmlinux` is decoded once (tens of milliseconds)
 //! and asked by name. Structures that live in a module on distribution kernels (`nf_conn`) are
 //! looked up in that module's split BTF, which exists from 5.11 on and while the module is loaded.
 //!
@@ -186,7 +186,7 @@ impl KernelBtf {
                     ABSENT
                 }
             };
-            offsets.values.push((field.global, offset));
+            offsets.values.push((field.name, offset));
         }
         Ok(offsets)
     }
@@ -251,7 +251,7 @@ impl KernelBtf {
     }
 }
 
-/// The value of each global in [`FIELDS`], in their order.
+/// The offset of each member in [`FIELDS`], by the name that the programs have for it.
 #[derive(Clone, Debug, Default)]
 pub struct Offsets {
     values: Vec<(&'static str, u32)>,
@@ -259,25 +259,34 @@ pub struct Offsets {
 }
 
 impl Offsets {
-    /// The globals and their values; [`ABSENT`] for an optional member that is missing. By
-    /// reference, as `EbpfLoader::override_global` takes them.
-    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &u32)> {
-        self.values.iter().map(|(global, value)| (*global, value))
+    /// The members' names and offsets; [`ABSENT`] for an optional member that is missing.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.values.iter().copied()
     }
 
-    /// The offset of one global's member, `None` when it is absent or no such global exists.
+    /// The offset of one member, `None` when it is absent or there is none of that name.
     #[must_use]
-    pub fn get(&self, global: &str) -> Option<u32> {
-        self.values
-            .iter()
-            .find(|(name, value)| *name == global && *value != ABSENT)
-            .map(|&(_, value)| value)
+    pub fn get(&self, name: &str) -> Option<u32> {
+        self.iter()
+            .find(|&(other, value)| other == name && value != ABSENT)
+            .map(|(_, value)| value)
     }
 
     /// The optional members that this kernel lacks. Their `Display` is a note for people.
     #[must_use]
     pub fn absent(&self) -> &[Absent] {
         &self.absent
+    }
+}
+
+/// Such as no kernel may have.
+#[cfg(test)]
+impl FromIterator<(&'static str, u32)> for Offsets {
+    fn from_iter<I: IntoIterator<Item = (&'static str, u32)>>(values: I) -> Self {
+        Self {
+            values: values.into_iter().collect(),
+            absent: Vec::new(),
+        }
     }
 }
 

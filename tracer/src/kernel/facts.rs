@@ -53,7 +53,7 @@ impl Surroundings {
 /// What the kernel offers, by its BTF and what `/proc` and `/sys` show.
 #[must_use]
 pub fn gather(btf: &KernelBtf, offsets: &Offsets, surroundings: &Surroundings) -> Facts {
-    let known = |globals: &[&str]| globals.iter().all(|global| offsets.get(global).is_some());
+    let known = |names: &[&str]| names.iter().all(|name| offsets.get(name).is_some());
     let arguments = |name: &str| Some((name.to_owned(), btf.tracepoint_args(name)?));
     Facts {
         release: surroundings.release.clone(),

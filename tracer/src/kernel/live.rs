@@ -211,17 +211,10 @@ impl Live {
         let version = version(&plan.release);
         limits::lift_locked_memory(version);
         let faults = Faults::of(version);
-        let object = Object::new(Cast::find(&kernel, faults));
+        let object =
+            Object::new(&offsets, faults, Cast::find(&kernel, faults)).map_err(LoadError::from)?;
         drop(kernel);
-        let ebpf = load::load(
-            &object,
-            &btf,
-            &offsets,
-            options.sizes,
-            faults,
-            options.filter,
-            options.bytes,
-        )?;
+        let ebpf = load::load(&object, &btf, options.sizes, options.filter, options.bytes)?;
         let attached = attach::carry_out(&mut plan, &object, ebpf, &btf);
         let Attached {
             mut ebpf,

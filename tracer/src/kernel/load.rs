@@ -1,4 +1,4 @@
-//! Loading the BPF object: maps sized, globals set, programs taken by the verifier.
+//! Loading the BPF object: maps sized and filled.
 
 use std::{io, ops::RangeInclusive};
 
@@ -8,12 +8,14 @@ use aya::{
 };
 use tracer_common::{
     cpu::CpuState,
-    fields::RETURN_ADDRESS,
     filter::Program,
     record::{Capture, MAX_BYTES},
 };
 
-use super::{btf::Offsets, object::Object, owners::Owners};
+use super::{
+    object::{Object, ObjectError},
+    owners::Owners,
+};
 
 /// The sizes that the kernel side works with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +107,9 @@ pub enum LoadError {
     /// The object or a map was refused.
     #[error("cannot load the BPF object: {0}; `tracer doctor` says what this kernel lacks")]
     Object(#[from] aya::EbpfError),
+    /// The object cannot be made ready for this kernel.
+    #[error(transparent)]
+    Unready(#[from] ObjectError),
     /// A map is not what it should be.
     #[error(
         "the BPF object's map {name} cannot be used: {reason}; rebuild it with `cargo xtask ebpf`"
@@ -141,7 +146,7 @@ struct CpuValue(CpuState);
 // SAFETY: as above.
 unsafe impl Pod for CpuValue {}
 
-/// Loads the object with the kernel's offsets, and sets the filter before anything is attached, and how
+/// Loads the object, and sets the filter before anything is attached, and how
 /// many bytes of packets are kept: of DNS answers, which name what was looked up, always all that there is
 /// room for.
 ///
@@ -150,26 +155,15 @@ unsafe impl Pod for CpuValue {}
 pub fn load(
     object: &Object,
     btf: &Btf,
-    offsets: &Offsets,
     sizes: Sizes,
-    faults: Faults,
     filter: &Program,
     bytes: Option<u32>,
 ) -> Result<Ebpf, LoadError> {
-    let fatal = u32::from(faults == Faults::Fatal);
     let mut loader = EbpfLoader::new();
     loader.btf(Some(btf));
-    for (name, offset) in offsets.iter() {
-        loader.override_global(name, offset, true);
-    }
-    loader.override_global("RETURN_ADDRESS", &RETURN_ADDRESS, true);
-    loader.override_global("FAULTS_ARE_FATAL", &fatal, true);
     loader.map_max_entries("EVENTS", sizes.ring);
     loader.map_max_entries("FOLLOWED", sizes.followed);
     loader.map_max_entries("CALLS", calls());
-    for (name, id) in object.globals() {
-        loader.override_global(name, id, true);
-    }
     let mut ebpf = loader.load(object.bytes())?;
     let name = "FILTER";
     let map = ebpf.map_mut(name).ok_or_else(|| missing(name))?;

@@ -24,14 +24,14 @@ const MOST: u32 = 80_000;
 /// kprobes also where the kernel has none to attach them to, so it is said to have them.
 fn loaded(faults: Faults) -> Option<(Facts, Object, Ebpf, Btf)> {
     let (kernel, btf) = (KernelBtf::load().ok()?, Btf::from_sys_fs().ok()?);
-    let object = Object::new(Cast::find(&kernel, faults));
     let offsets = kernel.offsets().unwrap();
+    let object = Object::new(&offsets, faults, Cast::find(&kernel, faults)).unwrap();
     let facts = Facts {
         kprobes: true,
         ..facts::gather(&kernel, &offsets, &Surroundings::look())
     };
     let (sizes, program) = (load::Sizes::default(), filter::Program::default());
-    let ebpf = load::load(&object, &btf, &offsets, sizes, faults, &program, None).ok()?;
+    let ebpf = load::load(&object, &btf, sizes, &program, None).ok()?;
     Some((facts, object, ebpf, btf))
 }
 
