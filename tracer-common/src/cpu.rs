@@ -62,6 +62,20 @@ pub struct Glanced {
     pub glimpse: u64,
 }
 
+/// A connection whose tuples were written, where nothing is followed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Told {
+    /// The `nf_conn`'s address.
+    pub connection: u64,
+    /// A hash of the packet's tuple: the address may be another connection's by now.
+    pub tuple: u64,
+}
+
+/// How many of those are remembered on each CPU: of packets that nothing answers, each is one of a new connection
+/// to conntrack.
+pub const TOLD: usize = 16;
+
 /// One CPU's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -76,10 +90,13 @@ pub struct CpuState {
     pub receiving: Receiving,
     /// The last packet seen here, when nobody asked for it.
     pub glanced: Glanced,
+    /// By the connection's address.
+    pub told: [Told; TOLD],
 }
 
 const _: () = assert!(size_of::<HookCounters>() == 32);
 const _: () = assert!(size_of::<Undecided>() == 24);
 const _: () = assert!(size_of::<Receiving>() == 40);
 const _: () = assert!(size_of::<Glanced>() == 24);
-const _: () = assert!(size_of::<CpuState>() == 32 * hook::COUNT + 8 + 24 * UNDECIDED + 40 + 24);
+const _: () =
+    assert!(size_of::<CpuState>() == 32 * hook::COUNT + 8 + 24 * UNDECIDED + 40 + 24 + 16 * TOLD);

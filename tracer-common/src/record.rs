@@ -96,7 +96,7 @@ pub struct Event {
     pub reserved2: u32,
 }
 
-/// An event whose packet is plain, written where it is known without a closer look that it is asked for: IPv4 without options and not in
+/// An event whose packet is plain: IPv4 without options and not in
 /// fragments, TCP or UDP and no tunnel's, of which [`PLAIN_BYTES`] are in the linear part of the buffer. What the
 /// header says it says itself; the reader makes an [`Event`] of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

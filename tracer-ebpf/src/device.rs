@@ -67,7 +67,7 @@ fn observe(skb: Skb<Typed>, header_at: u64, hook: u8) -> u32 {
         at: header_at,
     };
     let mut words = MaybeUninit::uninit();
-    if plain::read_if_all(header_at, end, &mut words) != 0 {
+    if plain::read_if_all(header_at, end, &mut words) {
         // SAFETY: `read_if_all` filled it.
         let words = unsafe { words.assume_init_ref() };
         emit::saw(cpu, hook);

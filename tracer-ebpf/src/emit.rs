@@ -4,6 +4,7 @@ use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use tracer_common::{
     address::Address,
     cpu::CpuState,
+    hook,
     record::{
         Conntrack, Event, KIND_CONNTRACK, KIND_EVENT, KIND_PLAIN_EVENT, KIND_WIDE_EVENT,
         PlainEvent, WideEvent,
@@ -92,10 +93,13 @@ pub(crate) trait About {
     fn describe(&self, to: *mut Event, ip_version: u8);
 }
 
-/// Counts the packet as matched and writes its event, wide where it has a second header; counts
+/// Counts the packet as matched and writes its event: wide where it has a second header, plain where it is; counts
 /// that as lost where the ring has no room. `about` completes what the record says of the buffer.
 #[inline(always)]
 pub(crate) fn event(cpu: &mut CpuState, sight: Sight, packet: &Packet, about: &impl About) {
+    if let Some(words) = packet.plain() {
+        return plain(cpu, sight, words, about);
+    }
     let order = matched(cpu, sight.hook);
     let (length, version) = (
         about.length_from(packet.inside),
@@ -168,7 +172,16 @@ pub(crate) fn plain(cpu: &mut CpuState, sight: Sight, words: &Words, about: &imp
 /// Counts the packet as matched; the place of its record among those of this CPU.
 #[inline(always)]
 fn matched(cpu: &mut CpuState, hook: u8) -> u64 {
-    count(&mut cpu.hooks[usize::from(hook)].matched);
+    let matched = &mut cpu.hooks[usize::from(hook)].matched;
+    if matches!(
+        hook,
+        hook::DEVICE_QUEUE | hook::DEVICE_TRANSMIT | hook::DEVICE_RECEIVE
+    ) {
+        // As in `saw`.
+        *matched = matched.wrapping_add(1);
+    } else {
+        count(matched);
+    }
     let order = cpu.order;
     count(&mut cpu.order);
     order

@@ -60,7 +60,7 @@ fn observe(skb: Skb<Typed>, hook: u8, location: u64, reason: u32) -> u32 {
     };
     let located = Located { place, at };
     let mut words = MaybeUninit::uninit();
-    if plain::read_if_all(at, end, &mut words) != 0 {
+    if plain::read_if_all(at, end, &mut words) {
         // SAFETY: `read_if_all` filled it.
         let words = unsafe { words.assume_init_ref() };
         emit::saw(cpu, hook);

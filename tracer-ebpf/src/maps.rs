@@ -5,7 +5,7 @@ use core::cell::UnsafeCell;
 use aya_ebpf::{
     bindings::BPF_F_NO_COMMON_LRU,
     macros::map,
-    maps::{Array, LruHashMap, PerCpuArray, RingBuf},
+    maps::{LruHashMap, PerCpuArray, RingBuf},
 };
 use tracer_common::{
     cpu::CpuState,
@@ -16,13 +16,50 @@ use tracer_common::{
 
 use crate::probe::Call;
 
+/// A value of which there is one, which the agent writes: an array of one element to it, and to the programs
+/// memory that they address themselves, without a look-up. Its section is the map's name.
+#[repr(transparent)]
+pub(crate) struct Single<T>(UnsafeCell<T>);
+
+// SAFETY: integers, of which any mixture of old and new is a value; what must change at once is one word.
+unsafe impl<T: Copy> Sync for Single<T> {}
+
+impl<T: Copy> Single<T> {
+    /// All bytes zero: for structures of integers.
+    const fn zero() -> Self {
+        // SAFETY: as it says.
+        Self(UnsafeCell::new(unsafe { core::mem::zeroed() }))
+    }
+
+    /// Lasts as long as the program runs.
+    #[inline(always)]
+    pub(crate) fn get(&self) -> &T {
+        // SAFETY: see above.
+        unsafe { &*self.0.get() }
+    }
+
+    /// As it is now: loaded each time.
+    #[inline(always)]
+    pub(crate) fn load(&self) -> T {
+        // SAFETY: see above.
+        unsafe { self.0.get().read_volatile() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn store(&self, value: T) {
+        // SAFETY: see above.
+        unsafe { self.0.get().write_volatile(value) }
+    }
+}
+
 /// The records. The agent sets the size.
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 
-/// The filter, one element.
-#[map]
-pub(crate) static FILTER: Array<Program> = Array::with_max_entries(1, 0);
+/// The filter.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".data.filter")]
+pub(crate) static FILTER: Single<Program> = Single::zero();
 
 /// The followed tuples. The agent sets the size.
 #[map]
@@ -62,17 +99,20 @@ pub(crate) static CALLS: LruHashMap<u64, Call> =
 #[map]
 pub(crate) static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(1 << 14, 0);
 
-/// Of which packets bytes are taken, one element.
-#[map]
-pub(crate) static CAPTURE: Array<Capture> = Array::with_max_entries(1, 0);
+/// Of which packets bytes are taken.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".data.capture")]
+pub(crate) static CAPTURE: Single<Capture> = Single::zero();
 
-/// How many packets are let go unseen, one element: see [`tracer_common::shed`].
-#[map]
-pub(crate) static SHED: Array<u32> = Array::with_max_entries(1, 0);
+/// How many packets are let go unseen: see [`tracer_common::shed`].
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".data.shed")]
+pub(crate) static SHED: Single<u32> = Single::zero();
 
-/// What the agent waits for, one element: see [`tracer_common::reader`].
-#[map]
-pub(crate) static READER: Array<u32> = Array::with_max_entries(1, 0);
+/// What the agent waits for: see [`tracer_common::reader`].
+#[unsafe(no_mangle)]
+#[unsafe(link_section = ".data.reader")]
+pub(crate) static READER: Single<u32> = Single::zero();
 
 /// Counters and what is under way on each CPU, one element.
 #[map]

@@ -7,7 +7,7 @@
 //! What is large has a function, and so a stack frame, of its own: 512 bytes are all there is.
 
 use tracer_common::{
-    cpu::{CpuState, UNDECIDED, Undecided},
+    cpu::{CpuState, TOLD, Told, UNDECIDED, Undecided},
     filter::{Program, Subject},
     flow::{FOLLOW, Followed, IGNORE},
     hook::netfilter,
@@ -142,9 +142,7 @@ fn remember(tuple: &Tuple, decision: Decision) -> u64 {
 /// Decides whether the packet matches, and follows its tuple when it does.
 #[inline(always)]
 pub(crate) fn decide<A: Access>(packet: &Packet, place: &Place<A>) -> Decision {
-    let Some(program) = FILTER.get(0) else {
-        return UNKNOWN;
-    };
+    let program = FILTER.get();
     if program.count == 0 {
         return UNFILTERED;
     }
@@ -237,7 +235,7 @@ pub(crate) fn enter(
     if decision == UNFILTERED {
         return UNFILTERED;
     }
-    let negative = FILTER.get(0).is_some_and(|program| program.negative != 0);
+    let negative = FILTER.get().negative != 0;
     let carried = if decision == UNKNOWN && negative {
         KEEP_OUT
     } else {
@@ -281,8 +279,23 @@ pub(crate) fn leave<A: Access>(
 
 /// Whether the packet is the first of its connection (ctinfo).
 #[inline(always)]
-pub(crate) fn is_of_new_connection(conntrack: u64) -> bool {
+fn is_of_new_connection(conntrack: u64) -> bool {
     conntrack & CTINFO_MASK == CTINFO_NEW
+}
+
+/// Whether the tuples of its connection are to be emitted for a packet with that hash of its own, where nothing is
+/// followed: if it is new, and was not the last such one at its place.
+#[inline(always)]
+pub(crate) fn is_to_be_told(cpu: &mut CpuState, conntrack: u64, tuple: u64) -> bool {
+    if !is_of_new_connection(conntrack) {
+        return false;
+    }
+    // Connections are some hundred bytes each, side by side.
+    let told = &mut cpu.told[(conntrack >> 8) as usize & (TOLD - 1)];
+    let connection = conntrack & !CTINFO_MASK;
+    let new = told.connection != connection || told.tuple != tuple;
+    *told = Told { connection, tuple };
+    new
 }
 
 /// Whether the connection's tuples are still to be emitted for this tuple; notes that they are.

@@ -195,7 +195,7 @@ pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &
     let sight = sight(hook, number, &place, (input, output), noise);
     emit::event(cpu, sight, packet, &Located { place, at });
     if hook == hook::NETFILTER_LEAVE {
-        left(cpu, number, &place, |connection| {
+        left(cpu, number, &place, |_, connection| {
             matching::conntrack_is_new(&packet.header.tuple, decision, connection) != 0
         });
     }
@@ -212,7 +212,7 @@ fn observe_plain<A: Access>(
     devices: (Device<A::Followed>, Device<A::Followed>),
 ) -> bool {
     let mut words = MaybeUninit::uninit();
-    if !A::GLANCES || plain::read_if_all(located.at, end, &mut words) == 0 {
+    if !A::GLANCES || !plain::read_if_all(located.at, end, &mut words) {
         return false;
     }
     // SAFETY: `read_if_all` filled it.
@@ -221,7 +221,9 @@ fn observe_plain<A: Access>(
     let sight = sight(hook, number, &located.place, devices, words[1]);
     emit::plain(cpu, sight, words, &located);
     if hook == hook::NETFILTER_LEAVE {
-        left(cpu, number, &located.place, matching::is_of_new_connection);
+        left(cpu, number, &located.place, |cpu, connection| {
+            matching::is_to_be_told(cpu, connection, plain::tuple(words))
+        });
     }
     true
 }
@@ -261,12 +263,12 @@ fn left<A: Access>(
     cpu: &mut CpuState,
     number: u8,
     place: &Place<A>,
-    is_new: impl FnOnce(u64) -> bool,
+    is_new: impl FnOnce(&mut CpuState, u64) -> bool,
 ) {
     // Both translations are made by the time that the last hook of the path is left.
     if number == netfilter::INPUT || number == netfilter::POSTROUTING {
         let conntrack = place.skb.conntrack();
-        if conntrack > CTINFO_MASK && is_new(conntrack) {
+        if conntrack > CTINFO_MASK && is_new(cpu, conntrack) {
             emit::conntrack(cpu, conntrack & !CTINFO_MASK, u64::from(place.netns()));
         }
     }

@@ -9,14 +9,16 @@ use core::mem::MaybeUninit;
 use network_types::{
     eth::EthHdr,
     geneve::GeneveHdr,
+    ip::Ipv4Hdr,
     udp::UdpHdr,
     vxlan::{VXLAN_I_FLAG_MASK, VxlanHdr},
 };
-use tracer_common::record::{FLAG_ENCAPSULATED, FLAG_ICMP_ERROR};
+use tracer_common::record::{FLAG_ENCAPSULATED, FLAG_ICMP_ERROR, PLAIN_BYTES};
 
 use crate::{
     header::{self, Header, ICMP, ICMPV6, Tuple, UDP, byte, long, short},
     memory,
+    plain::{self, Words},
 };
 
 /// An IP packet's headers. What is cleared first lies apart: side by side, the compiler would
@@ -74,6 +76,16 @@ impl Packet {
         packet.vni = memory::forget(packet.vni, noise);
         packet.inside = memory::forget(packet.inside, noise);
         whole
+    }
+
+    /// Its first bytes, if it is plain.
+    #[inline(always)]
+    pub(crate) fn plain(&self) -> Option<&Words> {
+        let words = &self.header.ip;
+        let ends = plain::ends(words[0], words[1], words[2]);
+        let behind = PLAIN_BYTES - Ipv4Hdr::LEN;
+        let whole = self.second | self.header.flags == 0;
+        (whole && ends != 0 && self.header.has_linear(behind as u64)).then_some(words)
     }
 
     pub(crate) fn encapsulated(&self) -> bool {

@@ -28,9 +28,7 @@ const UDP_AND_PAYLOAD: u16 = 16;
 
 #[inline(always)]
 fn word() -> u32 {
-    // SAFETY: a map value lives until the program ends; the agent replaces it as one word.
-    SHED.get_ptr(0)
-        .map_or(NONE, |word| unsafe { core::ptr::read_volatile(word) })
+    SHED.load()
 }
 
 /// Whether no hook is to look at any packet, but for drops.

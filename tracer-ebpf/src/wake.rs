@@ -23,17 +23,13 @@ pub(crate) fn wake(order: u64) -> u64 {
 /// Whether the agent is to be woken; it is taken for awake then.
 #[inline(always)]
 fn is_due(order: u64) -> bool {
-    let Some(word) = READER.get_ptr_mut(0) else {
-        return false;
-    };
-    // SAFETY: a map value lives until the program ends. Two CPUs may both wake the agent, which is no
-    // harm; where its word of just now is overwritten, it looks at the ring by its clock.
-    let waits = unsafe { core::ptr::read_volatile(word) };
+    // Two CPUs may both wake the agent, which is no harm; where its word of just now is overwritten, it looks at
+    // the ring by its clock.
+    let waits = READER.load();
     let due =
         waits == BY_RECORD || waits == BY_CLOCK && order.is_multiple_of(EVERY) && is_filling() != 0;
     if due {
-        // SAFETY: as above.
-        unsafe { core::ptr::write_volatile(word, AWAKE) };
+        READER.store(AWAKE);
     }
     due
 }

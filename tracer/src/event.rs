@@ -348,8 +348,12 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_of_the_right_size_decode(mut bytes in proptest::collection::vec(any::<u8>(), 144), hook in 0..hook::COUNT) {
+        fn any_bytes_of_the_right_size_decode(mut bytes in proptest::collection::vec(any::<u8>(), 144), hook in 0..hook::COUNT, plain: bool) {
             bytes[KIND_AT] = record::KIND_EVENT;
+            if plain {
+                bytes.truncate(128);
+                bytes[KIND_AT] = record::KIND_PLAIN_EVENT;
+            }
             bytes[KIND_AT + 1] = u8::try_from(hook).unwrap();
             prop_assert!(decode(&bytes).is_ok());
         }

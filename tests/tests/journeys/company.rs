@@ -70,7 +70,7 @@ fn captures_change_no_journey() -> anyhow::Result<()> {
         .map(|(netns, device)| lab.capture(&netns, &device, ""))
         .collect::<anyhow::Result<_>>()?;
     beside.push(lab.capture("node1", "any", "")?);
-    let evidence = gather(&lab, &planned, asked)?;
+    let evidence = gather(&lab, &planned, asked, &["--json", &whole_lab(&lab)])?;
     judge_each(&planned, &evidence)?;
     for capture in beside {
         let place = format!("{capture:?}");

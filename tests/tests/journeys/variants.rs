@@ -4,8 +4,9 @@
 //! One tracer watches the whole lab while one path after another is used. Each connection has a
 //! client port of its own, by which its flow is found.
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use tracer_tests::lab::{Config, Fabric, Lab, Plugin, Proxy};
+use tracer_tests::trace::json::Flow;
 use tracer_tests::trace::process::{self, Running};
 use tracer_tests::trace::witness::{Captures, Device};
 
@@ -16,6 +17,9 @@ use super::paths::{CONNECTIONS, Outcome};
 /// The first client port; each variant has so many.
 const FIRST_PORT: u16 = 20000;
 const PORTS: u16 = 50;
+/// The first client port without a filter, and how often that is tried.
+const UNFILTERED: u16 = 28400;
+const ATTEMPTS: u16 = 5;
 
 fn every_path(number: u16, config: Config) -> anyhow::Result<()> {
     needs_a_lab!();
@@ -25,7 +29,8 @@ fn every_path(number: u16, config: Config) -> anyhow::Result<()> {
         .zip(CONNECTIONS)
         .map(|(port, connection)| Planned::new(&lab, connection, port))
         .collect::<anyhow::Result<_>>()?;
-    let evidence = gather(&lab, &planned, captured_devices(&lab))?;
+    let filter = process::whole_lab(&lab);
+    let evidence = gather(&lab, &planned, captured_devices(&lab), &["--json", &filter])?;
     judge_each(&planned, &evidence).with_context(|| config.to_string())?;
     lab.down()
 }
@@ -45,14 +50,16 @@ pub(crate) fn judge_each(planned: &[Planned<'_>], evidence: &Evidence) -> anyhow
     Ok(())
 }
 
-/// Makes all connections while tracer, tcpdump (on these devices) and conntrack look.
+/// Makes all connections while tracer (`tracer watch` with these arguments), tcpdump (on these devices) and
+/// conntrack look.
 pub(crate) fn gather(
     lab: &Lab,
     planned: &[Planned<'_>],
     devices: Vec<Device>,
+    arguments: &[&str],
 ) -> anyhow::Result<Evidence> {
     let captures = Captures::start(lab, devices)?;
-    let watch = Running::watch(["--json", &process::whole_lab(lab)])?;
+    let watch = Running::watch(arguments)?;
     for planned in planned {
         let rule = match planned.connection.outcome {
             Outcome::Dropped => {
@@ -93,6 +100,39 @@ pub(crate) fn captured_devices(lab: &Lab) -> Vec<Device> {
         (pod.node.clone(), pod.veth.clone())
     });
     own.into_iter().chain(host).collect()
+}
+
+/// With no filter the kernel side decides nothing of a packet and writes most headers as they are.
+#[test]
+fn every_path_without_a_filter() -> anyhow::Result<()> {
+    needs_a_lab!();
+    let config = Config {
+        plugin: Plugin::Bridge,
+        fabric: Fabric::Vxlan,
+        proxy: Proxy::IptablesNft,
+    };
+    let lab = Lab::up(&config)?;
+    for attempt in 0..ATTEMPTS {
+        let ports = UNFILTERED + PORTS * attempt..;
+        let planned: Vec<Planned<'_>> = ports
+            .zip(CONNECTIONS)
+            .map(|(port, connection)| Planned::new(&lab, connection, port))
+            .collect::<anyhow::Result<_>>()?;
+        let arguments = ["--json", "--ring-size", "256M"];
+        let mut evidence = gather(&lab, &planned, captured_devices(&lab), &arguments)?;
+        // Whatever else goes on in this kernel is traced too, floods of other tests among it.
+        if evidence.trace.totals()?.lost > 0 {
+            continue;
+        }
+        let trace = &mut evidence.trace;
+        let is_planned = |flow: &Flow| planned.iter().any(|it| it.client == flow.client.addr);
+        trace.flows.retain(is_planned);
+        let (flows, packets) = (&trace.flows, &mut trace.packets);
+        packets.retain(|packet| flows.iter().any(|flow| flow.id == packet.flow));
+        judge_each(&planned, &evidence)?;
+        return lab.down();
+    }
+    bail!("records were lost each of {ATTEMPTS} times")
 }
 
 by_configuration! {

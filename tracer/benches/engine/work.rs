@@ -6,12 +6,12 @@ use tracer::{
     event::{self, Record},
     journey::{Journeys, Limits, Patience, Reasons},
 };
-use tracer_common::record;
+use tracer_common::{address::to_bytes, record};
 
 use super::traffic::Traffic;
 
-/// The bytes of a record without a second header, of which made-up traffic consists.
-pub(crate) const RECORD: usize = size_of::<record::Event>();
+/// The bytes of a record of a plain packet, of which made-up traffic consists.
+pub(crate) const RECORD: usize = size_of::<record::PlainEvent>();
 /// Records of a ring of 8 MiB.
 pub(crate) const RECORDS: usize = (8 << 20) / RECORD;
 /// Records between two looks at the clock, as under load.
@@ -38,14 +38,60 @@ impl Ring {
         self.bytes.clear();
         for record in self.traffic.by_ref().take(RECORDS) {
             if let Record::Event(event) = record {
+                let plain = plain(&event.record);
                 // SAFETY: the record has integers only and no padding, and outlives the slice.
-                let bytes = unsafe {
-                    std::slice::from_raw_parts((&raw const event.record).cast::<u8>(), RECORD)
-                };
+                let bytes =
+                    unsafe { std::slice::from_raw_parts((&raw const plain).cast::<u8>(), RECORD) };
                 self.bytes.extend_from_slice(bytes);
             }
         }
         &self.bytes
+    }
+}
+
+/// A segment's event as the kernel side writes it, with the header as it was.
+fn plain(event: &record::Event) -> record::PlainEvent {
+    let (source, destination) = (to_bytes(event.source), to_bytes(event.destination));
+    let mut header = [0; record::PLAIN_BYTES];
+    header[0] = 0x45;
+    header[2..4].copy_from_slice(&(event.length as u16).to_be_bytes());
+    header[4..6].copy_from_slice(&(event.ip_id as u16).to_be_bytes());
+    header[8] = event.ttl;
+    header[9] = event.protocol;
+    header[12..16].copy_from_slice(&source[12..]);
+    header[16..20].copy_from_slice(&destination[12..]);
+    header[20..22].copy_from_slice(&event.source_port.to_be_bytes());
+    header[22..24].copy_from_slice(&event.destination_port.to_be_bytes());
+    header[24..28].copy_from_slice(&event.sequence.to_be_bytes());
+    header[28..32].copy_from_slice(&event.acknowledgement.to_be_bytes());
+    // The words of the TCP header, in the byte's upper half.
+    header[32] = ((event.length - event.payload - 20) / 4 << 4) as u8;
+    header[33] = event.tcp_flags;
+    let mut words = [0; record::PLAIN_BYTES / 8];
+    for (word, bytes) in words.iter_mut().zip(header.as_chunks().0) {
+        *word = u64::from_ne_bytes(*bytes);
+    }
+    record::PlainEvent {
+        time: event.time,
+        kind: record::KIND_PLAIN_EVENT,
+        hook: event.hook,
+        cpu: event.cpu,
+        order: event.order,
+        skb: event.skb,
+        conntrack: event.conntrack,
+        detail: event.detail,
+        device_name: event.device_name,
+        netns: event.netns,
+        ifindex: event.ifindex,
+        length: event.length,
+        reason: event.reason,
+        in_ifindex: event.in_ifindex,
+        out_ifindex: event.out_ifindex,
+        flags: event.flags,
+        netfilter_hook: event.netfilter_hook,
+        packet_type: event.packet_type,
+        reserved: 0,
+        header: words,
     }
 }
 

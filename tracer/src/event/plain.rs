@@ -92,3 +92,182 @@ fn long(header: &[u64; 5], at: usize) -> u32 {
     let at = at % 8;
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+    use proptest::prelude::*;
+    use tracer_common::record::{KIND_PLAIN_EVENT, PLAIN_BYTES};
+
+    use super::*;
+
+    /// As the kernel side copies it.
+    fn plain(packet: &[u8]) -> PlainEvent {
+        let mut header = [0; PLAIN_BYTES / 8];
+        for (word, bytes) in header.iter_mut().zip(packet.as_chunks().0) {
+            *word = u64::from_ne_bytes(*bytes);
+        }
+        PlainEvent {
+            kind: KIND_PLAIN_EVENT,
+            length: packet.len().try_into().unwrap(),
+            header,
+            ..PlainEvent::default()
+        }
+    }
+
+    /// What the kernel side would have written of another packet of these addresses.
+    fn expected(source: [u8; 4], destination: [u8; 4], ttl: u8, ports: (u16, u16)) -> Event {
+        Event {
+            kind: KIND_EVENT,
+            source: address::from_ipv4(source),
+            destination: address::from_ipv4(destination),
+            source_port: ports.0,
+            destination_port: ports.1,
+            ttl,
+            ip_version: 4,
+            ..Event::default()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_segment_is_what_its_header_says(
+            source: [u8; 4], destination: [u8; 4], ttl: u8, ports: (u16, u16),
+            sequence: u32, acknowledgement: u32, id: u16, push: bool,
+            payload in proptest::collection::vec(any::<u8>(), 0..64),
+        ) {
+            let mut packet = Vec::new();
+            let builder = PacketBuilder::ipv4(source, destination, ttl)
+                .tcp(ports.0, ports.1, sequence, 512)
+                .ack(acknowledgement);
+            let builder = if push { builder.psh() } else { builder };
+            builder.write_to_vec(&mut packet, &payload).unwrap();
+            packet[4..6].copy_from_slice(&id.to_be_bytes());
+            let found = event(&plain(&packet));
+            prop_assert_eq!(found, Event {
+                length: packet.len().try_into().unwrap(),
+                payload: payload.len().try_into().unwrap(),
+                sequence,
+                acknowledgement,
+                ip_id: id.into(),
+                protocol: TCP,
+                tcp_flags: if push { 0x18 } else { 0x10 },
+                ..expected(source, destination, ttl, ports)
+            });
+        }
+
+        #[test]
+        fn a_datagram_is_what_its_header_says(
+            source: [u8; 4], destination: [u8; 4], ttl: u8, ports: (u16, u16),
+            payload in proptest::collection::vec(any::<u8>(), 12..64),
+        ) {
+            let mut packet = Vec::new();
+            PacketBuilder::ipv4(source, destination, ttl)
+                .udp(ports.0, ports.1)
+                .write_to_vec(&mut packet, &payload)
+                .unwrap();
+            let found = event(&plain(&packet));
+            let word = |at: usize| u32::from_be_bytes(payload[at..at + 4].try_into().unwrap());
+            prop_assert_eq!(found, Event {
+                length: packet.len().try_into().unwrap(),
+                payload: payload.len().try_into().unwrap(),
+                sequence: word(0),
+                acknowledgement: word(4),
+                ip_id: found.ip_id,
+                protocol: 17,
+                ..expected(source, destination, ttl, ports)
+            });
+        }
+
+        #[test]
+        fn whatever_the_bytes_it_is_an_event(header: [u64; 5], length: u32) {
+            let plain = PlainEvent { header, length, ..PlainEvent::default() };
+            prop_assert_eq!(event(&plain).kind, KIND_EVENT);
+        }
+    }
+
+    #[test]
+    fn what_a_hook_knows_goes_with_it() {
+        let seen = PlainEvent {
+            time: 1,
+            kind: KIND_PLAIN_EVENT,
+            hook: 2,
+            cpu: 3,
+            order: 4,
+            skb: 5,
+            conntrack: 6,
+            detail: 7,
+            device_name: [8, 9],
+            netns: 10,
+            ifindex: 11,
+            length: 12,
+            reason: 13,
+            in_ifindex: 14,
+            out_ifindex: 15,
+            flags: 16,
+            netfilter_hook: 17,
+            packet_type: 18,
+            reserved: 0,
+            header: [0x45, 0, 0, 0, 0],
+        };
+        let event = event(&seen);
+        // What both begin with, they have alike, but for the kind.
+        let Event {
+            time,
+            hook,
+            cpu,
+            order,
+            skb,
+            conntrack,
+            detail,
+            device_name,
+            netns,
+            ifindex,
+            length,
+            reason,
+            in_ifindex,
+            out_ifindex,
+            flags,
+            netfilter_hook,
+            packet_type,
+            ..
+        } = event;
+        let found = PlainEvent {
+            time,
+            kind: KIND_PLAIN_EVENT,
+            hook,
+            cpu,
+            order,
+            skb,
+            conntrack,
+            detail,
+            device_name,
+            netns,
+            ifindex,
+            length,
+            reason,
+            in_ifindex,
+            out_ifindex,
+            flags,
+            netfilter_hook,
+            packet_type,
+            ..seen
+        };
+        assert_eq!(found, seen);
+    }
+
+    #[test]
+    fn a_length_that_the_header_cannot_say_is_the_buffers() {
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+            .tcp(1, 2, 3, 4)
+            .write_to_vec(&mut packet, &[0; 100])
+            .unwrap();
+        packet[2..4].fill(0);
+        let seen = PlainEvent {
+            length: 90_000,
+            ..plain(&packet)
+        };
+        assert_eq!(event(&seen).payload, 90_000 - 40);
+    }
+}

@@ -17,6 +17,12 @@ use super::{
     owners::Owners,
 };
 
+/// Maps of one value each, by their sections in the object.
+const FILTER: &str = ".data.filter";
+const CAPTURE: &str = ".data.capture";
+const SHED: &str = ".data.shed";
+const READER: &str = ".data.reader";
+
 /// The sizes that the kernel side works with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sizes {
@@ -165,14 +171,14 @@ pub fn load(
     loader.map_max_entries("FOLLOWED", sizes.followed);
     loader.map_max_entries("CALLS", calls());
     let mut ebpf = loader.load(object.bytes())?;
-    let name = "FILTER";
+    let name = FILTER;
     let map = ebpf.map_mut(name).ok_or_else(|| missing(name))?;
     let mut array: Array<&mut MapData, FilterValue> =
         map.try_into().map_err(|e| wrong(name, &e))?;
     array
         .set(0, FilterValue(*filter), 0)
         .map_err(|e| wrong(name, &e))?;
-    let name = "CAPTURE";
+    let name = CAPTURE;
     let map = ebpf.map_mut(name).ok_or_else(|| missing(name))?;
     let mut array: Array<&mut MapData, CaptureValue> =
         map.try_into().map_err(|e| wrong(name, &e))?;
@@ -209,7 +215,7 @@ impl Filter {
     /// [`LoadError`] when the map refuses it.
     pub fn set(&mut self, filter: &Program) -> Result<(), LoadError> {
         let set = self.0.set(0, FilterValue(*filter), 0);
-        set.map_err(|e| wrong("FILTER", &e))
+        set.map_err(|e| wrong(FILTER, &e))
     }
 }
 
@@ -219,7 +225,7 @@ impl Filter {
 /// # Errors
 /// [`LoadError::Map`].
 pub fn take_filter(ebpf: &mut Ebpf) -> Result<Filter, LoadError> {
-    take(ebpf, "FILTER").map(Filter)
+    take(ebpf, FILTER).map(Filter)
 }
 
 /// What the agent waits for: see [`tracer_common::reader`].
@@ -243,7 +249,7 @@ impl Reader {
 /// # Errors
 /// [`LoadError::Map`].
 pub(super) fn take_reader(ebpf: &mut Ebpf) -> Result<Reader, LoadError> {
-    take(ebpf, "READER").map(Reader)
+    take(ebpf, READER).map(Reader)
 }
 
 /// How much the programs let go unseen.
@@ -261,7 +267,7 @@ impl Shed {
     /// # Errors
     /// [`LoadError`] when the map refuses it.
     pub(super) fn set(&mut self, word: u32) -> Result<(), LoadError> {
-        self.0.set(0, word, 0).map_err(|e| wrong("SHED", &e))
+        self.0.set(0, word, 0).map_err(|e| wrong(SHED, &e))
     }
 }
 
@@ -270,7 +276,7 @@ impl Shed {
 /// # Errors
 /// [`LoadError::Map`].
 pub(super) fn take_shed(ebpf: &mut Ebpf) -> Result<Shed, LoadError> {
-    take(ebpf, "SHED").map(Shed)
+    take(ebpf, SHED).map(Shed)
 }
 
 /// The ring buffer; it can be taken once.
