@@ -40,8 +40,8 @@ pub const fn load(constant: usize, behind: usize) -> usize {
 /// What a load with that offset stands for: the constant, and how far behind.
 #[must_use]
 pub const fn of_load(offset: i16) -> Option<(usize, u16)> {
-    let number = (offset as usize).wrapping_sub(LOADS);
-    if offset > 0 && number < COUNT * REACH {
+    let number = (offset.cast_unsigned() as usize).wrapping_sub(LOADS);
+    if number < COUNT * REACH {
         Some((number / REACH, (number % REACH) as u16))
     } else {
         None
@@ -52,18 +52,14 @@ pub const fn of_load(offset: i16) -> Option<(usize, u16)> {
 #[must_use]
 pub const fn value(constant: usize) -> i32 {
     assert!(constant < COUNT);
-    VALUES + constant as i32
+    VALUES.wrapping_add_unsigned(constant as u32)
 }
 
 /// The constant that a move of that immediate stands for.
 #[must_use]
 pub const fn of_value(immediate: i32) -> Option<usize> {
-    let number = immediate.wrapping_sub(VALUES);
-    if number >= 0 && (number as usize) < COUNT {
-        Some(number as usize)
-    } else {
-        None
-    }
+    let number = immediate.wrapping_sub(VALUES).cast_unsigned() as usize;
+    if number < COUNT { Some(number) } else { None }
 }
 
 #[cfg(test)]
@@ -82,14 +78,7 @@ mod tests {
         for offset in [0, 8, -8, i16::MIN, i16::MAX, 0x3fff] {
             assert_eq!(of_load(offset), None);
         }
-        for immediate in [
-            0,
-            -1,
-            i32::MIN,
-            i32::MAX,
-            VALUES - 1,
-            value(0) + COUNT as i32,
-        ] {
+        for immediate in [0, -1, i32::MIN, i32::MAX, VALUES - 1, value(COUNT - 1) + 1] {
             assert_eq!(of_value(immediate), None);
         }
     }

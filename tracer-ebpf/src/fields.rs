@@ -52,7 +52,7 @@ pub(crate) fn constant<const INDEX: usize>() -> u64 {
     }
     #[cfg(not(target_arch = "bpf"))]
     {
-        stand_in::value(INDEX) as u64
+        stand_in::value(INDEX).cast_unsigned().into()
     }
 }
 

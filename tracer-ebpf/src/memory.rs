@@ -225,7 +225,7 @@ unsafe fn load<T: Integer, const I: usize, const B: usize>(base: u64) -> u64 {
 /// Whether that id of a structure is one: whether this kernel has casts.
 #[inline(always)]
 fn casts<const ID: usize>() -> bool {
-    constant::<ID>() != cast::NONE as u64
+    constant::<ID>() != u64::from(cast::NONE)
 }
 
 /// Reads so many words from the kernel address `from` on, straight to where they are wanted: the stack has

@@ -16,6 +16,7 @@ pub mod cost;
 pub mod coverage;
 pub mod expense;
 pub mod facts;
+pub mod faults;
 mod limits;
 pub mod live;
 pub mod load;

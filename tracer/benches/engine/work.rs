@@ -65,7 +65,7 @@ fn plain(event: &record::Event) -> record::PlainEvent {
     header[24..28].copy_from_slice(&event.sequence.to_be_bytes());
     header[28..32].copy_from_slice(&event.acknowledgement.to_be_bytes());
     // The words of the TCP header, in the byte's upper half.
-    header[32] = ((event.length - event.payload - 20) / 4 << 4) as u8;
+    header[32] = (((event.length - event.payload - 20) / 4) << 4) as u8;
     header[33] = event.tcp_flags;
     let mut words = [0; record::PLAIN_BYTES / 8];
     for (word, bytes) in words.iter_mut().zip(header.as_chunks().0) {

@@ -9,7 +9,7 @@ use aya_obj::generated::{bpf_attach_type, bpf_insn, bpf_prog_type};
 
 use tracer_common::cast;
 
-use super::{bpf, btf::KernelBtf, load::Faults};
+use super::{bpf, btf::KernelBtf, faults::Faults};
 
 /// `BPF_PSEUDO_KFUNC_CALL`: what makes a call one of a kernel function (uapi).
 pub(super) const KERNEL_FUNCTION: u8 = 2;

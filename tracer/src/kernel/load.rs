@@ -49,29 +49,6 @@ pub const BYTES_RANGE: RangeInclusive<u32> = 40..=MAX_BYTES as u32;
 /// hook's functions, and what is nested. Some bytes each.
 const CALLS_PER_CPU: u32 = 128;
 
-/// What becomes of a BPF program that loads through a pointer that is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Faults {
-    /// It reads zero.
-    Handled,
-    /// The kernel may panic: a program with functions has two entries in the tree of programs, of
-    /// which one lacks the table of loads that may fault.
-    Fatal,
-}
-
-impl Faults {
-    /// For a kernel of that version. Mended in 6.4 (`jit_subprogs`), and in some later releases of
-    /// series before, which the version does not always tell: 5.10 never was.
-    #[must_use]
-    pub fn of(version: Option<(u32, u32)>) -> Self {
-        if version.is_some_and(|version| version >= (6, 4)) {
-            Self::Handled
-        } else {
-            Self::Fatal
-        }
-    }
-}
-
 /// What the ring may have, in bytes.
 pub const RING_RANGE: RangeInclusive<u32> = 64 << 10..=1 << 30;
 /// How many tuples may be followed.

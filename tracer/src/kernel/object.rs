@@ -14,7 +14,7 @@ use tracer_common::{
 use super::{
     btf::Offsets,
     cast::{CALL, Cast, KERNEL_FUNCTION},
-    load::Faults,
+    faults::Faults,
 };
 
 /// The ELF file, aligned as its parser wants it.

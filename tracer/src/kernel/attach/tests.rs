@@ -12,7 +12,8 @@ use crate::kernel::{
     btf::KernelBtf,
     cast::Cast,
     facts::{self, Surroundings},
-    load::{self, Faults},
+    faults::Faults,
+    load,
     plan::{Facts, Family, NetfilterWay, Standing},
 };
 
