@@ -27,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser};
 
-use crate::privilege;
+use crate::{command::Caller, privilege};
 
 /// Where each packet of a flow went on this node: every device, bridge and netfilter hook, with
 /// the translations of Services, the time from hop to hop, and the place of every drop
@@ -86,6 +86,8 @@ pub fn main() -> ExitCode {
         eprintln!("tracer: cannot lower its access to files: {errno}; capset(2) must be allowed");
         return ExitCode::FAILURE;
     }
+    // Before anything of that is changed.
+    let caller = Caller::now();
     if command.attaches()
         && let Err(error) = interrupts::end_at_once()
     {
@@ -93,7 +95,7 @@ pub fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let result = match command {
-        Command::Run(args) => run::run(args),
+        Command::Run(args) => run::run(args, caller),
         Command::Watch(args) => watch::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Live(args) => live::run(&args),
         Command::Record(args) => record::run(&args).map(|()| ExitCode::SUCCESS),

@@ -58,9 +58,11 @@ use tokio::{
     signal::unix::{self, SignalKind},
 };
 
-pub use self::error::{Error, Step};
-use self::{
+pub use self::{
     caller::Caller,
+    error::{Error, Step},
+};
+use self::{
     cgroup::Leaf,
     child::{Failure, Inside, Way},
 };
@@ -82,6 +84,8 @@ pub struct Options {
     pub place: Place,
     /// Whether what the command writes to its standard output goes to the standard error.
     pub stdout_to_stderr: bool,
+    /// What the tracer was given: from before it takes signals over or raises limits.
+    pub caller: Caller,
 }
 
 /// Whose network a command runs in.
@@ -120,7 +124,6 @@ impl Prepared {
     /// When there is no such program, namespace or pod, or no cgroup can be made (no cgroup2, no
     /// permission).
     pub fn new(options: Options) -> Result<Self, Error> {
-        let caller = Caller::now();
         let program = options.command.first().ok_or(Error::NoCommand)?;
         let path = program::look_up(program, env::var_os("PATH").as_deref())?;
         let (netns, (files, notes)) = match options.place {
@@ -133,7 +136,7 @@ impl Prepared {
             }
         };
         Ok(Self {
-            caller,
+            caller: options.caller,
             leaf: privilege::with_file_access(Leaf::create).map_err(file_access)??,
             path,
             command: options.command,

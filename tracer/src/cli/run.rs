@@ -13,7 +13,7 @@ use super::{
     session::{Session, Step, Subject, Target},
 };
 use crate::{
-    command::{self, Place, Prepared, Running},
+    command::{self, Caller, Place, Prepared, Running},
     filter::{Filter, cgroup_program},
     kernel::live,
     node::pods::PodName,
@@ -58,7 +58,7 @@ pub(super) struct RunArgs {
 /// # Errors
 /// A wrong filter, a command or namespace that is not there, why tracing cannot start, or that
 /// output cannot be written.
-pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: RunArgs, caller: Caller) -> anyhow::Result<ExitCode> {
     let filter = arguments::filter(&args.filter)?;
     live::check(args.live.sizes())?;
     let place = match (args.netns, args.pod) {
@@ -70,6 +70,7 @@ pub(super) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
         command: args.command,
         place,
         stdout_to_stderr: args.output.json(),
+        caller,
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

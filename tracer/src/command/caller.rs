@@ -16,20 +16,21 @@ use rustix::{
 /// The limits that the tracer may raise for itself, see `kernel::limits`.
 const RAISED: [Resource; 2] = [Resource::Nofile, Resource::Memlock];
 
-/// The signals that the tracer catches, see `cli::session`.
+/// The signals that the tracer catches, see `cli::interrupts`.
 const CAUGHT: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
-/// What the caller gave.
+/// What the tracer's caller gave to it, and the command is to have.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Caller {
+pub struct Caller {
     limits: [Rlimit; RAISED.len()],
     /// Which of [`CAUGHT`] are ignored.
     ignored: [bool; CAUGHT.len()],
 }
 
 impl Caller {
-    /// As it is now, before anything was changed.
-    pub(super) fn now() -> Self {
+    /// As it is now, before anything is changed.
+    #[must_use]
+    pub fn now() -> Self {
         Self {
             limits: RAISED.map(getrlimit),
             ignored: CAUGHT.map(is_ignored),
@@ -56,6 +57,12 @@ impl Caller {
             }
         }
         Ok(())
+    }
+}
+
+impl Default for Caller {
+    fn default() -> Self {
+        Self::now()
     }
 }
 
