@@ -62,13 +62,13 @@ pub struct Glanced {
     pub glimpse: u64,
 }
 
-/// A connection whose tuples were written, where nothing is followed.
+/// A connection of which a record of its tuples was asked for, where nothing is followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Told {
     /// The `nf_conn`'s address.
     pub connection: u64,
-    /// A hash of the packet's tuple: the address may be another connection's by now.
+    /// A hash of the packet's tuple and of the time: the address may be another connection's by now.
     pub tuple: u64,
 }
 

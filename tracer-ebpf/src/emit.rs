@@ -4,7 +4,6 @@ use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use tracer_common::{
     address::Address,
     cpu::CpuState,
-    hook,
     record::{
         Conntrack, Event, KIND_CONNTRACK, KIND_EVENT, KIND_PLAIN_EVENT, KIND_WIDE_EVENT,
         PlainEvent, WideEvent,
@@ -25,8 +24,8 @@ use crate::{
 pub(crate) fn cpu() -> Option<&'static mut CpuState> {
     let state = CPU.get_ptr_mut(0)?;
     // SAFETY: a map value lives until the program ends; it is this CPU's own, and what another
-    // program may change in it meanwhile (an interrupt's) are counters, changed atomically, and
-    // slots that are verified before use.
+    // program may change in it meanwhile (an interrupt's) are counters, changed atomically where they must
+    // add up, and slots that are verified before use.
     Some(unsafe { &mut *state })
 }
 
@@ -172,16 +171,7 @@ pub(crate) fn plain(cpu: &mut CpuState, sight: Sight, words: &Words, about: &imp
 /// Counts the packet as matched; the place of its record among those of this CPU.
 #[inline(always)]
 fn matched(cpu: &mut CpuState, hook: u8) -> u64 {
-    let matched = &mut cpu.hooks[usize::from(hook)].matched;
-    if matches!(
-        hook,
-        hook::DEVICE_QUEUE | hook::DEVICE_TRANSMIT | hook::DEVICE_RECEIVE
-    ) {
-        // As in `saw`.
-        *matched = matched.wrapping_add(1);
-    } else {
-        count(matched);
-    }
+    count(&mut cpu.hooks[usize::from(hook)].matched);
     let order = cpu.order;
     count(&mut cpu.order);
     order

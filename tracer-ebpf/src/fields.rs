@@ -56,6 +56,12 @@ pub(crate) fn constant<const INDEX: usize>() -> u64 {
     }
 }
 
+// No structure of the programs' own has members where the stand-ins are.
+const _: () = {
+    assert!(size_of::<tracer_common::cpu::CpuState>() < stand_in::load(0, 0));
+    assert!(size_of::<tracer_common::filter::Program>() < stand_in::load(0, 0));
+};
+
 macro_rules! fields {
     ($($name:ident)*) => {$(
         pub(crate) const $name: Field<{ fields::index(stringify!($name)) }> = Field;

@@ -25,16 +25,20 @@ pub(crate) struct Single<T>(UnsafeCell<T>);
 unsafe impl<T: Copy> Sync for Single<T> {}
 
 impl<T: Copy> Single<T> {
-    /// All bytes zero: for structures of integers.
-    const fn zero() -> Self {
-        // SAFETY: as it says.
+    /// All bytes zero.
+    ///
+    /// # Safety
+    /// `T` must be integers.
+    const unsafe fn zero() -> Self {
+        // SAFETY: the caller's.
         Self(UnsafeCell::new(unsafe { core::mem::zeroed() }))
     }
 
     /// Lasts as long as the program runs.
     #[inline(always)]
     pub(crate) fn get(&self) -> &T {
-        // SAFETY: see above.
+        // SAFETY: the map outlives the program; what the agent writes meanwhile is loaded as it comes, and any
+        // mixture of it is a value.
         unsafe { &*self.0.get() }
     }
 
@@ -59,7 +63,9 @@ pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(1 << 20, 0);
 /// The filter.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".data.filter")]
-pub(crate) static FILTER: Single<Program> = Single::zero();
+pub(crate) static FILTER: Single<Program> =
+    // SAFETY: integers.
+    unsafe { Single::zero() };
 
 /// The followed tuples. The agent sets the size.
 #[map]
@@ -102,17 +108,23 @@ pub(crate) static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(
 /// Of which packets bytes are taken.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".data.capture")]
-pub(crate) static CAPTURE: Single<Capture> = Single::zero();
+pub(crate) static CAPTURE: Single<Capture> =
+    // SAFETY: as above.
+    unsafe { Single::zero() };
 
 /// How many packets are let go unseen: see [`tracer_common::shed`].
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".data.shed")]
-pub(crate) static SHED: Single<u32> = Single::zero();
+pub(crate) static SHED: Single<u32> =
+    // SAFETY: as above.
+    unsafe { Single::zero() };
 
 /// What the agent waits for: see [`tracer_common::reader`].
 #[unsafe(no_mangle)]
 #[unsafe(link_section = ".data.reader")]
-pub(crate) static READER: Single<u32> = Single::zero();
+pub(crate) static READER: Single<u32> =
+    // SAFETY: as above.
+    unsafe { Single::zero() };
 
 /// Counters and what is under way on each CPU, one element.
 #[map]

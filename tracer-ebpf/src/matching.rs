@@ -6,6 +6,7 @@
 //!
 //! What is large has a function, and so a stack frame, of its own: 512 bytes are all there is.
 
+use aya_ebpf::helpers::generated::bpf_jiffies64;
 use tracer_common::{
     cpu::{CpuState, TOLD, Told, UNDECIDED, Undecided},
     filter::{Program, Subject},
@@ -14,7 +15,7 @@ use tracer_common::{
 };
 
 use crate::{
-    header::{Tuple, byte},
+    header::{SPREAD, Tuple, byte},
     maps::{FILTER, FOLLOWED, MARKED, MARKED_BITS},
     memory::{self, Access},
     packet::Packet,
@@ -24,6 +25,9 @@ use crate::{
 /// The low bits of `sk_buff._nfct` and `IP_CT_NEW` (uapi).
 pub(crate) const CTINFO_MASK: u64 = 7;
 const CTINFO_NEW: u64 = 2;
+
+/// 2 to that are the jiffies after which a connection's tuples are emitted again: one second to ten.
+const LATE: u32 = 10;
 
 /// What is decided of a packet, as a number: the verifier handles nothing else between functions.
 pub(crate) type Decision = u64;
@@ -84,8 +88,8 @@ fn flow_tuple(packet: &Packet) -> &Tuple {
 /// ports, each folded by exclusive or.
 #[inline(always)]
 fn marked_at(addresses: u64, ports: u64) -> usize {
-    // Fibonacci hashing: the high bits of the product depend on all bits.
-    ((addresses ^ ports).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - MARKED_BITS)) as usize
+    // Fibonacci hashing.
+    ((addresses ^ ports).wrapping_mul(SPREAD) >> (64 - MARKED_BITS)) as usize
 }
 
 /// The tuple's place.
@@ -284,7 +288,8 @@ fn is_of_new_connection(conntrack: u64) -> bool {
 }
 
 /// Whether the tuples of its connection are to be emitted for a packet with that hash of its own, where nothing is
-/// followed: if it is new, and was not the last such one at its place.
+/// followed: if it is new, and was not the last such one at its place of late. Some seconds later they are
+/// emitted again: their record may have been lost, and the agent forgets.
 #[inline(always)]
 pub(crate) fn is_to_be_told(cpu: &mut CpuState, conntrack: u64, tuple: u64) -> bool {
     if !is_of_new_connection(conntrack) {
@@ -292,18 +297,27 @@ pub(crate) fn is_to_be_told(cpu: &mut CpuState, conntrack: u64, tuple: u64) -> b
     }
     // Connections are some hundred bytes each, side by side.
     let told = &mut cpu.told[(conntrack >> 8) as usize & (TOLD - 1)];
-    let connection = conntrack & !CTINFO_MASK;
-    let new = told.connection != connection || told.tuple != tuple;
-    *told = Told { connection, tuple };
+    // SAFETY: it takes no arguments, and is a load (5.6).
+    let late = unsafe { bpf_jiffies64() } >> LATE;
+    let now = Told {
+        connection: conntrack & !CTINFO_MASK,
+        tuple: tuple.wrapping_add(late),
+    };
+    let new = told.connection != now.connection || told.tuple != now.tuple;
+    *told = now;
     new
 }
 
 /// Whether the connection's tuples are still to be emitted for this tuple; notes that they are.
 #[inline(never)]
-pub(crate) fn conntrack_is_new(tuple: &Tuple, decision: Decision, conntrack: u64) -> u64 {
+pub(crate) fn conntrack_is_new(
+    cpu: &mut CpuState,
+    tuple: &Tuple,
+    decision: Decision,
+    conntrack: u64,
+) -> u64 {
     if decision == UNFILTERED {
-        // Nothing is remembered.
-        return u64::from(is_of_new_connection(conntrack));
+        return u64::from(is_to_be_told(cpu, conntrack, tuple.hash()));
     }
     let connection = conntrack & !CTINFO_MASK;
     match FOLLOWED.get_ptr_mut(tuple.key()) {

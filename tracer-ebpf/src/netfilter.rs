@@ -195,8 +195,8 @@ pub(crate) fn observe<A: Access>(state: State<A>, skb: Skb<A>, hook: u8, kept: &
     let sight = sight(hook, number, &place, (input, output), noise);
     emit::event(cpu, sight, packet, &Located { place, at });
     if hook == hook::NETFILTER_LEAVE {
-        left(cpu, number, &place, |_, connection| {
-            matching::conntrack_is_new(&packet.header.tuple, decision, connection) != 0
+        left(cpu, number, &place, |cpu, connection| {
+            matching::conntrack_is_new(cpu, &packet.header.tuple, decision, connection) != 0
         });
     }
 }
@@ -222,7 +222,7 @@ fn observe_plain<A: Access>(
     emit::plain(cpu, sight, words, &located);
     if hook == hook::NETFILTER_LEAVE {
         left(cpu, number, &located.place, |cpu, connection| {
-            matching::is_to_be_told(cpu, connection, plain::tuple(words))
+            matching::is_to_be_told(cpu, connection, plain::hash(words))
         });
     }
     true

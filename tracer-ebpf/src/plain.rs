@@ -9,7 +9,7 @@ use core::mem::MaybeUninit;
 use tracer_common::record::PLAIN_BYTES;
 
 use crate::{
-    header::{TCP, UDP, byte, short},
+    header::{SPREAD, TCP, UDP, byte, short},
     maps::FILTER,
     memory, packet, shed,
 };
@@ -34,10 +34,11 @@ pub(crate) fn ends(first: u64, second: u64, third: u64) -> u64 {
     if plain { ports | protocol << 32 } else { 0 }
 }
 
-/// A hash of the tuple.
+/// A number of the tuple that few others share.
 #[inline(always)]
-pub(crate) fn tuple(&[_, second, third, ..]: &Words) -> u64 {
-    third ^ (second >> 32).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+pub(crate) fn hash(&[_, second, third, ..]: &Words) -> u64 {
+    let (source, protocol) = (second >> 32, byte(second, 1));
+    third ^ (source << 8 | u64::from(protocol)).wrapping_mul(SPREAD)
 }
 
 /// As [`read`], where every packet is asked for and none is let go; else no.

@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aya_obj::generated::bpf_insn;
 
@@ -86,6 +86,45 @@ fn a_load_has_its_members_offset() {
         [0, 8].into(),
         "a name's second word, a second pointer"
     );
+}
+
+/// The values that moves have, by constant.
+fn values(ready: &Object) -> BTreeMap<usize, BTreeSet<i32>> {
+    let (before, after) = (instructions(OBJECT), instructions(ready.bytes()));
+    let mut values: BTreeMap<usize, BTreeSet<i32>> = BTreeMap::new();
+    for (before, after) in before.iter().zip(&after) {
+        if let (MOVE, Some(constant)) = (before.code, stand_in::of_value(before.imm)) {
+            values.entry(constant).or_default().insert(after.imm);
+        }
+    }
+    values
+}
+
+#[test]
+fn a_move_has_its_constants_value() {
+    let of = |faults, cast| {
+        let values = values(&Object::new(&offsets(None), faults, cast).unwrap());
+        [
+            stand_in::FAULTS_ARE_FATAL,
+            stand_in::CAST_WORDS,
+            stand_in::CAST_BUFFER,
+        ]
+        .map(|constant| values[&constant].iter().copied().collect::<Vec<i32>>())
+    };
+    let none = i32::try_from(cast::NONE).unwrap();
+    assert_eq!(of(Faults::Fatal, None), [[1], [none], [none]]);
+    assert_eq!(of(Faults::Handled, Some(CAST)), [[0], [77], [78]]);
+    let ready = Object::new(&offsets(None), Faults::Handled, None).unwrap();
+    let values = values(&ready);
+    let address = tracer_common::fields::RETURN_ADDRESS.cast_signed();
+    assert_eq!(values[&stand_in::RETURN_ADDRESS], [address].into());
+    for (constant, value) in values
+        .iter()
+        .filter(|(constant, _)| **constant < FIELDS.len())
+    {
+        let offset = i32::try_from((constant + 1) * 16).unwrap();
+        assert_eq!(*value, [offset].into());
+    }
 }
 
 #[test]
