@@ -160,11 +160,14 @@ fn load_all(
         }
     };
     let threads = thread::available_parallelism().map_or(1, |n| n.get().min(LOADERS));
+    // None of it in this thread, which takes the process's signals meanwhile.
     thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(work);
+        for _ in 0..threads {
+            scope.spawn(|| {
+                bpf::leave_signals_to_others();
+                work();
+            });
         }
-        work();
     });
     let loads = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     for (program, result) in &loads {

@@ -3,6 +3,7 @@
 use std::{
     fs,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use tracer_common::filter;
@@ -122,4 +123,38 @@ fn a_family_that_cannot_be_attached_is_taken_out_whole() {
         assert!(ebpf.program(program).unwrap().info().is_err(), "{program}");
     }
     assert!(ebpf.program("device_queue").unwrap().info().is_ok());
+}
+
+/// Needs root. A child that ends every moment is what reading the rules of hundreds of namespaces is like.
+#[test]
+fn signals_without_a_pause_refuse_no_program() {
+    let Some((facts, object, mut ebpf, btf)) = loaded(Faults::Handled) else {
+        return println!("skipped: needs root and a kernel with BTF");
+    };
+    // SAFETY: the handler does nothing.
+    unsafe { signal_hook_registry::register(libc::SIGCHLD, || ()) }.unwrap();
+    let mut plan = Plan::new(&facts, None);
+    let over = AtomicBool::new(false);
+    // As the first thread of a process takes its signals.
+    // SAFETY: it asks for its own name only.
+    let own = unsafe { libc::pthread_self() };
+    let loads = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                // SAFETY: the thread waits for this one.
+                assert_eq!(unsafe { libc::pthread_kill(own, libc::SIGCHLD) }, 0);
+            }
+        });
+        let loads = load_all(&mut plan, &object, &mut ebpf, &btf, &Loads::new());
+        over.store(true, Ordering::Relaxed);
+        loads
+    });
+    // What this kernel lacks it refuses as ever.
+    let interrupted = std::io::Error::from_raw_os_error(libc::EAGAIN).to_string();
+    let refused: Vec<_> = loads
+        .iter()
+        .filter_map(|(name, load)| Some((name, load.as_ref().err()?)))
+        .filter(|(_, reason)| reason.contains(&interrupted))
+        .collect();
+    assert!(!loads.is_empty() && refused.is_empty(), "{refused:?}");
 }
