@@ -221,8 +221,10 @@ fn a_reader_that_takes_nothing_does_not_keep_it_from_ending() -> anyhow::Result<
     };
     ensure!(status.success(), "{status}");
     drop(noise);
-    let mut printed = String::new();
-    reader.read_to_string(&mut printed)?;
+    // Cut off wherever there was no room, within a character too.
+    let mut printed = Vec::new();
+    reader.read_to_end(&mut printed)?;
+    let printed = String::from_utf8_lossy(&printed);
     ensure!(printed.starts_with("flow "), "{printed}");
     lab.down()
 }
