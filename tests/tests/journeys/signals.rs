@@ -58,8 +58,10 @@ impl Stage {
             })
         };
         match self {
-            // What it takes over first of all.
-            Self::Begun => has(&process, "SigCgt:", Signal::INT).unwrap_or(false),
+            // What it takes over first of all, one after the other.
+            Self::Begun => [Signal::INT, Signal::TERM]
+                .into_iter()
+                .all(|signal| has(&process, "SigCgt:", signal).unwrap_or(false)),
             Self::Reading => any("task", "comm", &|name| name == "rules\n"),
             Self::Has(kind) => any("fdinfo", "", &|text| text.contains(kind)),
         }
