@@ -15,6 +15,7 @@ pub mod output;
 pub mod pipeline;
 pub mod privilege;
 pub mod report;
+mod signals;
 pub mod source;
 pub mod trace;
 pub mod tui;

@@ -22,7 +22,7 @@ use std::{
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::kernel::clock;
+use crate::{kernel::clock, signals::is_ignored};
 
 /// Whoever asks again so long after the first time wants the end at once.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -81,14 +81,6 @@ fn asked_by(signal: libc::c_int) {
 /// Whether asking now is asking again, after the first time.
 fn is_again(first: u64, now: u64) -> bool {
     Duration::from_nanos(now.saturating_sub(first)) >= AGAIN
-}
-
-fn is_ignored(signal: libc::c_int) -> bool {
-    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: the action is only asked for, into memory that is large enough.
-    let result = unsafe { libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr()) };
-    // SAFETY: it was zeroed, which is an action, and the kernel wrote another or nothing.
-    result == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
 }
 
 /// Notices the signals, in the tokio runtime that it is made in.
@@ -151,12 +143,5 @@ mod tests {
         assert!(is_again(5 * second, 6 * second));
         // Two CPUs' clocks may differ by a little.
         assert!(!is_again(5 * second, 5 * second - 1));
-    }
-
-    #[test]
-    fn what_is_ignored_is_known() {
-        // The standard library has every Rust program ignore it.
-        assert!(is_ignored(libc::SIGPIPE));
-        assert!(!is_ignored(libc::SIGUSR2));
     }
 }

@@ -6,12 +6,14 @@
 //!
 //! Limit: whether SIGPIPE was ignored is not known; for the command it is not.
 
-use std::{io, mem, ptr};
+use std::io;
 
 use rustix::{
     io::{Errno, Result},
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
+
+use crate::signals::is_ignored;
 
 /// The limits that the tracer may raise for itself, see `kernel::limits`.
 const RAISED: [Resource; 2] = [Resource::Nofile, Resource::Memlock];
@@ -64,13 +66,4 @@ impl Default for Caller {
     fn default() -> Self {
         Self::now()
     }
-}
-
-/// Whether this process ignores a signal.
-fn is_ignored(signal: libc::c_int) -> bool {
-    // SAFETY: zero is a value of each member.
-    let mut now: libc::sigaction = unsafe { mem::zeroed() };
-    // SAFETY: changes nothing, and writes what it finds into `now`.
-    let asked = unsafe { libc::sigaction(signal, ptr::null(), &raw mut now) };
-    asked == 0 && now.sa_sigaction == libc::SIG_IGN
 }

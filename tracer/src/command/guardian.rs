@@ -24,7 +24,6 @@
 use std::{
     ffi::CStr,
     fs, io,
-    mem::MaybeUninit,
     os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd},
     ptr,
 };
@@ -38,7 +37,10 @@ use rustix::{
 };
 
 use super::vacate::Removal;
-use crate::privilege::{self, Role};
+use crate::{
+    privilege::{self, Role},
+    signals::Blocked,
+};
 
 /// What `ps` shows; no longer than the 15 bytes that the kernel keeps of a name.
 const NAME: &CStr = c"trace-guardian";
@@ -64,7 +66,8 @@ impl Guardian {
         let (watched, lifeline) = pipe_with(PipeFlags::CLOEXEC)?;
         let (ready, report) = pipe_with(PipeFlags::CLOEXEC)?;
         let line = CommandLine::find();
-        let blocked = BlockedSignals::new()?;
+        // It never drops them.
+        let blocked = Blocked::all()?;
         // SAFETY: the child runs `guard` only, which makes nothing but system calls.
         let pid = unsafe { libc::fork() };
         if pid == 0 {
@@ -110,32 +113,6 @@ fn read_all(from: &OwnedFd, buffer: &mut [u8]) -> io::Result<usize> {
             Err(Errno::INTR) => {}
             result => return Ok(result?),
         }
-    }
-}
-
-/// All signals blocked in this thread, until dropped. The guardian inherits it, and never drops it.
-struct BlockedSignals(libc::sigset_t);
-
-impl BlockedSignals {
-    fn new() -> io::Result<Self> {
-        let mut all = MaybeUninit::uninit();
-        let mut before = MaybeUninit::uninit();
-        // SAFETY: sigfillset initialises the set that pthread_sigmask reads, and that initialises
-        // the other one when it succeeds.
-        unsafe {
-            libc::sigfillset(all.as_mut_ptr());
-            match libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr()) {
-                0 => Ok(Self(before.assume_init())),
-                error => Err(io::Error::from_raw_os_error(error)),
-            }
-        }
-    }
-}
-
-impl Drop for BlockedSignals {
-    fn drop(&mut self) {
-        // SAFETY: the set came from the same call.
-        unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.0, ptr::null_mut()) };
     }
 }
 

@@ -32,6 +32,7 @@ use super::{
     object::Object,
     plan::{Kind, Outcome, Plan, Step, Target},
 };
+use crate::signals::Blocked;
 
 /// Threads that load; the kernel's time is what they take.
 const LOADERS: usize = 4;
@@ -160,11 +161,13 @@ fn load_all(
         }
     };
     let threads = thread::available_parallelism().map_or(1, |n| n.get().min(LOADERS));
-    // None of it in this thread, which takes the process's signals meanwhile.
+    // None of it in this thread, which takes the process's signals meanwhile: with hundreds of namespaces whose
+    // rules are being read, children end faster than the verifier is done with a program. If signals cannot be
+    // blocked, loads are interrupted, and done again.
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                bpf::leave_signals_to_others();
+                let _blocked = Blocked::all();
                 work();
             });
         }

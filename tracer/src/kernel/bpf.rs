@@ -1,10 +1,8 @@
 //! The bpf(2) call, for what aya does not do.
 
 use std::{
-    io,
-    mem::{self, MaybeUninit},
+    io, mem,
     os::fd::{FromRawFd as _, OwnedFd, RawFd},
-    ptr,
 };
 
 use aya_obj::generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_insn, bpf_prog_type};
@@ -76,18 +74,6 @@ pub(super) fn load(
 /// that a child has ended.
 pub(super) fn interrupted(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EAGAIN)
-}
-
-/// Has the process's signals handled by its other threads, for as long as this one lives: with hundreds of
-/// namespaces whose rules are being read, children end faster than the verifier is done with a program.
-pub(super) fn leave_signals_to_others() {
-    let mut all = MaybeUninit::uninit();
-    // SAFETY: sigfillset initialises the set that pthread_sigmask reads; of the mask before nothing is asked.
-    // If it fails, loads are interrupted, and done again.
-    unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), ptr::null_mut());
-    }
 }
 
 /// Does it again as long as it was interrupted, up to [`ATTEMPTS`] times.
