@@ -9,6 +9,7 @@
 //! first and then reads what is left, so that nothing that was seen is missing at the end; but for what
 //! was seen while only some of the hooks were attached, at the beginning and at the end.
 
+mod beforehand;
 mod error;
 #[cfg(test)]
 mod tests;
@@ -20,24 +21,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::Btf;
 use tokio::{runtime::Handle, select, time::sleep};
 use tracer_common::{cpu::CpuState, filter::Program, reader};
 
 use super::{
     attach::{self, Attached},
-    btf::{KernelBtf, Offsets},
     budget::{Budget, governor::Governor},
     cast::Cast,
     clock,
     coverage::{Coverage, Node},
-    facts::{self, Surroundings},
     faults::Faults,
     limits,
     load::{self, Counters, Filter, LoadError, Reader, Sizes},
     object::Object,
     owners::Owners,
-    plan::{Facts, Kind, NetfilterWay, Plan, Readiness, version},
+    plan::{Kind, NetfilterWay, Plan, Readiness, version},
     ring::Ring,
 };
 use crate::{
@@ -46,14 +44,16 @@ use crate::{
         sockets::{Answer, Holder, Listeners, PortQuestion, Question, Worker},
         watch::Watch,
     },
-    privilege::Capabilities,
     source::{Batch, ListeningSocket, Notice, Shedding, SocketProcess, Source, Statistics},
 };
 
+pub use beforehand::check;
+#[cfg(test)]
+pub(super) use beforehand::possible;
+pub(super) use beforehand::{OLDEST, understand};
+use beforehand::{look, read_btf, refuse};
 pub use error::{LiveError, StartError};
 
-/// The oldest kernel that has a BPF ring buffer.
-pub(super) const OLDEST: (u32, u32) = (5, 8);
 /// From here on, who has a map's descriptor needs no privilege to use it.
 const FREE_MAPS: (u32, u32) = (6, 0);
 /// Between two looks at the ring while there is traffic.
@@ -141,55 +141,6 @@ enum State {
     /// Detached; the rest is awaited until then.
     Ending(Instant),
     Ended,
-}
-
-/// Checks what can be checked before anything is done.
-///
-/// # Errors
-/// [`StartError`].
-pub fn check(sizes: Sizes) -> Result<(), StartError> {
-    look(sizes).map(drop)
-}
-
-/// The surroundings, if tracing can work in them.
-fn look(sizes: Sizes) -> Result<Surroundings, StartError> {
-    sizes.check()?;
-    let surroundings = Surroundings::look();
-    possible(Capabilities::read()?, &surroundings)?;
-    Ok(surroundings)
-}
-
-/// Whether tracing can work for a process with these capabilities in these surroundings.
-pub(super) fn possible(
-    capabilities: Capabilities,
-    surroundings: &Surroundings,
-) -> Result<(), StartError> {
-    let (missing, on_node) = (capabilities.missing(), capabilities.on_node);
-    if !missing.is_empty() || !on_node {
-        return Err(StartError::Privilege { missing, on_node });
-    }
-    let release = surroundings.release.clone();
-    if version(&release).is_some_and(|version| version < OLDEST) {
-        return Err(StartError::Kernel { release });
-    }
-    if surroundings.keeps_memory() {
-        return Err(StartError::Lockdown);
-    }
-    Ok(())
-}
-
-/// What the programs need to know of the kernel, and what it offers.
-pub(super) fn understand(
-    kernel: &KernelBtf,
-    surroundings: &Surroundings,
-) -> Result<(Offsets, Facts), StartError> {
-    if kernel.lacks_ring_buffer() {
-        let release = surroundings.release.clone();
-        return Err(StartError::RingBuffer { release });
-    }
-    let offsets = kernel.offsets()?;
-    let facts = facts::gather(kernel, &offsets, surroundings);
-    Ok((offsets, facts))
 }
 
 impl Live {
@@ -509,27 +460,5 @@ fn listening(found: Listeners, time: u64) -> Notice {
         port: found.question.port,
         time,
         sockets: sockets.collect(),
-    }
-}
-
-/// Both decoders of the kernel's BTF, at once: each takes tens of milliseconds.
-fn read_btf() -> Result<(KernelBtf, Btf), StartError> {
-    std::thread::scope(|scope| {
-        let kernel = scope.spawn(KernelBtf::load);
-        let btf = Btf::from_sys_fs();
-        let kernel = kernel
-            .join()
-            .map_err(|_| io::Error::other("the thread that reads the kernel's BTF panicked"))?;
-        // The first says better what is missing.
-        Ok((kernel?, btf?))
-    })
-}
-
-/// Who asks for a way of seeing netfilter's hooks gets it or an error: tracing without hooks would
-/// show no translation and look as if there were none.
-fn refuse(plan: &Plan, way: Option<NetfilterWay>) -> Result<(), StartError> {
-    match way.zip(plan.lack(Kind::Netfilter)) {
-        Some((way, reason)) => Err(StartError::Netfilter { way, reason }),
-        None => Ok(()),
     }
 }
