@@ -1,10 +1,12 @@
 //! The records of the ring buffer.
 //!
-//! Five fixed-size records, told apart by [`Event::kind`] and checked against their length:
+//! Five fixed-size records, told apart by [`Head::kind`] and checked against their length:
 //! [`Event`], [`PlainEvent`] (an event with the packet's header as it is), [`WideEvent`] (one whose packet
 //! carries a second IP header), [`Conntrack`] and [`Bytes`].
 //! All begin with the time and the kind. Integers are in the machine's order, addresses as in
 //! [`crate::address`], ports and sequence numbers in host order.
+
+use core::ops::{Deref, DerefMut};
 
 use crate::address::Address;
 
@@ -16,17 +18,16 @@ pub const KIND_WIDE_EVENT: u8 = 2;
 pub const KIND_CONNTRACK: u8 = 3;
 /// A [`Bytes`].
 pub const KIND_BYTES: u8 = 4;
-
 /// A [`PlainEvent`].
 pub const KIND_PLAIN_EVENT: u8 = 5;
 
-/// One hook saw one packet. Up to `packet_type` it is as [`PlainEvent`].
+/// What every event begins with: where and when a hook saw which buffer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Event {
+pub struct Head {
     /// `bpf_ktime_get_ns`: nanoseconds of `CLOCK_MONOTONIC`.
     pub time: u64,
-    /// The record's kind.
+    /// The record's kind: [`KIND_EVENT`], [`KIND_WIDE_EVENT`] or [`KIND_PLAIN_EVENT`].
     pub kind: u8,
     /// Which hook: [`crate::hook`].
     pub hook: u8,
@@ -66,8 +67,19 @@ pub struct Event {
     /// `sk_buff.pkt_type` (`PACKET_`, uapi), for whom the link layer says it is: 0 this host, and
     /// what it does not say of. See [`PACKET_LOOPBACK`].
     pub packet_type: u8,
-    /// The transport payload's bytes. Where the IP header says 0 (BIG TCP), those of the buffer.
+    /// The transport payload's bytes. Where the IP header says 0 (BIG TCP), those of the buffer. Of a
+    /// [`PlainEvent`] 0: its header says it.
     pub payload: u32,
+}
+
+/// One hook saw one packet.
+///
+/// It gives its head's fields as its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// What does not depend on the packet's form.
+    pub head: Head,
     /// The source address (of the inner packet where there is one).
     pub source: Address,
     /// The destination address.
@@ -93,53 +105,33 @@ pub struct Event {
     /// 4 or 6.
     pub ip_version: u8,
     /// Reserved, zero.
-    pub reserved2: u32,
+    pub reserved: u32,
 }
 
-/// An event whose packet is plain: IPv4 without options and not in
-/// fragments, TCP or UDP and no tunnel's, of which [`PLAIN_BYTES`] are in the linear part of the buffer. What the
-/// header says it says itself; the reader makes an [`Event`] of it.
+impl Deref for Event {
+    type Target = Head;
+
+    #[inline(always)]
+    fn deref(&self) -> &Head {
+        &self.head
+    }
+}
+
+impl DerefMut for Event {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut Head {
+        &mut self.head
+    }
+}
+
+/// An event whose packet is plain: IPv4 without options and not in fragments, TCP or UDP and no tunnel's, of
+/// which [`PLAIN_BYTES`] are in the linear part of the buffer. What the header says it says itself; the reader
+/// makes an [`Event`] of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct PlainEvent {
-    /// As in [`Event`], with [`KIND_PLAIN_EVENT`].
-    pub time: u64,
-    /// The record's kind.
-    pub kind: u8,
-    /// As in [`Event`], and so are those below.
-    pub hook: u8,
-    /// The CPU.
-    pub cpu: u16,
-    /// The records before this one.
-    pub order: u32,
-    /// The buffer.
-    pub skb: u64,
-    /// Its connection.
-    pub conntrack: u64,
-    /// The caller or the socket.
-    pub detail: u64,
-    /// The device.
-    pub device_name: [u64; 2],
-    /// The network namespace.
-    pub netns: u32,
-    /// The device's index.
-    pub ifindex: u32,
-    /// The IP packet's bytes.
-    pub length: u32,
-    /// The reason or verdict.
-    pub reason: u32,
-    /// The input device's index.
-    pub in_ifindex: u32,
-    /// The output device's index.
-    pub out_ifindex: u32,
-    /// What is known of the device.
-    pub flags: u16,
-    /// Which netfilter hook.
-    pub netfilter_hook: u8,
-    /// For whom the link layer says it is.
-    pub packet_type: u8,
-    /// Reserved, zero.
-    pub reserved: u32,
+    /// As in [`Event`].
+    pub head: Head,
     /// The IP header and the first twenty bytes behind it, in the order of memory.
     pub header: [u64; PLAIN_BYTES / 8],
 }
@@ -259,13 +251,7 @@ const _: () = assert!(size_of::<Bytes>() == 40 + MAX_BYTES);
 const _: () = assert!(size_of::<Capture>() == 8);
 const _: () = assert!(size_of::<Event>() == 144);
 const _: () = assert!(size_of::<PlainEvent>() == 128);
-const _: () = assert!(
-    core::mem::offset_of!(PlainEvent, packet_type) == core::mem::offset_of!(Event, packet_type)
-        && core::mem::offset_of!(PlainEvent, out_ifindex)
-            == core::mem::offset_of!(Event, out_ifindex)
-        && core::mem::offset_of!(PlainEvent, ifindex) == core::mem::offset_of!(Event, ifindex)
-        && core::mem::offset_of!(PlainEvent, header) == 88
-);
+const _: () = assert!(size_of::<Head>() == 88);
 const _: () = assert!(size_of::<WideEvent>() == 192);
 const _: () = assert!(size_of::<Conntrack>() == 104);
 const _: () = assert!(
@@ -298,7 +284,7 @@ pub const FLAG_PHYSICAL: u16 = 1 << 8;
 /// The namespace has functions at prerouting for this family.
 pub const FLAG_HAS_PREROUTING: u16 = 1 << 9;
 
-/// [`Event::packet_type`]: the copy that the sender's own host gets of what it sends to many
+/// [`Head::packet_type`]: the copy that the sender's own host gets of what it sends to many
 /// (`dev_loopback_xmit`).
 pub const PACKET_LOOPBACK: u8 = 5;
 

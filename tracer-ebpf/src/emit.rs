@@ -5,7 +5,7 @@ use tracer_common::{
     address::Address,
     cpu::CpuState,
     record::{
-        Conntrack, Event, KIND_CONNTRACK, KIND_EVENT, KIND_PLAIN_EVENT, KIND_WIDE_EVENT,
+        Conntrack, Event, Head, KIND_CONNTRACK, KIND_EVENT, KIND_PLAIN_EVENT, KIND_WIDE_EVENT,
         PlainEvent, WideEvent,
     },
 };
@@ -88,8 +88,8 @@ pub(crate) trait About {
     /// The bytes of the packet whose IP header is so far inside of what the hook saw.
     fn length_from(&self, inside: u64) -> u32;
 
-    /// Writes into a reserved record, whose flags are set already, what [`Event`] and [`PlainEvent`] have both.
-    fn describe(&self, to: *mut Event, ip_version: u8);
+    /// Writes into the head of a reserved record, whose flags are set already.
+    fn describe(&self, to: *mut Head, ip_version: u8);
 }
 
 /// Counts the packet as matched and writes its event: wide where it has a second header, plain where it is; counts
@@ -113,10 +113,11 @@ pub(crate) fn event(cpu: &mut CpuState, sight: Sight, packet: &Packet, about: &i
         // SAFETY: the entry is reserved memory of the record's size.
         unsafe {
             let event = &raw mut (*record).event;
-            fill(event, sight, (order, KIND_WIDE_EVENT), (length, flags));
+            let head = &raw mut (*event).head;
+            fill(head, sight, (order, KIND_WIDE_EVENT), (length, flags));
             packet.header.describe(event, length);
-            (*event).reserved2 = 0;
-            about.describe(event, version);
+            (*event).reserved = 0;
+            about.describe(head, version);
             let other = &packet.other;
             memory::put_both(&raw mut (*record).other_source, other.source);
             memory::put_both(&raw mut (*record).other_destination, other.destination);
@@ -137,11 +138,12 @@ pub(crate) fn event(cpu: &mut CpuState, sight: Sight, packet: &Packet, about: &i
         let event = entry.as_mut_ptr();
         // SAFETY: as above.
         unsafe {
-            fill(event, sight, (order, KIND_EVENT), (length, flags));
+            let head = &raw mut (*event).head;
+            fill(head, sight, (order, KIND_EVENT), (length, flags));
             packet.header.describe(event, length);
-            (*event).reserved2 = 0;
+            (*event).reserved = 0;
+            about.describe(head, version);
         }
-        about.describe(event, version);
         entry.submit(wake(order));
     }
 }
@@ -154,17 +156,17 @@ pub(crate) fn plain(cpu: &mut CpuState, sight: Sight, words: &Words, about: &imp
         return lost(cpu, sight.hook);
     };
     let record = entry.as_mut_ptr();
-    // SAFETY: the entry is reserved memory of the record's size, which begins as an event does.
+    // SAFETY: the entry is reserved memory of the record's size.
     unsafe {
-        let length = about.length_from(0);
-        fill(record.cast(), sight, (order, KIND_PLAIN_EVENT), (length, 0));
-        memory::put(&raw mut (*record).reserved, 0);
+        let (head, length) = (&raw mut (*record).head, about.length_from(0));
+        fill(head, sight, (order, KIND_PLAIN_EVENT), (length, 0));
+        memory::put(&raw mut (*head).payload, 0);
         let header = (&raw mut (*record).header).cast::<u64>();
         for (at, &word) in words.iter().enumerate() {
             memory::put(header.add(at), word);
         }
+        about.describe(head, 4);
     }
-    about.describe(record.cast(), 4);
     entry.submit(wake(order));
 }
 
@@ -184,17 +186,12 @@ fn lost(cpu: &mut CpuState, hook: u8) {
     }
 }
 
-/// Writes what an event begins with, but for what [`About`] says.
+/// Writes what an event begins with, but for what [`About`] says and the payload's length.
 ///
 /// # Safety
-/// `to` must be memory of a [`PlainEvent`]'s size or more.
+/// `to` must be memory of a head's size.
 #[inline(always)]
-unsafe fn fill(
-    to: *mut Event,
-    sight: Sight,
-    (order, kind): (u64, u8),
-    (length, flags): (u32, u16),
-) {
+unsafe fn fill(to: *mut Head, sight: Sight, (order, kind): (u64, u8), (length, flags): (u32, u16)) {
     // SAFETY: the caller's; both helpers take no arguments and cannot fail.
     unsafe {
         (*to).time = bpf_ktime_get_ns();

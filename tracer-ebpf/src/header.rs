@@ -306,7 +306,7 @@ impl Header {
             // 0 but of a later fragment.
             (*to).sequence = (self.fragment >> 32) as u32;
             (*to).acknowledgement = self.fragment as u32;
-            (*to).payload = body;
+            (*to).head.payload = body;
             if self.flags == 0 {
                 self.describe_transport(to, body);
             }
@@ -321,26 +321,26 @@ impl Header {
         // SAFETY: as above.
         unsafe {
             match self.tuple.protocol() {
-                TCP if self.linear < TcpHdr::LEN as u64 => (*to).flags |= FLAG_NOT_LINEAR,
+                TCP if self.linear < TcpHdr::LEN as u64 => (*to).head.flags |= FLAG_NOT_LINEAR,
                 TCP => {
                     (*to).sequence = long(first, 4);
                     (*to).acknowledgement = long(second, 0);
                     (*to).tcp_flags = byte(second, 5);
-                    (*to).payload = body.saturating_sub(u32::from(byte(second, 4) >> 4) * 4);
+                    (*to).head.payload = body.saturating_sub(u32::from(byte(second, 4) >> 4) * 4);
                 }
                 // Packets of one UDP flow differ in nothing else that NAT leaves alone.
                 UDP => {
                     // The header's own length, which fragmentation leaves alone.
                     let length = u32::from(short(first, 4));
-                    (*to).payload = length.saturating_sub(UdpHdr::LEN as u32);
+                    (*to).head.payload = length.saturating_sub(UdpHdr::LEN as u32);
                     // Only what is payload, and is there: what lies behind changes on the way.
-                    if (*to).payload >= 8 && self.linear >= 16 {
+                    if (*to).head.payload >= 8 && self.linear >= 16 {
                         (*to).sequence = long(second, 0);
                         (*to).acknowledgement = long(second, 4);
                     }
                 }
                 ICMP | ICMPV6 => {
-                    (*to).payload = body.saturating_sub(UdpHdr::LEN as u32);
+                    (*to).head.payload = body.saturating_sub(UdpHdr::LEN as u32);
                     (*to).sequence = u32::from(short(first, 6));
                     (*to).acknowledgement = u32::from(short(first, 0));
                 }

@@ -3,8 +3,8 @@
 use tracer_common::{
     cpu::Receiving,
     record::{
-        Event, FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_HAS_NETFILTER, FLAG_HAS_PREROUTING,
-        FLAG_LOOPBACK, FLAG_PHYSICAL,
+        FLAG_BRIDGE, FLAG_BRIDGE_PORT, FLAG_HAS_NETFILTER, FLAG_HAS_PREROUTING, FLAG_LOOPBACK,
+        FLAG_PHYSICAL, Head,
     },
 };
 
@@ -340,7 +340,7 @@ impl<A: Access> About for Located<A> {
     }
 
     #[inline(always)]
-    fn describe(&self, to: *mut Event, ip_version: u8) {
+    fn describe(&self, to: *mut Head, ip_version: u8) {
         let (place, skb) = (&self.place, self.place.skb);
         // SAFETY: the trait's caller gives a reserved record.
         unsafe {

@@ -13,7 +13,7 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{macros::cgroup_skb, programs::SkBuffContext};
-use tracer_common::{cpu::Receiving, hook, record::Event};
+use tracer_common::{cpu::Receiving, hook, record::Head};
 
 use crate::{
     bytes::{self, At},
@@ -124,7 +124,7 @@ impl About for Taken {
     }
 
     #[inline(always)]
-    fn describe(&self, to: *mut Event, _: u8) {
+    fn describe(&self, to: *mut Head, _: u8) {
         // SAFETY: the trait's caller gives a reserved record.
         unsafe {
             (*to).skb = self.receiving.skb;

@@ -102,7 +102,7 @@ pub enum Notice {
     },
     /// The process that made a socket, before the first record that has the socket's cookie.
     Owner {
-        /// The cookie, as in [`tracer_common::record::Event::detail`].
+        /// The cookie, as in [`tracer_common::record::Head::detail`].
         cookie: u64,
         /// The process.
         process: SocketProcess,

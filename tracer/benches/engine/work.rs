@@ -71,26 +71,13 @@ fn plain(event: &record::Event) -> record::PlainEvent {
     for (word, bytes) in words.iter_mut().zip(header.as_chunks().0) {
         *word = u64::from_ne_bytes(*bytes);
     }
-    record::PlainEvent {
-        time: event.time,
+    let head = record::Head {
         kind: record::KIND_PLAIN_EVENT,
-        hook: event.hook,
-        cpu: event.cpu,
-        order: event.order,
-        skb: event.skb,
-        conntrack: event.conntrack,
-        detail: event.detail,
-        device_name: event.device_name,
-        netns: event.netns,
-        ifindex: event.ifindex,
-        length: event.length,
-        reason: event.reason,
-        in_ifindex: event.in_ifindex,
-        out_ifindex: event.out_ifindex,
-        flags: event.flags,
-        netfilter_hook: event.netfilter_hook,
-        packet_type: event.packet_type,
-        reserved: 0,
+        payload: 0,
+        ..event.head
+    };
+    record::PlainEvent {
+        head,
         header: words,
     }
 }

@@ -257,15 +257,19 @@ impl Cpu {
             (connection.client, connection.service)
         };
         let event = record::Event {
-            kind: record::KIND_EVENT,
-            cpu: self.number,
-            skb: 0xffff_8881_0000_0000 | (u64::from(self.number) << 24) | (self.buffer << 8),
+            head: record::Head {
+                kind: record::KIND_EVENT,
+                cpu: self.number,
+                skb: 0xffff_8881_0000_0000 | (u64::from(self.number) << 24) | (self.buffer << 8),
+                length: 52 + payload,
+                payload,
+                detail: connection.cookies[side],
+                ..record::Head::default()
+            },
             source: from.0,
             destination: to.0,
             source_port: from.1,
             destination_port: to.1,
-            length: 52 + payload,
-            payload,
             sequence: connection.numbers[side],
             acknowledgement: if tcp_flags == SYN {
                 0
@@ -277,7 +281,6 @@ impl Cpu {
             tcp_flags,
             ttl: 64,
             ip_version: 4,
-            detail: connection.cookies[side],
             ..record::Event::default()
         };
         let counts = tcp_flags & 3 != 0;

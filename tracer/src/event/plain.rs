@@ -2,7 +2,7 @@
 
 use tracer_common::{
     address,
-    record::{Event, KIND_EVENT, PlainEvent},
+    record::{Event, Head, KIND_EVENT, PlainEvent},
 };
 
 /// IPv4's header without options, and UDP's.
@@ -22,27 +22,16 @@ pub(super) fn event(plain: &PlainEvent) -> Event {
     let [_, second, third, _, _] = *header;
     let (protocol, length) = (byte(header, 9), short(header, 2).into());
     // 0 of what is longer than the field can say (BIG TCP).
-    let whole = if length == 0 { plain.length } else { length };
+    let whole = if length == 0 {
+        plain.head.length
+    } else {
+        length
+    };
     let mut event = Event {
-        time: plain.time,
-        kind: KIND_EVENT,
-        hook: plain.hook,
-        cpu: plain.cpu,
-        order: plain.order,
-        skb: plain.skb,
-        conntrack: plain.conntrack,
-        detail: plain.detail,
-        device_name: plain.device_name,
-        netns: plain.netns,
-        ifindex: plain.ifindex,
-        length: plain.length,
-        reason: plain.reason,
-        in_ifindex: plain.in_ifindex,
-        out_ifindex: plain.out_ifindex,
-        flags: plain.flags,
-        netfilter_hook: plain.netfilter_hook,
-        packet_type: plain.packet_type,
-        payload: 0,
+        head: Head {
+            kind: KIND_EVENT,
+            ..plain.head
+        },
         source: address::from_ipv4_word((second >> 32) as u32),
         destination: address::from_ipv4_word(third as u32),
         sequence: 0,
@@ -54,7 +43,7 @@ pub(super) fn event(plain: &PlainEvent) -> Event {
         tcp_flags: 0,
         ttl: byte(header, 8),
         ip_version: 4,
-        reserved2: 0,
+        reserved: 0,
     };
     if protocol == TCP {
         let transport = u32::from(byte(header, 32) >> 4) * 4;
@@ -107,18 +96,29 @@ mod tests {
         for (word, bytes) in header.iter_mut().zip(packet.as_chunks().0) {
             *word = u64::from_ne_bytes(*bytes);
         }
-        PlainEvent {
+        let head = Head {
             kind: KIND_PLAIN_EVENT,
             length: packet.len().try_into().unwrap(),
-            header,
-            ..PlainEvent::default()
-        }
+            ..Head::default()
+        };
+        PlainEvent { head, header }
     }
 
-    /// What the kernel side would have written of another packet of these addresses.
-    fn expected(source: [u8; 4], destination: [u8; 4], ttl: u8, ports: (u16, u16)) -> Event {
+    /// What the kernel side would have written of another packet of these addresses: with as many bytes in all, and
+    /// of payload.
+    fn expected(
+        (source, destination): ([u8; 4], [u8; 4]),
+        ttl: u8,
+        ports: (u16, u16),
+        (length, payload): (usize, usize),
+    ) -> Event {
         Event {
-            kind: KIND_EVENT,
+            head: Head {
+                kind: KIND_EVENT,
+                length: length.try_into().unwrap(),
+                payload: payload.try_into().unwrap(),
+                ..Head::default()
+            },
             source: address::from_ipv4(source),
             destination: address::from_ipv4(destination),
             source_port: ports.0,
@@ -151,14 +151,12 @@ mod tests {
             packet[33] = flags;
             let found = event(&plain(&packet));
             prop_assert_eq!(found, Event {
-                length: packet.len().try_into().unwrap(),
-                payload: payload.len().try_into().unwrap(),
                 sequence,
                 acknowledgement,
                 ip_id: id.into(),
                 protocol: TCP,
                 tcp_flags: flags,
-                ..expected(source, destination, ttl, ports)
+                ..expected((source, destination), ttl, ports, (packet.len(), payload.len()))
             });
         }
 
@@ -181,13 +179,11 @@ mod tests {
                 _ => 0,
             };
             prop_assert_eq!(found, Event {
-                length: packet.len().try_into().unwrap(),
-                payload: payload.len().try_into().unwrap(),
                 sequence: word(0),
                 acknowledgement: word(4),
                 ip_id: id.into(),
                 protocol: 17,
-                ..expected(source, destination, ttl, ports)
+                ..expected((source, destination), ttl, ports, (packet.len(), payload.len()))
             });
         }
 
@@ -208,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_a_hook_knows_goes_with_it() {
-        let seen = PlainEvent {
+        let head = Head {
             time: 1,
             kind: KIND_PLAIN_EVENT,
             hook: 2,
@@ -227,53 +223,14 @@ mod tests {
             flags: 16,
             netfilter_hook: 17,
             packet_type: 18,
-            reserved: 0,
-            header: [0x45, 0, 0, 0, 0],
+            payload: 0,
         };
-        let event = event(&seen);
-        // What both begin with, they have alike, but for the kind.
-        let Event {
-            time,
-            hook,
-            cpu,
-            order,
-            skb,
-            conntrack,
-            detail,
-            device_name,
-            netns,
-            ifindex,
-            length,
-            reason,
-            in_ifindex,
-            out_ifindex,
-            flags,
-            netfilter_hook,
-            packet_type,
-            ..
-        } = event;
-        let found = PlainEvent {
-            time,
-            kind: KIND_PLAIN_EVENT,
-            hook,
-            cpu,
-            order,
-            skb,
-            conntrack,
-            detail,
-            device_name,
-            netns,
-            ifindex,
-            length,
-            reason,
-            in_ifindex,
-            out_ifindex,
-            flags,
-            netfilter_hook,
-            packet_type,
-            ..seen
+        let header = [0x45, 0, 0, 0, 0];
+        let expected = Head {
+            kind: KIND_EVENT,
+            ..head
         };
-        assert_eq!(found, seen);
+        assert_eq!(event(&PlainEvent { head, header }).head, expected);
     }
 
     #[test]
@@ -284,10 +241,8 @@ mod tests {
             .write_to_vec(&mut packet, &[0; 100])
             .unwrap();
         packet[2..4].fill(0);
-        let seen = PlainEvent {
-            length: 90_000,
-            ..plain(&packet)
-        };
+        let mut seen = plain(&packet);
+        seen.head.length = 90_000;
         assert_eq!(event(&seen).payload, 90_000 - 40);
     }
 }

@@ -102,9 +102,12 @@ mod tests {
     fn only_what_sends_has_a_sender() {
         let event = |hook, netfilter_hook| {
             let record = record::Event {
-                hook,
-                netfilter_hook,
-                detail: 7,
+                head: record::Head {
+                    hook,
+                    netfilter_hook,
+                    detail: 7,
+                    ..record::Head::default()
+                },
                 ..record::Event::default()
             };
             let other = None;

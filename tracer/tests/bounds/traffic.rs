@@ -48,10 +48,17 @@ fn low(number: u64) -> u32 {
 /// A packet of a flow, both known by numbers.
 fn packet(number: u64, flow: u64, time: u64) -> record::Event {
     record::Event {
-        kind: record::KIND_EVENT,
-        hook: hook::DEVICE_QUEUE,
-        time,
-        skb: 0xffff_8881_0000_0000 + number * 256,
+        head: record::Head {
+            kind: record::KIND_EVENT,
+            hook: hook::DEVICE_QUEUE,
+            time,
+            skb: 0xffff_8881_0000_0000 + number * 256,
+            length: 100,
+            payload: 72,
+            netns: 1,
+            ifindex: 1,
+            ..record::Head::default()
+        },
         source: [0, 0xffff_0000_0000 | (flow & 0xffff_ffff)],
         destination: [0, 0xffff_0a01_0000],
         source_port: 1,
@@ -60,10 +67,6 @@ fn packet(number: u64, flow: u64, time: u64) -> record::Event {
         ip_id: low(number) & 0xffff,
         ip_version: 4,
         protocol: UDP,
-        length: 100,
-        payload: 72,
-        netns: 1,
-        ifindex: 1,
         ..record::Event::default()
     }
 }

@@ -31,8 +31,11 @@ fn event(line: &str) -> Event {
     let mut fields = line.split(' ');
     let mut next = || fields.next().unwrap();
     let mut r = record::Event {
-        kind: record::KIND_EVENT,
-        time: 1_000_000_000 + next().parse::<u64>().unwrap(),
+        head: record::Head {
+            kind: record::KIND_EVENT,
+            time: 1_000_000_000 + next().parse::<u64>().unwrap(),
+            ..record::Head::default()
+        },
         ..record::Event::default()
     };
     (r.hook, r.netfilter_hook) = hook_of(next());

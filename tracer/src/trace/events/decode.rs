@@ -396,7 +396,7 @@ fn take_place(column: &mut Bytes) -> Result<Place, ColumnError> {
         ifindex: take_u32(column)?,
         in_ifindex: take_u32(column)?,
         out_ifindex: take_u32(column)?,
-        reserved2: take_u32(column)?,
+        reserved: take_u32(column)?,
         device_name: [take_word(column)?, take_word(column)?],
     })
 }

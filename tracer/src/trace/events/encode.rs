@@ -327,13 +327,13 @@ fn put_place(column: &mut BytesMut, place: &Place) {
         out_ifindex,
         device_name,
         packet_type,
-        reserved2,
+        reserved,
     } = *place;
     for small in [hook, netfilter_hook, packet_type] {
         column.put_u8(small);
     }
     column.put_u16_le(flags);
-    for number in [netns, ifindex, in_ifindex, out_ifindex, reserved2] {
+    for number in [netns, ifindex, in_ifindex, out_ifindex, reserved] {
         column.put_u32_le(number);
     }
     for word in device_name {

@@ -142,9 +142,12 @@ mod tests {
     fn packet(hook: u8, number: u32, time: u64) -> Record {
         Record::Event(Event {
             record: record::Event {
-                time,
-                hook,
-                flags: FLAG_PHYSICAL,
+                head: record::Head {
+                    time,
+                    hook,
+                    flags: FLAG_PHYSICAL,
+                    ..record::Head::default()
+                },
                 protocol: 6,
                 sequence: number,
                 ..record::Event::default()

@@ -26,13 +26,16 @@ fn event(hook: u8, skb: u64, time: u64, number: u32, reply: bool) -> Record {
     let [(source, source_port), (destination, destination_port)] = ends;
     Record::Event(Event {
         record: record::Event {
-            time,
-            kind: record::KIND_EVENT,
-            hook,
-            skb,
-            flags: FLAG_PHYSICAL,
-            netns: HOST,
-            ifindex: 2,
+            head: record::Head {
+                time,
+                kind: record::KIND_EVENT,
+                hook,
+                skb,
+                flags: FLAG_PHYSICAL,
+                netns: HOST,
+                ifindex: 2,
+                ..record::Head::default()
+            },
             protocol: 6,
             ip_version: 4,
             sequence: number,
