@@ -68,7 +68,7 @@ pub struct Glanced {
 pub struct Told {
     /// The `nf_conn`'s address.
     pub connection: u64,
-    /// A hash of the packet's tuple and of the time: the address may be another connection's by now.
+    /// A number of the packet's tuple, and of the time: the address may be another connection's by now.
     pub tuple: u64,
 }
 

@@ -15,7 +15,6 @@ use tracer_common::{
 
 use crate::{
     emit,
-    header::short,
     maps::FILTER,
     matching,
     memory::{self, Access},
@@ -95,12 +94,10 @@ fn look<A: Access>(program: &Program, at: u64, end: u64, place: &Place<A>) -> Gl
     if plain_ends == 0 {
         return 0;
     }
-    let ports = third >> 32;
-    let (source, destination) = (second >> 32, third & 0xffff_ffff);
-    let ends = (short(ports, 0) ^ short(ports, 2)).into();
-    if matching::is_marked((source ^ destination) << 32, ends) {
+    if matching::is_marked(plain::number(second, third)) {
         return 0;
     }
+    let (source, destination) = (second >> 32, third & 0xffff_ffff);
     let words = [source | destination << 32, plain_ends];
     for index in 0..MAX_GLANCES {
         if index as u32 >= program.glances {

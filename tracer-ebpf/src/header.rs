@@ -25,9 +25,6 @@ use crate::memory;
 /// How many IPv6 extension headers are followed.
 const EXTENSION_HEADERS: usize = 4;
 
-/// 2^64 by the golden ratio: the high bits of a product depend on all bits.
-pub(crate) const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-
 pub(crate) const ICMP: u64 = 1;
 pub(crate) const TCP: u64 = 6;
 pub(crate) const UDP: u64 = 17;
@@ -55,14 +52,6 @@ impl Tuple {
 
     pub(crate) fn protocol(&self) -> u64 {
         self.ends >> 32
-    }
-
-    /// A number that few others share.
-    #[inline(always)]
-    pub(crate) fn hash(&self) -> u64 {
-        let (source, destination) = (self.source, self.destination);
-        let folded = source[0] ^ source[1] ^ self.ends.rotate_left(32);
-        folded.wrapping_mul(SPREAD) ^ destination[0] ^ destination[1]
     }
 
     /// The key of the flow that the tuple belongs to.

@@ -15,7 +15,7 @@ use tracer_common::{
 };
 
 use crate::{
-    header::{SPREAD, Tuple, byte},
+    header::{Tuple, byte},
     maps::{FILTER, FOLLOWED, MARKED, MARKED_BITS},
     memory::{self, Access},
     packet::Packet,
@@ -25,6 +25,9 @@ use crate::{
 /// The low bits of `sk_buff._nfct` and `IP_CT_NEW` (uapi).
 pub(crate) const CTINFO_MASK: u64 = 7;
 const CTINFO_NEW: u64 = 2;
+
+/// 2^64 by the golden ratio.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// 2 to that are the jiffies after which a connection's tuples are emitted again: one second to ten.
 const LATE: u32 = 10;
@@ -84,41 +87,43 @@ fn flow_tuple(packet: &Packet) -> &Tuple {
     }
 }
 
-/// The place in [`MARKED`] of a tuple and of its reply: `addresses` are all words of both, `ports` both
+/// A number that a tuple and its reply share with few others: `addresses` are all words of both, `ports` both
 /// ports, each folded by exclusive or.
 #[inline(always)]
-fn marked_at(addresses: u64, ports: u64) -> usize {
-    // Fibonacci hashing.
-    ((addresses ^ ports).wrapping_mul(SPREAD) >> (64 - MARKED_BITS)) as usize
+pub(crate) fn number(addresses: u64, ports: u64) -> u64 {
+    // Fibonacci hashing: the high bits of the product depend on all bits.
+    (addresses ^ ports).wrapping_mul(SPREAD)
 }
 
-/// The tuple's place.
+/// The tuple's number.
 #[inline(always)]
-fn mark_of(tuple: &Tuple) -> usize {
+fn number_of(tuple: &Tuple) -> u64 {
     let (source, destination) = (&tuple.source, &tuple.destination);
     let addresses = source[0] ^ destination[0] ^ source[1] ^ destination[1];
-    let ports = u64::from(tuple.source_port() ^ tuple.destination_port());
-    marked_at(addresses, ports)
+    number(
+        addresses,
+        (tuple.source_port() ^ tuple.destination_port()).into(),
+    )
 }
 
-/// Whether a tuple with that place was followed at some time.
+/// The place in [`MARKED`] of tuples with that [`number`].
 #[inline(always)]
-fn is_set(place: usize) -> bool {
+fn marked_at(number: u64) -> usize {
+    (number >> (64 - MARKED_BITS)) as usize
+}
+
+/// Whether a tuple with the place of that [`number`] was followed at some time.
+#[inline(always)]
+pub(crate) fn is_marked(number: u64) -> bool {
     // SAFETY: bytes, of which any value is one; a store meanwhile is of 1.
-    unsafe { (*MARKED.get())[place] != 0 }
-}
-
-/// Whether a tuple with these was followed at some time, see [`marked_at`].
-#[inline(always)]
-pub(crate) fn is_marked(addresses: u64, ports: u64) -> bool {
-    is_set(marked_at(addresses, ports))
+    unsafe { (*MARKED.get())[marked_at(number)] != 0 }
 }
 
 /// What the followed set says of the tuple. Most packets on a busy node are followed by nobody: one
 /// load tells that of almost all of them, which costs a tenth of the set's look-up.
 #[inline(never)]
 fn recall(tuple: &Tuple) -> Decision {
-    if !is_set(mark_of(tuple)) {
+    if !is_marked(number_of(tuple)) {
         return UNKNOWN;
     }
     // SAFETY: the value is integers, and a concurrent update of them is harmless.
@@ -133,7 +138,7 @@ fn recall(tuple: &Tuple) -> Decision {
 fn remember(tuple: &Tuple, decision: Decision) -> u64 {
     // Before the set has it. Nothing is unmarked: the set loses what is oldest, and its look-up says so.
     // SAFETY: a byte, which every CPU sets to the same value.
-    unsafe { (*MARKED.get())[mark_of(tuple)] = 1 };
+    unsafe { (*MARKED.get())[marked_at(number_of(tuple))] = 1 };
     let value = Followed {
         decision: decision as u32,
         reserved: 0,
@@ -287,11 +292,11 @@ fn is_of_new_connection(conntrack: u64) -> bool {
     conntrack & CTINFO_MASK == CTINFO_NEW
 }
 
-/// Whether the tuples of its connection are to be emitted for a packet with that hash of its own, where nothing is
+/// Whether the tuples of its connection are to be emitted for a packet with that [`number`], where nothing is
 /// followed: if it is new, and was not the last such one at its place of late. Some seconds later they are
 /// emitted again: their record may have been lost, and the agent forgets.
 #[inline(always)]
-pub(crate) fn is_to_be_told(cpu: &mut CpuState, conntrack: u64, tuple: u64) -> bool {
+pub(crate) fn is_to_be_told(cpu: &mut CpuState, conntrack: u64, number: u64) -> bool {
     if !is_of_new_connection(conntrack) {
         return false;
     }
@@ -301,7 +306,7 @@ pub(crate) fn is_to_be_told(cpu: &mut CpuState, conntrack: u64, tuple: u64) -> b
     let late = unsafe { bpf_jiffies64() } >> LATE;
     let now = Told {
         connection: conntrack & !CTINFO_MASK,
-        tuple: tuple.wrapping_add(late),
+        tuple: number.wrapping_add(late),
     };
     let new = told.connection != now.connection || told.tuple != now.tuple;
     *told = now;
@@ -317,7 +322,7 @@ pub(crate) fn conntrack_is_new(
     conntrack: u64,
 ) -> u64 {
     if decision == UNFILTERED {
-        return u64::from(is_to_be_told(cpu, conntrack, tuple.hash()));
+        return u64::from(is_to_be_told(cpu, conntrack, number_of(tuple)));
     }
     let connection = conntrack & !CTINFO_MASK;
     match FOLLOWED.get_ptr_mut(tuple.key()) {

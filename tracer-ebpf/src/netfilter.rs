@@ -222,7 +222,7 @@ fn observe_plain<A: Access>(
     emit::plain(cpu, sight, words, &located);
     if hook == hook::NETFILTER_LEAVE {
         left(cpu, number, &located.place, |cpu, connection| {
-            matching::is_to_be_told(cpu, connection, plain::hash(words))
+            matching::is_to_be_told(cpu, connection, plain::number(words[1], words[2]))
         });
     }
     true

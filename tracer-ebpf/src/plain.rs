@@ -9,9 +9,9 @@ use core::mem::MaybeUninit;
 use tracer_common::record::PLAIN_BYTES;
 
 use crate::{
-    header::{SPREAD, TCP, UDP, byte, short},
+    header::{TCP, UDP, byte, short},
     maps::FILTER,
-    memory, packet, shed,
+    matching, memory, packet, shed,
 };
 
 /// A plain packet's first bytes, in memory's order.
@@ -34,11 +34,15 @@ pub(crate) fn ends(first: u64, second: u64, third: u64) -> u64 {
     if plain { ports | protocol << 32 } else { 0 }
 }
 
-/// A number of the tuple that few others share.
+/// The tuple's [`matching::number`], of a header's second and third word.
 #[inline(always)]
-pub(crate) fn hash(&[_, second, third, ..]: &Words) -> u64 {
-    let (source, protocol) = (second >> 32, byte(second, 1));
-    third ^ (source << 8 | u64::from(protocol)).wrapping_mul(SPREAD)
+pub(crate) fn number(second: u64, third: u64) -> u64 {
+    let (source, destination, ports) = (second >> 32, third & 0xffff_ffff, third >> 32);
+    // An address is the upper half of its second word.
+    matching::number(
+        (source ^ destination) << 32,
+        (short(ports, 0) ^ short(ports, 2)).into(),
+    )
 }
 
 /// As [`read`], where every packet is asked for and none is let go; else no.
