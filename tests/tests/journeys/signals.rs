@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -14,6 +15,7 @@ use rustix::pipe::fcntl_setpipe_size;
 use rustix::process::{Pid, Signal, kill_process};
 use tracer_tests::lab::{Config, Lab};
 use tracer_tests::trace::process::{Ended, LIMIT, Running, command, wait_until};
+use tracer_tests::trace::processor_time::seconds_of;
 use tracer_tests::trace::remains;
 
 use super::flood::Exchange;
@@ -21,8 +23,8 @@ use super::noise::Noise;
 
 /// The server's port.
 const FLOODED: u16 = 29_720;
-/// Ticks of a processor's time after which it has been busy for a while.
-const BUSY: u64 = 20;
+/// Seconds of a processor's time after which it has been busy for a while.
+const BUSY: f64 = 0.2;
 /// The least that a pipe holds.
 const ROOM: usize = 4096;
 
@@ -231,15 +233,6 @@ fn a_reader_that_takes_nothing_does_not_keep_it_from_ending() -> anyhow::Result<
     lab.down()
 }
 
-/// The ticks of processor time that a process has had.
-fn ticks(pid: Pid) -> anyhow::Result<u64> {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()))?;
-    let (_, rest) = stat.rsplit_once(')').context("no name")?;
-    let times = rest.split_whitespace().skip(11).take(2);
-    let times: Result<Vec<u64>, _> = times.map(str::parse).collect();
-    Ok(times?.iter().sum())
-}
-
 /// Where records come faster than they can be taken there is never a moment of rest.
 #[test]
 fn traffic_without_a_pause_does_not_keep_it_from_ending() -> anyhow::Result<()> {
@@ -259,9 +252,11 @@ fn traffic_without_a_pause_does_not_keep_it_from_ending() -> anyhow::Result<()> 
             let filter = format!("udp port {FLOODED}");
             let mut watch = Running::start(command(["watch", "--summary", &filter])?)?;
             watch.wait_for("tracer: watching")?;
-            let begin = ticks(watch.pid())?;
+            let stat = format!("/proc/{}/stat", watch.pid().as_raw_nonzero());
+            let used = || seconds_of(Path::new(&stat));
+            let begin = used()?;
             wait_until(|| {
-                let busy = ticks(watch.pid())? > begin + BUSY;
+                let busy = used()? > begin + BUSY;
                 Ok((!busy).then(|| "it has nothing to do".to_owned()))
             })?;
             watch.interrupt()

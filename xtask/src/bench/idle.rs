@@ -12,9 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tracer_tests::lab::{Config, Lab};
+use tracer_tests::trace::processor_time::seconds_of;
 
 use super::growth::surroundings::add_namespaces;
-use super::observer::{EVERYTHING, Looking, Observer, seconds_of};
+use super::observer::{EVERYTHING, Looking, Observer};
 use super::statistics::median;
 use super::{page, programs};
 use crate::{packages, process};

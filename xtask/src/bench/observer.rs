@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tracer_tests::lab::Lab;
+use tracer_tests::trace::processor_time::seconds_of;
 
 use super::empty::{Empty, PROGRAMS};
 use super::stage::{NODE, scratch};
@@ -287,36 +288,5 @@ impl Drop for Looking {
             let _ = child.wait();
         }
         let _ = fs::remove_file(&self.output);
-    }
-}
-
-/// The processor time that such a `stat` of a process or a thread says, in seconds: user and kernel.
-///
-/// # Errors
-/// When it is gone.
-pub(crate) fn seconds_of(stat: &Path) -> anyhow::Result<f64> {
-    let text = fs::read_to_string(stat).context("the observer has ended")?;
-    let ticks = ticks(&text).with_context(|| stat.display().to_string())?;
-    Ok(ticks / f64::from(u32::try_from(rustix::param::clock_ticks_per_second())?))
-}
-
-/// Those in user space and in the kernel, of what `/proc/PID/stat` says.
-fn ticks(stat: &str) -> Option<f64> {
-    // The name may contain anything, so what follows its end counts.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace().skip(11);
-    let mut next = || fields.next()?.parse::<f64>().ok();
-    Some(next()? + next()?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ticks;
-
-    #[test]
-    fn processor_time_is_of_user_and_kernel() {
-        let stat = "12 (a b) c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0 20 0 3 0 100";
-        assert_eq!(ticks(stat), Some(300.0));
-        assert_eq!(ticks("12 (a) S 1"), None);
     }
 }
