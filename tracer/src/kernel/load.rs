@@ -1,6 +1,6 @@
 //! Loading the BPF object: maps sized and filled.
 
-use std::{io, ops::RangeInclusive};
+use std::ops::RangeInclusive;
 
 use aya::{
     Btf, Ebpf, EbpfLoader, Pod,
@@ -103,9 +103,6 @@ pub enum LoadError {
         /// What is wrong.
         reason: String,
     },
-    /// The filter could not be written.
-    #[error("cannot set the filter: {0}")]
-    Filter(io::Error),
 }
 
 #[repr(transparent)]
@@ -148,25 +145,20 @@ pub fn load(
     loader.map_max_entries("FOLLOWED", sizes.followed);
     loader.map_max_entries("CALLS", calls());
     let mut ebpf = loader.load(object.bytes())?;
-    let name = FILTER;
-    let map = ebpf.map_mut(name).ok_or_else(|| missing(name))?;
-    let mut array: Array<&mut MapData, FilterValue> =
-        map.try_into().map_err(|e| wrong(name, &e))?;
-    array
-        .set(0, FilterValue(*filter), 0)
-        .map_err(|e| wrong(name, &e))?;
-    let name = CAPTURE;
-    let map = ebpf.map_mut(name).ok_or_else(|| missing(name))?;
-    let mut array: Array<&mut MapData, CaptureValue> =
-        map.try_into().map_err(|e| wrong(name, &e))?;
     let capture = Capture {
         length: bytes.unwrap_or(0),
         answers: MAX_BYTES as u32,
     };
-    array
-        .set(0, CaptureValue(capture), 0)
-        .map_err(|e| wrong(name, &e))?;
+    set(&mut ebpf, FILTER, FilterValue(*filter))?;
+    set(&mut ebpf, CAPTURE, CaptureValue(capture))?;
     Ok(ebpf)
+}
+
+/// Gives the map of that name, which is of one value, its value.
+fn set<V: Pod>(ebpf: &mut Ebpf, name: &'static str, value: V) -> Result<(), LoadError> {
+    let map = ebpf.map_mut(name).ok_or_else(|| missing(name))?;
+    let mut array: Array<&mut MapData, V> = map.try_into().map_err(|e| wrong(name, &e))?;
+    array.set(0, value, 0).map_err(|e| wrong(name, &e))
 }
 
 /// Room for the calls that kprobes see under way on all CPUs.
