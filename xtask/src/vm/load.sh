@@ -15,7 +15,7 @@ load() {
     exec 8>/tmp/orders 9</tmp/counts
     read -r ready <&9
     [ "$ready" = ready ] || fail "the server of load: $ready"
-    : >/tmp/load.messages
+    : >/tmp/load.messages >/tmp/load.output
     pair=0
     while [ "$pair" -lt "$pairs" ]; do
         say "pair $pair"
@@ -29,7 +29,7 @@ load() {
             fi
         done
         pair=$((pair + 1))
-    done >/tmp/load.output
+    done
     results load load 0
 }
 
@@ -50,13 +50,13 @@ observed() {
     rm -f /tmp/load.rec
 }
 
-# Both kinds once.
+# Both kinds once. What is said meanwhile is no measurement.
 run() {
-    echo "ask $observer $1 0 $(ip netns exec pod-a lab-load ask 1 10.96.0.81:80 "$seconds")"
+    echo "ask $observer $1 0 $(ip netns exec pod-a lab-load ask 1 10.96.0.81:80 "$seconds")" >>/tmp/load.output
     echo >&8
     read -r before <&9
     sent=$(ip netns exec pod-a lab-load flood 0 10.244.1.3:8080 "$seconds")
     echo >&8
     read -r after <&9
-    echo "flood $observer $1 $((after - before)) $sent"
+    echo "flood $observer $1 $((after - before)) $sent" >>/tmp/load.output
 }
