@@ -74,6 +74,14 @@ fn shown(file: &Path) -> anyhow::Result<Ended> {
     Ok(ended)
 }
 
+/// How many events a recording has, as the last line says.
+fn events(said: &str) -> anyhow::Result<u64> {
+    let line = said.lines().last().context("nothing is said")?;
+    let (before, _) = line.split_once(" events").context(line.to_owned())?;
+    let number = before.rsplit(' ').next().unwrap_or_default();
+    number.parse().with_context(|| line.to_owned())
+}
+
 #[test]
 fn a_killed_recording_shows_what_was_written() -> anyhow::Result<()> {
     needs_a_lab!();
@@ -240,7 +248,12 @@ fn a_recording_ends_by_size_and_by_time() -> anyhow::Result<()> {
         .wait()?;
     ensure!(ended.status.success(), "{}", ended.stderr);
     ensure!(ended.stderr.contains(" flows, "), "{}", ended.stderr);
-    shown(&file)?;
+    let (recorded, shown) = (ended.stderr, replay(&file, &["--summary"])?.stderr);
+    let counted = events(&recorded)?;
+    ensure!(
+        counted > 0 && counted == events(&shown)?,
+        "{recorded}{shown}"
+    );
     busy.end()
 }
 

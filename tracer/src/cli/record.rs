@@ -20,7 +20,7 @@ use crate::{
     privilege::Role,
     report::{Counts, FlowReport, PacketReport, StatsReport},
     source::Shedding,
-    trace::recorder::{Options, Recorder, Rotation},
+    trace::recorder::{Options, Recorder, Rotation, Written},
 };
 
 /// Record what is traced into a file, for `tracer replay`
@@ -132,13 +132,11 @@ async fn until_end(mut session: Session<Tally>, duration: Option<Duration>) -> a
     };
     tokio::pin!(over);
     eprintln!("tracer: recording; Ctrl-C ends it");
-    let mut state = State::of(&session);
     loop {
         tokio::select! {
             step = session.step() => {
                 let step = step.inspect_err(|_| progress.end())?;
-                state = State::of(&session);
-                progress.show(&state);
+                progress.show(&State::of(&session));
                 if step == Step::Over {
                     break;
                 }
@@ -151,13 +149,15 @@ async fn until_end(mut session: Session<Tally>, duration: Option<Duration>) -> a
     let path = session
         .recorder()
         .map(|recorder| recorder.path().to_owned());
-    let tally = session.finish().await?;
-    state.flows = tally.flows;
-    (state.lost, state.shed) = (tally.lost, tally.shed);
-    state.shedding = Shedding::None;
+    let (tally, written) = session.finish().await?;
+    let state = State {
+        written: written.unwrap_or_default(),
+        flows: tally.flows,
+        lost: tally.lost,
+        shed: tally.shed,
+        shedding: Shedding::None,
+    };
     if let Some(path) = path {
-        state.size =
-            std::fs::metadata(&path).map_or(state.size, |metadata| metadata.len().max(state.size));
         let path = path.to_string_lossy().into_owned();
         let path = sanitize::plain(&path).into_owned();
         eprintln!("tracer: {path}: {}", state.line());
@@ -206,9 +206,8 @@ impl Sink for Tally {
 /// How a recording goes.
 #[derive(Debug, Default)]
 struct State {
-    events: u64,
+    written: Written,
     flows: u64,
-    size: u64,
     lost: u64,
     shed: u64,
     shedding: Shedding,
@@ -218,9 +217,8 @@ impl State {
     fn of(session: &Session<Tally>) -> Self {
         let (pipeline, recorder) = (session.pipeline(), session.recorder());
         Self {
-            events: recorder.map_or(0, Recorder::records),
+            written: recorder.map(Recorder::written).unwrap_or_default(),
             flows: pipeline.sink().flows + pipeline.open_flows() as u64,
-            size: recorder.map_or(0, Recorder::length),
             lost: pipeline.sink().lost,
             shed: pipeline.sink().shed,
             shedding: pipeline.sink().shedding,
@@ -229,15 +227,14 @@ impl State {
 
     fn line(&self) -> String {
         let Self {
-            events,
+            written: Written { length, records },
             flows,
-            size,
             lost,
             shed,
             shedding,
         } = self;
-        let size = indicatif::HumanBytes(*size);
-        let mut line = format!("{events} events, {flows} flows, {size}, {lost} events lost");
+        let size = indicatif::HumanBytes(*length);
+        let mut line = format!("{records} events, {flows} flows, {size}, {lost} events lost");
         if *shed > 0 {
             line.push_str(&format!(
                 ", {shed} times a packet let go unseen (--max-overhead)"

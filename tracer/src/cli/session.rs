@@ -33,7 +33,7 @@ use crate::{
     privilege::{self, Capabilities, Capability, Role},
     report::Knowledge,
     source::{Batch, Source as _, TracedCommand},
-    trace::recorder::{self, Recorder, Taken},
+    trace::recorder::{self, Recorder, Taken, Written},
 };
 use tracer_common::filter::Program;
 
@@ -297,18 +297,19 @@ impl<K: Sink> Session<K> {
         }
     }
 
-    /// Detaches, takes what was seen before, and shows everything that is left.
+    /// Detaches, takes what was seen before, and shows everything that is left. What was recorded, where it was.
     ///
     /// # Errors
     /// As [`Session::step`].
-    pub(super) async fn finish(mut self) -> anyhow::Result<K> {
+    pub(super) async fn finish(mut self) -> anyhow::Result<(K, Option<Written>)> {
         self.live.finish();
         while self.step().await? != Step::Over {}
         self.live.node().wait_for_present_rules(RULES);
         let node = self.live.node().snapshot();
-        if let Some(recorder) = self.recorder.take() {
-            recorder.finish(&node)?;
-        }
+        let recorder = self.recorder.take();
+        let written = recorder
+            .map(|recorder| recorder.finish(&node))
+            .transpose()?;
         let function_at = |address| self.symbols.name(address);
         let known = Knowledge {
             node: &node,
@@ -318,7 +319,7 @@ impl<K: Sink> Session<K> {
         };
         self.pipeline.finish(&known)?;
         self.say_problems();
-        Ok(self.pipeline.into_sink())
+        Ok((self.pipeline.into_sink(), written))
     }
 
     /// Asks the kernel for what the filter's names mean by now.

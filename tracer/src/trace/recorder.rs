@@ -77,6 +77,15 @@ pub enum Room {
     Full,
 }
 
+/// What was written, in all parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Bytes.
+    pub length: u64,
+    /// Records of packets and connections.
+    pub records: u64,
+}
+
 /// What the live tracer takes at once, as it is recorded.
 #[derive(Clone, Copy, Debug)]
 pub struct Taken<'a> {
@@ -100,8 +109,8 @@ pub struct Recorder {
     parts: VecDeque<PathBuf>,
     /// The number of the next part's file.
     next_number: u32,
-    /// Bytes and records of the parts before this one.
-    before: (u64, u64),
+    /// In the parts before this one.
+    before: Written,
     node: Option<Arc<Snapshot>>,
     located: HashSet<u64>,
     /// How packets are observed, as was said.
@@ -133,7 +142,7 @@ impl Recorder {
             about,
             writer,
             path,
-            before: (0, 0),
+            before: Written::default(),
             node: None,
             located: HashSet::new(),
             standing: Standing::default(),
@@ -163,7 +172,7 @@ impl Recorder {
         {
             self.rotate()?;
         }
-        let full = |size| self.length() >= size;
+        let full = |size| self.written().length >= size;
         Ok(if self.options.max_size.is_some_and(full) {
             Room::Full
         } else {
@@ -225,8 +234,7 @@ impl Recorder {
 
     fn rotate(&mut self) -> Result<(), RecordError> {
         self.end_part()?;
-        self.before.0 += self.writer.length();
-        self.before.1 += self.writer.records();
+        self.before = self.written();
         self.about.part += 1;
         self.path = part_path(&self.options, self.next_number);
         self.next_number = self.next_number.saturating_add(1);
@@ -258,16 +266,17 @@ impl Recorder {
         })
     }
 
-    /// Writes what is left, what the node knows at the end, and the index.
+    /// Writes what is left, what the node knows at the end, and the index; what that is in all.
     ///
     /// # Errors
     /// [`RecordError::Write`].
-    pub fn finish(mut self, node: &Arc<Snapshot>) -> Result<(), RecordError> {
+    pub fn finish(mut self, node: &Arc<Snapshot>) -> Result<Written, RecordError> {
         self.write_node(node).map_err(|source| RecordError::Write {
             path: self.path.clone(),
             source,
         })?;
-        self.end_part()
+        self.end_part()?;
+        Ok(self.written())
     }
 
     /// The file being written.
@@ -282,16 +291,13 @@ impl Recorder {
         self.about.part
     }
 
-    /// Bytes written, in all parts.
+    /// What was written so far. Some of what was taken waits to be written.
     #[must_use]
-    pub fn length(&self) -> u64 {
-        self.before.0 + self.writer.length()
-    }
-
-    /// Records written, in all parts.
-    #[must_use]
-    pub fn records(&self) -> u64 {
-        self.before.1 + self.writer.records()
+    pub fn written(&self) -> Written {
+        Written {
+            length: self.before.length + self.writer.length(),
+            records: self.before.records + self.writer.records(),
+        }
     }
 }
 

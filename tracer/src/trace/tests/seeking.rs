@@ -129,7 +129,11 @@ fn each_part_says_where_hooks_are_observed() {
         recorder.step(taken, &|_| None).unwrap();
     }
     let last = recorder.part();
-    recorder.finish(&node).unwrap();
+    let written = recorder.finish(&node).unwrap();
+    assert_eq!(written.records, 3);
+    let files = std::fs::read_dir(directory.path()).unwrap();
+    let lengths = files.map(|file| file.unwrap().metadata().unwrap().len());
+    assert_eq!(written.length, lengths.sum::<u64>());
     let said = |part: u32| -> Vec<Notice> {
         let path = directory.path().join(format!("recording.{part:06}"));
         let entries = read(&std::fs::read(path).unwrap()).unwrap();
