@@ -21,11 +21,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aya::Btf;
 use tokio::{runtime::Handle, select, time::sleep};
 use tracer_common::{cpu::CpuState, filter::Program, reader};
 
 use super::{
     attach::{self, Attached},
+    btf::KernelBtf,
     budget::{Budget, governor::Governor},
     cast::Cast,
     clock,
@@ -51,7 +53,7 @@ pub use beforehand::check;
 #[cfg(test)]
 pub(super) use beforehand::possible;
 pub(super) use beforehand::{OLDEST, understand};
-use beforehand::{look, read_btf, refuse};
+use beforehand::{look, refuse};
 pub use error::{LiveError, StartError};
 
 /// From here on, who has a map's descriptor needs no privilege to use it.
@@ -152,7 +154,7 @@ impl Live {
     pub fn start(options: Options<'_>, node: Node) -> Result<Self, StartError> {
         Handle::try_current().map_err(io::Error::other)?;
         let surroundings = look(options.sizes)?;
-        let (kernel, btf) = read_btf()?;
+        let kernel = KernelBtf::load()?;
         let (offsets, facts) = understand(&kernel, &surroundings)?;
         let mut plan = Plan::new(&facts, options.netfilter);
         if options.bytes.is_none() {
@@ -165,7 +167,9 @@ impl Live {
         let faults = Faults::of(version);
         let object =
             Object::new(&offsets, faults, Cast::find(&kernel, faults)).map_err(LoadError::from)?;
+        // One decoded BTF at a time: each takes tens of megabytes, which is what a start takes most.
         drop(kernel);
+        let btf = Btf::from_sys_fs()?;
         let ebpf = load::load(&object, &btf, options.sizes, options.filter, options.bytes)?;
         let attached = attach::carry_out(&mut plan, &object, ebpf, &btf);
         let Attached {

@@ -1,9 +1,5 @@
 //! What is asked before anything is loaded: whether tracing can work here, and what the kernel offers.
 
-use std::io;
-
-use aya::Btf;
-
 use super::StartError;
 use crate::{
     kernel::{
@@ -65,19 +61,6 @@ pub(in crate::kernel) fn understand(
     let offsets = kernel.offsets()?;
     let facts = facts::gather(kernel, &offsets, surroundings);
     Ok((offsets, facts))
-}
-
-/// Both decoders of the kernel's BTF, at once: each takes tens of milliseconds.
-pub(super) fn read_btf() -> Result<(KernelBtf, Btf), StartError> {
-    std::thread::scope(|scope| {
-        let kernel = scope.spawn(KernelBtf::load);
-        let btf = Btf::from_sys_fs();
-        let kernel = kernel
-            .join()
-            .map_err(|_| io::Error::other("the thread that reads the kernel's BTF panicked"))?;
-        // The first says better what is missing.
-        Ok((kernel?, btf?))
-    })
 }
 
 /// Who asks for a way of seeing netfilter's hooks gets it or an error: tracing without hooks would
