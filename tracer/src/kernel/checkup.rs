@@ -117,14 +117,17 @@ impl Finding {
 /// Looks at everything, attaches and detaches. Takes a second or so, in which it blocks.
 #[must_use]
 pub fn checkup() -> Checkup {
-    examine(&Machine::look(), attempt::attach)
+    examine(Machine::look(), |_| attempt::attach())
 }
 
-/// What is to be said of a machine, where `attach` attaches everything and detaches it again.
-fn examine(machine: &Machine, attach: impl FnOnce() -> Result<(Plan, Timing), Failure>) -> Checkup {
-    let (btf, mut plan) = findings::btf(machine);
+/// What is to be said of a machine, where `attach` attaches everything, as planned, and detaches it again.
+fn examine(
+    machine: Machine,
+    attach: impl FnOnce(Option<&Plan>) -> Result<(Plan, Timing), Failure>,
+) -> Checkup {
+    let (btf, mut plan) = findings::btf(&machine);
     let mut findings = vec![
-        findings::kernel(machine),
+        findings::kernel(&machine),
         btf,
         findings::capabilities(machine.capabilities.as_ref()),
         findings::lockdown(&machine.surroundings),
@@ -132,6 +135,8 @@ fn examine(machine: &Machine, attach: impl FnOnce() -> Result<(Plan, Timing), Fa
         findings::namespaces(machine.namespaces.as_ref()),
         findings::rules(machine.namespaces.as_ref().ok(), &machine.programs),
     ];
+    // Tens of megabytes, of which attaching takes as many again.
+    drop(machine.btf);
     let impossible = |finding: &Finding| finding.readiness == Readiness::Impossible;
     let mut timing = None;
     findings.push(if findings.iter().any(impossible) {
@@ -140,7 +145,7 @@ fn examine(machine: &Machine, attach: impl FnOnce() -> Result<(Plan, Timing), Fa
             "see first to what is impossible above",
         )
     } else {
-        match attach() {
+        match attach(plan.as_ref()) {
             Ok((attached, took)) => {
                 plan = Some(attached);
                 timing = Some(took);

@@ -148,11 +148,12 @@ fn programs_get_one_object() {
 #[test]
 fn whatever_a_machine_lacks_is_said_with_what_to_do() {
     for case in cases::all() {
-        let (name, found) = (case.name, case.checkup());
+        let (name, readiness, words) = (case.name, case.readiness, case.said);
+        let found = case.checkup();
         let shown = text(&found);
-        assert_eq!(found.readiness, case.readiness, "{name}: {shown}");
+        assert_eq!(found.readiness, readiness, "{name}: {shown}");
         let json: serde_json::Value = serde_json::from_str(&json(&found).unwrap()).unwrap();
-        let (word, code) = match case.readiness {
+        let (word, code) = match readiness {
             Readiness::Ready => ("ready", 0),
             Readiness::Degraded => ("degraded", 1),
             Readiness::Impossible => ("impossible", 2),
@@ -167,7 +168,7 @@ fn whatever_a_machine_lacks_is_said_with_what_to_do() {
             "{name}: {shown}"
         );
         let findings = json.to_string();
-        for said in case.said {
+        for said in words {
             assert!(shown.contains(said), "{name}: {said:?} is not in {shown}");
             let escaped = said.replace('"', "\\\"");
             assert!(

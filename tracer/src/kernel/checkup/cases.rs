@@ -3,7 +3,7 @@
 use std::{io, path::PathBuf};
 
 use super::{
-    Checkup, Failure, Timing, examine, findings,
+    Checkup, Failure, Timing, examine,
     machine::{Machine, Namespaces},
 };
 use crate::{
@@ -54,8 +54,8 @@ impl Case {
         Self::new(name, readiness, said, |machine| machine.btf = Ok(kernel))
     }
 
-    pub(crate) fn checkup(&self) -> Checkup {
-        examine(&self.machine, || attached(&self.machine))
+    pub(crate) fn checkup(self) -> Checkup {
+        examine(self.machine, attached)
     }
 
     /// Why `run` and `watch` would not start there.
@@ -110,14 +110,12 @@ fn machine() -> Machine {
 
 /// A machine with that kernel, on which all else is well.
 pub(super) fn of_kernel(btf: Result<KernelBtf, BtfError>) -> Checkup {
-    let machine = Machine { btf, ..machine() };
-    examine(&machine, || attached(&machine))
+    examine(Machine { btf, ..machine() }, attached)
 }
 
 /// What attaching comes to where nothing is refused.
-fn attached(machine: &Machine) -> Result<(Plan, Timing), Failure> {
-    let (_, plan) = findings::btf(machine);
-    let mut plan = plan.ok_or("no plan")?;
+fn attached(plan: Option<&Plan>) -> Result<(Plan, Timing), Failure> {
+    let mut plan = plan.ok_or("no plan")?.clone();
     let programs: Vec<String> = plan.steps().map(|step| step.program.clone()).collect();
     for program in programs {
         let done = Outcome::Attached {
