@@ -2,8 +2,8 @@
 //! were is marked.
 
 use anyhow::{Context as _, ensure};
-use rustix::time::{ClockId, clock_gettime};
 use tracer_tests::lab::{Config, Lab};
+use tracer_tests::trace::clock::now;
 use tracer_tests::trace::json::{Hop, Packet, Stage, State, Trace};
 use tracer_tests::trace::judge::{self, Case, Ends};
 use tracer_tests::trace::process::{Running, wait_until, whole_lab};
@@ -31,13 +31,6 @@ const TO_SERVICE: Connection = Connection {
     reply: "b2 > node2 > node1[postrouting un-dnat] > a1",
     ..TO_POD
 };
-
-/// The clock of the trace's times.
-fn now() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    let part = |value: i64| u64::try_from(value).unwrap_or_default();
-    part(time.tv_sec) * 1_000_000_000 + part(time.tv_nsec)
-}
 
 /// Makes connections, each from a port of its own, until what was printed is enough.
 fn connect_until(

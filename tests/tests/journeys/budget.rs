@@ -2,6 +2,7 @@
 //! is seen is seen whole; and afterwards everything is seen again.
 
 use std::net::UdpSocket;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use tracer_tests::lab::{Config, Lab};
+use tracer_tests::trace::clock::now;
 use tracer_tests::trace::json::{Flow, Packet, Stage, Trace, Verdict};
 use tracer_tests::trace::process::{self, Running, wait_until};
 
@@ -98,9 +100,11 @@ fn a_flood_beyond_the_budget_is_sampled_and_all_is_seen_again_after_it() -> anyh
         flooded.send(400)?;
         thread::sleep(Duration::from_millis(5));
     }
+    let begin = now();
     full.send(REFUSED)?;
     // Then it ends, and everything is seen again.
     wait_until(|| Ok(told(&watch)?.map(|one_in| format!("1 in {one_in} is still seen"))))?;
+    let refused = begin..now();
     full.send(1)?;
     let last = format!("\"{}\"", full.address()?);
     let whole = |line: &str| line.contains(&last) && line.contains("device.queue");
@@ -113,11 +117,17 @@ fn a_flood_beyond_the_budget_is_sampled_and_all_is_seen_again_after_it() -> anyh
     let output = watch.output();
     let trace = watch.stop()?;
     drop(reader);
-    judge(&trace, &output, &flooded, &full)?;
+    judge(&trace, &output, (&flooded, &full), refused)?;
     lab.down()
 }
 
-fn judge(trace: &Trace, output: &str, flooded: &Exchange, full: &Exchange) -> anyhow::Result<()> {
+/// `refused` is when nothing but [`REFUSED`] came to the full socket.
+fn judge(
+    trace: &Trace,
+    output: &str,
+    (flooded, full): (&Exchange, &Exchange),
+    refused: Range<u64>,
+) -> anyhow::Result<()> {
     let totals = trace.totals()?;
     ensure!(totals.shed > 0 && totals.lost == 0, "{totals:?}");
     ensure!(totals.emitted == totals.matched, "{totals:?}");
@@ -129,20 +139,20 @@ fn judge(trace: &Trace, output: &str, flooded: &Exchange, full: &Exchange) -> an
     let flooded = trace.flow("udp", flooded.address()?)?;
     ensure!(flooded.sampled, "{flooded:?}");
     ensure!(flooded.holes == 0, "what is let go is no hole: {flooded:?}");
-    let packets = while_shedding(output)?;
     // Where nothing but its drops is seen of a flow, nobody knows that it is the one that is seen whole later.
     let client = full.address()?;
     let full = trace.flows.iter().filter(|flow| flow.client.addr == client);
     let full: Vec<&Flow> = full.collect();
     ensure!(full.iter().any(|flow| flow.sampled), "{full:?}");
     let of_full = |packet: &&Packet| full.iter().any(|flow| flow.id == packet.flow);
-    let dropped = packets.iter().filter(of_full);
+    let dropped = trace.packets.iter().filter(of_full);
     let dropped = dropped
-        .filter(|packet| packet.verdict == Verdict::Dropped)
+        .filter(|packet| packet.verdict == Verdict::Dropped && refused.contains(&packet.began()))
         .count();
     ensure!(dropped as u64 >= REFUSED, "{dropped} drops: {full:?}");
     // What is chosen is seen from its first hop to its last; but for what was under way at a change. Of
     // what the reader was too slow for, the drop is seen, chosen or not.
+    let packets = while_shedding(output)?;
     let sampled = packets
         .iter()
         .filter(|packet| packet.flow == flooded.id && packet.verdict != Verdict::Dropped);

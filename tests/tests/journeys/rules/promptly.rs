@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use rustix::time::{ClockId, clock_gettime};
 use tracer_tests::lab::{Config, HTTP_PORT, Lab, Proxy};
+use tracer_tests::trace::clock::now;
 use tracer_tests::trace::json::{Flow, Kind, Trace};
 use tracer_tests::trace::process::{self, Running};
 
@@ -22,13 +22,6 @@ const APART: Duration = Duration::from_millis(100);
 /// What is dropped waits for rules that changed just before it; those of both times may have done it then.
 const WAITING: u64 = SECOND / 2;
 const SERVICE: &str = "web-node1";
-
-/// Nanoseconds of the packets' clock.
-fn now() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    let part = |number: i64| u64::try_from(number).unwrap_or_default();
-    part(time.tv_sec) * SECOND + part(time.tv_nsec)
-}
 
 /// A change, and what is to be seen of calls from then on, until the next one.
 struct Change {
