@@ -109,14 +109,15 @@ fn a_hundred_short_questions_have_the_process_that_asked() -> anyhow::Result<()>
     lab.down()
 }
 
-/// A shell with a connection that is open, which asks over it when it is told to.
+/// A shell with a connection that is open, which asks over it when it is told to. No other process has it ever, as one
+/// would that the shell starts: of a socket that two hold, neither is named.
 struct Open(Child);
 
 impl Open {
     fn new(lab: &Lab, from: &str, to: IpAddr) -> anyhow::Result<Self> {
         let script = format!(
             "exec 3<>/dev/tcp/{to}/{HTTP_PORT}; echo open; read line; \
-             printf 'GET / HTTP/1.1\\r\\nHost: lab\\r\\n\\r\\n' >&3; head -n 1 <&3; read line"
+             printf 'GET / HTTP/1.1\\r\\nHost: lab\\r\\n\\r\\n' >&3; read answer <&3; read line"
         );
         let mut child = lab
             .command(from, "bash")
