@@ -248,7 +248,7 @@ fn a_recording_ends_by_size_and_by_time() -> anyhow::Result<()> {
         .wait()?;
     ensure!(ended.status.success(), "{}", ended.stderr);
     ensure!(ended.stderr.contains(" flows, "), "{}", ended.stderr);
-    let (recorded, shown) = (ended.stderr, replay(&file, &["--summary"])?.stderr);
+    let (recorded, shown) = (ended.stderr, shown(&file)?.stderr);
     let counted = events(&recorded)?;
     ensure!(
         counted > 0 && counted == events(&shown)?,

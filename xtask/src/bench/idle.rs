@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use tracer_tests::lab::{Config, Lab};
 use tracer_tests::trace::processor_time::seconds_of;
 
@@ -69,7 +70,7 @@ impl Taken {
                 *threads.entry(name).or_default() += seconds;
             }
         }
-        let all = seconds_of(&directory.join("stat"))?;
+        let all = seconds_of(&directory.join("stat")).context("the observer has ended")?;
         Ok(Self { all, threads })
     }
 

@@ -254,6 +254,7 @@ impl Looking {
             return Ok(0.0);
         }
         seconds_of(Path::new(&format!("/proc/{}/stat", self.pid())))
+            .context("the observer has ended")
     }
 
     /// Ends it as Ctrl-C does, and says what it printed where that was kept, and what it said.
