@@ -55,6 +55,11 @@ pub struct Patience {
     pub packet: u64,
     /// From a closed flow's last event to giving it out.
     pub closed: u64,
+    /// The same where an ICMP error refused a TCP connection, not less than [`Self::closed`]. The client may
+    /// send its SYN again: an error that comes while a process works on the socket does not end the connection
+    /// (`tcp_v4_err` and `tcp_v6_err` keep it in `sk_err_soft`), and the next SYN comes after one second
+    /// (`TCP_TIMEOUT_INIT`), the one after that in another two.
+    pub refused: u64,
     /// From another flow's last event to giving it out.
     pub silent: u64,
 }
@@ -65,6 +70,7 @@ impl Default for Patience {
             delivered: 20_000_000,
             packet: 4_000_000_000,
             closed: 1_000_000_000,
+            refused: 2_500_000_000,
             silent: 120_000_000_000,
         }
     }

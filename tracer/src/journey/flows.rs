@@ -46,7 +46,8 @@ pub(super) struct Flows {
     by_alias: HashMap<Alias, Named>,
     /// In order of age, for eviction; each flow once.
     ages: VecDeque<FlowId>,
-    /// Flows that are closed, by when their last event was when that was looked at.
+    /// Flows that are closed, by when their last event was when that was looked at, or later where that is not
+    /// enough.
     closed: BinaryHeap<Reverse<(u64, FlowId)>>,
     /// When to look for silent flows again.
     next_look: u64,

@@ -37,6 +37,7 @@ pub(super) struct Tcp {
     finished: [bool; 2],
     opened_with: Option<u32>,
     over: bool,
+    refused_by_error: bool,
 }
 
 impl Tcp {
@@ -45,6 +46,11 @@ impl Tcp {
         let again =
             matches!(syn, Transport::Tcp { sequence, .. } if self.opened_with == Some(*sequence));
         self.over && !again
+    }
+
+    /// Whether an ICMP error refused the connection, so that its SYN may come again.
+    pub(super) fn may_be_tried_again(&self) -> bool {
+        self.refused_by_error
     }
 
     /// Whether the sender of that direction has sent its FIN.
@@ -69,6 +75,7 @@ impl Tcp {
                 ..
             } if matches!(state, State::SynSent | State::Unreplied) => {
                 self.over = true;
+                self.refused_by_error = state == State::SynSent;
                 State::Refused
             }
             // Another error is not an answer.
@@ -87,6 +94,7 @@ impl Tcp {
         flags: u8,
         sequence: u32,
     ) -> State {
+        self.refused_by_error = false;
         if flags & RST != 0 {
             self.over = true;
             let early = matches!(state, State::SynSent | State::SynReceived);

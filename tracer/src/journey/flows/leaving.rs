@@ -95,7 +95,7 @@ impl Flows {
         patience: &Patience,
         under_way: impl Fn(FlowId) -> bool,
     ) -> Vec<FlowId> {
-        let mut ids = self.closed_before(now.saturating_sub(patience.closed), &under_way);
+        let mut ids = self.closed_for_long(now, patience, &under_way);
         if now >= self.next_look {
             self.next_look = now.saturating_add(patience.silent / 100);
             let silent_before = now.saturating_sub(patience.silent);
@@ -108,8 +108,14 @@ impl Flows {
         ids
     }
 
-    /// The flows of which the last event was before that time and that are closed.
-    fn closed_before(&mut self, time: u64, under_way: &impl Fn(FlowId) -> bool) -> Vec<FlowId> {
+    /// The flows that are closed, and of which the last event was long enough ago.
+    fn closed_for_long(
+        &mut self,
+        now: u64,
+        patience: &Patience,
+        under_way: &impl Fn(FlowId) -> bool,
+    ) -> Vec<FlowId> {
+        let time = now.saturating_sub(patience.closed);
         let (mut over, mut not_yet) = (Vec::new(), Vec::new());
         while let Some(first) = self.closed.peek_mut().filter(|first| first.0.0 < time) {
             let Reverse((_, id)) = PeekMut::pop(first);
@@ -117,10 +123,16 @@ impl Flows {
             let Some(entry) = seat.and_then(|seat| self.table.beside(seat)) else {
                 continue;
             };
+            let longer = if entry.tcp.may_be_tried_again() {
+                patience.refused.saturating_sub(patience.closed)
+            } else {
+                0
+            };
+            let last = entry.flow.last.saturating_add(longer);
             if !entry.flow.state.is_over() {
                 entry.is_closed = false;
-            } else if entry.flow.last >= time || under_way(id) {
-                not_yet.push(Reverse((entry.flow.last, id)));
+            } else if last >= time || under_way(id) {
+                not_yet.push(Reverse((last, id)));
             } else {
                 over.push(id);
             }

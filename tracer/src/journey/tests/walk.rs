@@ -103,26 +103,18 @@ impl Walk {
         self.packet.record.protocol = 17;
     }
 
-    /// "Port unreachable", about a UDP packet.
-    pub(super) fn begin_icmp_error(
-        &mut self,
-        from: Endpoint,
-        to: Endpoint,
-        about_from: Endpoint,
-        about_to: Endpoint,
-    ) {
+    /// "Port unreachable", about a packet.
+    pub(super) fn begin_icmp_error(&mut self, from: Endpoint, to: Endpoint, about: Tuple) {
         self.begin(from, to, 0, 0);
         let r = &mut self.packet.record;
         r.kind = record::KIND_WIDE_EVENT;
         r.protocol = 1;
         r.acknowledgement = 3 << 8 | 3;
         r.flags = FLAG_ICMP_ERROR;
-        let tuple = Tuple {
-            source: about_from,
-            destination: about_to,
-            protocol: 17,
-        };
-        self.packet.other = Some(Other { tuple, vni: 0 });
+        self.packet.other = Some(Other {
+            tuple: about,
+            vni: 0,
+        });
     }
 
     pub(super) fn retarget(&mut self, from: Endpoint, to: Endpoint) {
