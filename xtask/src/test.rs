@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 
-use crate::{ebpf, packages, process, vm};
+use crate::{ebpf, interrupt, packages, process, vm};
 
 /// Tells the end-to-end tests which `tracer` to run.
 const TRACER_VARIABLE: &str = "TRACER_BIN";
@@ -37,6 +37,8 @@ const STEPS: &[Step] = &[
 /// # Errors
 /// The failed step's.
 pub(crate) fn run() -> anyhow::Result<()> {
+    // Tests interrupt the tracer and what it runs.
+    interrupt::heed()?;
     let begin = Instant::now();
     let mut times = Vec::new();
     for (name, step) in STEPS {

@@ -55,6 +55,7 @@ pub const OF_TESTS: &[Requirement] = &[
     requirement("ipset", "ipset", "makes sets that rules ask for"),
     requirement("tmux", "tmux", "is the terminal of the live view"),
     requirement("script", "bsdutils", "is a terminal that remembers"),
+    requirement("perl", "perl-base", "is a server with workers"),
     requirement("ethtool", "ethtool", "lets devices merge and cut packets"),
 ];
 

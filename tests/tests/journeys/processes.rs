@@ -174,3 +174,94 @@ fn sockets_that_were_there_before_have_their_processes_too() -> anyhow::Result<(
     drop(open);
     lab.down()
 }
+
+/// A server that listens, as many do, together with the workers that it starts: at any address and, at the port
+/// above, on loopback only.
+struct Forked {
+    child: Child,
+    workers: Vec<u32>,
+}
+
+impl Forked {
+    const SCRIPT: &str = r#"
+        use IO::Socket::INET;
+        my ($port) = @ARGV;
+        my @at = (Listen => 16, ReuseAddr => 1);
+        my $all = IO::Socket::INET->new(@at, LocalAddr => "0.0.0.0", LocalPort => $port) or die;
+        my $own = IO::Socket::INET->new(@at, LocalAddr => "127.0.0.1", LocalPort => $port + 1) or die;
+        my @workers = map {
+            my $pid = fork // die;
+            until ($pid) {
+                my $client = $all->accept or next;
+                sysread $client, my $request, 4096;
+                syswrite $client, "HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nhi\n";
+                close $client;
+            }
+            $pid;
+        } 1 .. 3;
+        $| = 1;
+        print "@workers\n";
+        <STDIN>;
+        kill KILL => @workers;
+    "#;
+
+    fn new(lab: &Lab, pod: &str, port: u16) -> anyhow::Result<Self> {
+        let mut child = lab
+            .command(pod, "perl")
+            .args(["-e", Self::SCRIPT, &port.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        let stdout = child.stdout.as_mut().context("no stdout")?;
+        BufReader::new(stdout).read_line(&mut line)?;
+        let workers: Result<Vec<u32>, _> = line.split_whitespace().map(str::parse).collect();
+        let workers = workers.with_context(|| line.clone())?;
+        ensure!(workers.len() == 3, "{line:?}");
+        Ok(Self { child, workers })
+    }
+}
+
+impl Drop for Forked {
+    fn drop(&mut self) {
+        // At the end of its input it ends its workers.
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_server_with_workers_is_named() -> anyhow::Result<()> {
+    const PORT: u16 = 9998;
+    needs_a_lab!();
+    let lab = Lab::up(&Config::default())?;
+    let pod = lab.pod("b2").ipv4;
+    let server = Forked::new(&lab, "b2", PORT)?;
+    // A worker's while it has the connection; then the port's, at which all listen, and one of them started the others.
+    let netns = lab.netns("a1");
+    let ask = format!("for n in 1 2 3 4 5; do curl -sS http://{pod}:{PORT}/; done");
+    let ended = process::run(["run", "--netns", &netns, "--json", "--", "sh", "-c", &ask])?;
+    ensure!(ended.status.success(), "{ended:#?}");
+    let trace = ended.trace()?;
+    ensure!(trace.flows.len() == 5, "{:#?}", trace.flows);
+    for flow in &trace.flows {
+        let Process { pid, comm } = backend(flow)?;
+        let own = *pid == server.child.id() || server.workers.contains(pid);
+        ensure!(own && comm == "perl", "{flow:#?}");
+    }
+    // Who has a port that is called elsewhere is looked for where nobody has the connection.
+    let url = format!("http://{pod}:{}/", PORT + 1);
+    let ended = process::run([
+        "run", "--netns", &netns, "--json", "--", "curl", "-sS", &url,
+    ])?;
+    let trace = ended.trace()?;
+    let [flow] = &trace.flows[..] else {
+        anyhow::bail!("{:#?}", trace.flows);
+    };
+    let (pid, elsewhere) = (server.child.id(), PORT + 1);
+    let said = format!("perl (pid {pid}) listens at 127.0.0.1:{elsewhere} only");
+    let diagnosis = flow.diagnosis.as_deref().context("no diagnosis")?;
+    ensure!(diagnosis.contains(&said), "{said:?} in {diagnosis}");
+    drop(server);
+    lab.down()
+}

@@ -5,7 +5,9 @@
 //! socket has these ends: `/proc/PID/net/tcp` and its like of any process in the network namespace
 //! ([`table`]). Which process holds it: the descriptors of the processes in that namespace
 //! ([`holders`]). A connection that is closed by the time it is looked for is looked up as its
-//! listening socket. The answer is a process only when exactly one holds the socket.
+//! listening socket. Where several hold a socket, the answer is the one that started the others: servers
+//! listen together with their workers. Of a connection it is that only when several hold it a while later
+//! too: a server that forks after `accept` holds it for a moment beside its child.
 //!
 //! The same tables say at which addresses a port is listened on, which is asked for where a packet
 //! found no socket.

@@ -49,30 +49,42 @@ impl Census {
     }
 }
 
-pub(super) fn answer_all(census: &mut Census, questions: &[Question]) -> Vec<Answer> {
+/// What was found of the sockets that were asked about.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) answers: Vec<Answer>,
+    /// Connections that several processes hold: of a server that forks after `accept`, both for a moment.
+    pub(super) shared: Vec<Question>,
+}
+
+/// Which process each socket is of. Connections that several hold are given back; where they were before (`again`),
+/// the first of those processes is named.
+pub(super) fn answer_all(census: &mut Census, questions: &[Question], again: &[Question]) -> Found {
     let mut by_netns: BTreeMap<u32, BTreeSet<Question>> = BTreeMap::new();
-    for question in questions {
+    for question in questions.iter().chain(again) {
         by_netns
             .entry(question.netns)
             .or_default()
             .insert(*question);
     }
-    let mut answers = Vec::new();
+    let mut found = Found::default();
     // What the processes of a moment ago do not answer, those of now may.
     let now = Instant::now();
     for since in [now.checked_sub(CENSUS).unwrap_or(now), now] {
         census.take(since);
+        found.shared.clear();
         for (netns, questions) in &mut by_netns {
-            let found = answer_in(&census.of(*netns), questions);
-            questions.retain(|question| found.iter().all(|answer| answer.question != *question));
-            answers.extend(found);
+            let Found { answers, shared } = answer_in(&census.of(*netns), questions, again);
+            questions.retain(|question| answers.iter().all(|answer| answer.question != *question));
+            found.answers.extend(answers);
+            found.shared.extend(shared);
         }
         by_netns.retain(|_, questions| !questions.is_empty());
         if by_netns.is_empty() {
             break;
         }
     }
-    answers
+    found
 }
 
 /// Who listens at these ports, of processes of now.
@@ -108,7 +120,7 @@ pub(super) fn listeners_of(census: &mut Census, questions: &[PortQuestion]) -> V
         } else {
             holders(&pids, &wanted)
         };
-        let holder = |socket: &Socket| only_holder(&held, socket.inode, &tree);
+        let holder = |socket: &Socket| holder(holders::first(held.get(&socket.inode)?)?, &tree);
         answers.extend(found.into_iter().map(|(question, sockets)| {
             let sockets = sockets.iter();
             let sockets = sockets.map(|socket| (socket.local, holder(socket)));
@@ -121,41 +133,43 @@ pub(super) fn listeners_of(census: &mut Census, questions: &[PortQuestion]) -> V
     answers
 }
 
-/// The process that alone holds a socket.
-fn only_holder(
-    holders: &BTreeMap<u64, BTreeSet<u32>>,
-    inode: u64,
-    tree: &CgroupTree,
-) -> Option<Holder> {
-    let only = holders.get(&inode).filter(|pids| pids.len() == 1)?;
-    let process = holders::process(*only.first()?)?;
+fn holder(pid: u32, tree: &CgroupTree) -> Option<Holder> {
+    let process = holders::process(pid)?;
     let cgroup = tree.of_process(process.pid).unwrap_or(0);
     Some(Holder { process, cgroup })
 }
 
 /// The answers to questions about one namespace, by its processes.
-fn answer_in(pids: &[u32], questions: &BTreeSet<Question>) -> Vec<Answer> {
+fn answer_in(pids: &[u32], questions: &BTreeSet<Question>, again: &[Question]) -> Found {
     let mut tables = Tables::new(pids);
-    let mut sockets: Vec<(&Question, u64)> = Vec::new();
+    let mut sockets: Vec<(Question, Socket)> = Vec::new();
     for question in questions {
         let all = tables.of(question.protocol);
         if let Some(socket) = table::find(all, question.local, question.remote) {
-            sockets.push((question, socket.inode));
+            sockets.push((*question, *socket));
         }
     }
+    let mut found = Found::default();
     if sockets.is_empty() {
-        return Vec::new();
+        return found;
     }
-    let wanted = sockets.iter().map(|(_, inode)| *inode).collect();
+    let wanted = sockets.iter().map(|(_, socket)| socket.inode).collect();
     let holders = holders(pids, &wanted);
     let tree = CgroupTree::find();
-    let answer = |(question, inode): (&Question, u64)| {
-        Some(Answer {
-            question: *question,
-            process: only_holder(&holders, inode, &tree)?,
-        })
-    };
-    sockets.into_iter().filter_map(answer).collect()
+    for (question, socket) in sockets {
+        let Some(pids) = holders.get(&socket.inode) else {
+            continue;
+        };
+        // Who listens keeps the socket together with the processes that it starts to serve.
+        if pids.len() > 1 && !socket.open && !again.contains(&question) {
+            found.shared.push(question);
+            continue;
+        }
+        let process = holders::first(pids).and_then(|pid| holder(pid, &tree));
+        let answer = process.map(|process| Answer { question, process });
+        found.answers.extend(answer);
+    }
+    found
 }
 
 /// The sockets of a namespace by protocol, read when they are asked for.
@@ -198,4 +212,55 @@ fn read(pids: &[u32], name: &str) -> Option<String> {
         file.take(limit).read_to_end(&mut text).ok()?;
         Some(String::from_utf8_lossy(&text).into_owned())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::fd::OwnedFd,
+        process::Command,
+    };
+
+    use super::*;
+    use crate::node::{netns, testing::wait_until};
+
+    #[test]
+    fn a_connection_that_two_hold_for_a_moment_is_that_ones_who_keeps_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let here = listener.local_addr().unwrap();
+        let client = TcpStream::connect(here).unwrap();
+        let there = client.local_addr().unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let mut child = Command::new("sleep")
+            .arg("1000")
+            .stdin(OwnedFd::from(server.try_clone().unwrap()))
+            .spawn()
+            .unwrap();
+        let asked = Question {
+            netns: netns::current().unwrap(),
+            protocol: 6,
+            local: here,
+            remote: there,
+        };
+        let mut census = Census::default();
+        let found = answer_all(&mut census, &[asked], &[]);
+        assert_eq!((found.answers, found.shared), (vec![], vec![asked]));
+        let in_the_end = answer_all(&mut census, &[], &[asked]);
+        drop(server);
+        let mut kept = Found::default();
+        // What this process starts meanwhile, in another test, holds it for a moment too.
+        wait_until("it is the child's alone", || {
+            kept = answer_all(&mut census, &[asked], &[]);
+            !kept.answers.is_empty()
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for (found, pid) in [(in_the_end, std::process::id()), (kept, child.id())] {
+            let [answer] = &found.answers[..] else {
+                panic!("{found:?}")
+            };
+            assert_eq!((answer.process.process.pid, found.shared), (pid, vec![]));
+        }
+    }
 }

@@ -2,9 +2,10 @@
 //!
 //! Questions are collected, and those of one round answered together ([`answering`](super::answering)). After each
 //! round it rests for many times the processor time that it took, so that a node with very many sockets costs no
-//! more than another; at the end it hurries.
+//! more than another; at the end it hurries. What is shared by several processes is looked at once more.
 
 use std::{
+    collections::VecDeque,
     io,
     sync::{
         Arc,
@@ -19,7 +20,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{
     Answer, Listeners, PortQuestion, Question,
-    answering::{Census, answer_all, listeners_of},
+    answering::{Census, Found, answer_all, listeners_of},
 };
 use crate::privilege::{self, Role};
 
@@ -28,6 +29,9 @@ const WAITING: usize = 1024;
 /// How many times as long as a round worked the thread rests afterwards, and for how long at most.
 const REST: u32 = 20;
 const LONGEST_REST: Duration = Duration::from_secs(2);
+/// After how long a connection that several processes hold is looked for again: a server that forks after `accept`
+/// has closed its own by then.
+const AGAIN: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, Debug)]
 enum Message {
@@ -61,14 +65,18 @@ impl Worker {
         let work = move || {
             let mut census = Census::default();
             let answered = |round: &Round| {
+                let Found { answers, shared } =
+                    answer_all(&mut census, &round.questions, &round.again);
                 // At the end nobody takes the answers.
-                for found in answer_all(&mut census, &round.questions) {
+                for found in answers {
                     let _ = answer.send(found);
                 }
                 for found in listeners_of(&mut census, &round.ports) {
                     let _ = listening.send(found);
                 }
-                counter.fetch_sub(round.len(), Ordering::Release);
+                // What is asked again is not answered yet.
+                counter.fetch_sub(round.len() - shared.len(), Ordering::Release);
+                shared
             };
             rounds(&asked, answered);
         };
@@ -140,6 +148,8 @@ impl Drop for Worker {
 #[derive(Debug, Default)]
 struct Round {
     questions: Vec<Question>,
+    /// Those that are asked for the second time.
+    again: Vec<Question>,
     ports: Vec<PortQuestion>,
     /// To rest no more.
     hurry: bool,
@@ -155,27 +165,47 @@ impl Round {
     }
 
     fn len(&self) -> usize {
-        self.questions.len() + self.ports.len()
+        self.questions.len() + self.again.len() + self.ports.len()
+    }
+
+    fn clear(&mut self) {
+        self.questions.clear();
+        self.again.clear();
+        self.ports.clear();
     }
 }
 
-fn rounds(asked: &Receiver<Message>, mut answer: impl FnMut(&Round)) {
+/// Has rounds of what is asked answered, and what that returns asked once more, [`AGAIN`] later. Ends when nobody
+/// can ask any more.
+fn rounds(asked: &Receiver<Message>, mut answer: impl FnMut(&Round) -> Vec<Question>) {
     let mut round = Round::default();
+    // In order of time.
+    let mut later: VecDeque<(Instant, Question)> = VecDeque::new();
     loop {
         if round.len() == 0 {
-            match asked.recv() {
+            let message = match later.front() {
+                Some((due, _)) => asked.recv_timeout(due.saturating_duration_since(Instant::now())),
+                None => asked.recv().map_err(RecvTimeoutError::from),
+            };
+            match message {
                 Ok(message) => round.take(message),
-                Err(_) => return,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
         asked.try_iter().for_each(|message| round.take(message));
+        let now = Instant::now();
+        while let Some((_, question)) = later.pop_front_if(|(due, _)| *due <= now) {
+            round.again.push(question);
+        }
         if round.len() == 0 {
             continue;
         }
         let start = processor_time();
-        answer(&round);
-        round.questions.clear();
-        round.ports.clear();
+        let shared = answer(&round);
+        let due = Instant::now() + AGAIN;
+        later.extend(shared.into_iter().map(|question| (due, question)));
+        round.clear();
         let worked = processor_time().saturating_sub(start);
         let until = Instant::now() + (worked * REST).min(LONGEST_REST);
         // Resting, it still notices its end.
@@ -286,6 +316,27 @@ mod tests {
             let pid = holder.as_ref().map(|holder| holder.process.pid);
             assert_eq!(pid, Some(std::process::id()));
         }
+    }
+
+    #[test]
+    fn what_is_shared_is_asked_once_more_and_only_then_counted() {
+        let (ask, asked) = mpsc::sync_channel(2);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let here = listener.local_addr().unwrap();
+        ask.send(Message::Ask(question(6, here, here))).unwrap();
+        let mut seen = Vec::new();
+        let mut ask = Some(ask);
+        let first = Instant::now();
+        rounds(&asked, |round| {
+            seen.push((round.questions.clone(), round.again.clone()));
+            if !round.again.is_empty() {
+                ask = None;
+            }
+            round.questions.clone()
+        });
+        let once = vec![question(6, here, here)];
+        assert_eq!(seen, [(once.clone(), vec![]), (vec![], once)]);
+        assert!(first.elapsed() >= AGAIN);
     }
 
     #[test]
