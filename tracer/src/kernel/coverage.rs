@@ -1,13 +1,12 @@
 //! Netfilter links in the network namespaces that have rules, and in no others.
 //!
-//! One thread owns the links. It hears from the node's watch which namespaces appear and vanish,
-//! and from the reader of the ring which namespace showed a packet that passes netfilter hooks
-//! although nothing is linked there. In between it looks by itself whether a namespace got rules:
-//! at the young ones in every round, at the others in turn, for no more than a hundredth of a CPU, and at each
-//! every two seconds only while nothing is traced.
+//! One thread owns the links. It hears from the node's watch which namespaces appear and vanish and where
+//! rules changed, and from the reader of the ring which namespace showed a packet that passes netfilter hooks
+//! although nothing is linked there. In between it looks by itself whether a namespace got rules: at the young
+//! ones in every round, for no more than a hundredth of a CPU, and at one of the others in turn.
 //!
-//! Links keep their namespace alive. Nothing else here does: a namespace is entered by a thread
-//! that ends, its rules are asked over a socket that is closed. When it is gone for everybody else
+//! Links keep their namespace alive. Nothing else here does: namespaces are entered by a thread
+//! that ends, their rules are asked over a socket that is closed. When one is gone for everybody else
 //! its links are dropped, and with them the namespace. Links whose rules are gone stay.
 
 mod schedule;
@@ -20,7 +19,7 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
-    thread::JoinHandle,
+    thread::{self, JoinHandle, ScopedJoinHandle},
     time::{Duration, Instant},
 };
 
@@ -35,7 +34,6 @@ use crate::{
         inventory::Entry,
         netns::{self, NetnsError},
         pods::HostRoot,
-        traffic::Traffic,
         watch::{Change, Requests, Watch, WatchError},
     },
     privilege::{self, Role},
@@ -130,7 +128,6 @@ impl Coverage {
                 messages,
                 notices: Arc::clone(&notices),
                 requests: watch.requests(),
-                traffic: watch.traffic().clone(),
                 denied: BTreeSet::new(),
             };
             worker.take_messages();
@@ -186,7 +183,6 @@ struct Worker {
     messages: Receiver<Message>,
     notices: Notices,
     requests: Requests,
-    traffic: Traffic,
     /// What this process may not do: said once.
     denied: BTreeSet<String>,
 }
@@ -222,9 +218,8 @@ impl Worker {
                     if !self.take(message) || !self.take_messages() {
                         return;
                     }
-                    for netns in self.schedule.urgent(Instant::now()) {
-                        self.look(netns);
-                    }
+                    let urgent = self.schedule.urgent(Instant::now());
+                    self.look_at(&urgent, None);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -252,6 +247,10 @@ impl Worker {
                 self.schedule.appeared(entry, Instant::now());
             }
             Message::Change(Change::Revisited(entry)) => self.schedule.revisited(entry),
+            Message::Change(Change::RulesChanged(entry)) => {
+                // One that is not there any more is in no need of links.
+                self.schedule.flagged(entry.inode);
+            }
             Message::Change(Change::Vanished(netns)) => self.vanished(netns),
             Message::Flagged(netns) => {
                 if !self.schedule.flagged(netns) {
@@ -275,18 +274,43 @@ impl Worker {
     }
 
     fn look_at_all(&mut self) {
-        for netns in self.schedule.all(Instant::now()) {
-            self.look(netns);
-        }
+        let all = self.schedule.all(Instant::now());
+        self.look_at(&all, None);
     }
 
     fn round(&mut self) {
-        let start = Instant::now();
-        for netns in self.schedule.round(start, self.traffic.is_silent(start)) {
-            self.look(netns);
-            if start.elapsed() > BUDGET {
-                break;
-            }
+        let round = self.schedule.round(Instant::now());
+        self.look_at(&round, Some(BUDGET));
+    }
+
+    /// Looks whether these namespaces have rules, and links the programs where they have; at no more of them after
+    /// that time.
+    ///
+    /// One thread enters them all, for to make one takes as long as a look; it ends, since it keeps the last alive.
+    fn look_at(&mut self, namespaces: &[u32], longest: Option<Duration>) {
+        let Some(&first) = namespaces.first() else {
+            return;
+        };
+        let made = thread::scope(|scope| {
+            let look = || {
+                let start = Instant::now();
+                for &netns in namespaces {
+                    self.look(netns);
+                    if longest.is_some_and(|longest| start.elapsed() > longest) {
+                        break;
+                    }
+                }
+            };
+            let thread = thread::Builder::new().name("netns".to_owned());
+            // It panicked: the panic was printed, and the next round looks again.
+            let ended = |thread: ScopedJoinHandle<'_, ()>| drop(thread.join());
+            thread.spawn_scoped(scope, look).map(ended)
+        });
+        if let Err(error) = made
+            && self.schedule.failed(first, Instant::now())
+        {
+            let reason = format!("no thread can be had to enter it: {error}");
+            self.not_seen(first, " nor in others", &reason);
         }
     }
 
@@ -297,7 +321,8 @@ impl Worker {
         )));
     }
 
-    /// Looks whether a namespace has rules, and links the programs there if it has.
+    /// Looks whether a namespace has rules, and links the programs there if it has. Enters it with the calling
+    /// thread.
     fn look(&mut self, netns: u32) {
         let now = Instant::now();
         let Some(entry) = self.schedule.begin(netns, now) else {
@@ -332,18 +357,20 @@ fn enter_and_link(entry: &Entry, programs: &Programs) -> Found {
         Err(error) if is_gone(&error) => return Found::Gone,
         Err(error) => return Found::error(&error, format!("it cannot be opened: {error}")),
     };
-    let inside = netns::in_netns(file.as_fd(), || match rules::of_this_netns() {
+    if let Err(error) = netns::enter(file.as_fd()) {
+        return match &error {
+            NetnsError::Enter(source) => Found::error(source, error.to_string()),
+            _ => Found::Failed(error.to_string()),
+        };
+    }
+    match rules::of_this_netns() {
         Err(error) => Found::error(error.cause(), error.to_string()),
         Ok(rules) if !rules.any() => Found::NoRules,
         Ok(_) => match link(programs) {
             Ok(links) => Found::Linked(links),
             Err(error) => Found::error(&error, refused(&error)),
         },
-    });
-    inside.unwrap_or_else(|error| match &error {
-        NetnsError::Enter(source) => Found::error(source, error.to_string()),
-        _ => Found::Failed(error.to_string()),
-    })
+    }
 }
 
 fn link(programs: &Programs) -> io::Result<Links> {

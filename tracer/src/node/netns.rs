@@ -84,7 +84,7 @@ pub fn in_netns_at<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Res
 }
 
 /// Moves the calling thread, for good. Only for threads that end soon.
-pub(super) fn enter(netns: BorrowedFd<'_>) -> Result<(), NetnsError> {
+pub(crate) fn enter(netns: BorrowedFd<'_>) -> Result<(), NetnsError> {
     let entered = move_into_link_name_space(netns, Some(LinkNameSpaceType::Network));
     entered.or_else(|errno| match errno {
         // Without the privilege a thread is still where it is.

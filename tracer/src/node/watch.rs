@@ -66,8 +66,10 @@ pub enum WatchError {
 pub enum Change {
     /// It is new; at the start, all are. It may still be empty.
     Appeared(Entry),
-    /// It was just read again: a moment to look whether it has rules by now.
+    /// It was just read again: the ways into it may be others.
     Revisited(Entry),
+    /// Its rules are others than before: it may have its first.
+    RulesChanged(Entry),
     /// No process is in it and no mount leads to it any more. References that were taken on it
     /// must be dropped for it to end. Its number may be used again from then on.
     Vanished(u32),
@@ -442,6 +444,7 @@ impl<F: FnMut(Change)> Worker<F> {
         let waiting = std::mem::take(&mut found.waiting);
         drop(found);
         let mut changed = false;
+        let mut others = BTreeSet::new();
         for found in waiting {
             let Found {
                 netns,
@@ -453,7 +456,11 @@ impl<F: FnMut(Change)> Worker<F> {
             // What was read of a namespace that has ended is not the next one's of its number.
             if self.life.get(&netns) == Some(&found.life) {
                 changed |= self.reader.rules_read(netns, (former, time), rules);
+                others.insert(netns);
             }
+        }
+        for netns in others {
+            self.tell(netns, Change::RulesChanged);
         }
         if changed {
             self.publish();

@@ -11,8 +11,6 @@ use crate::node::inventory::Entry;
 const YOUTH: Duration = Duration::from_secs(10);
 /// Least time between two looks that packets cause in one namespace.
 const QUIET: Duration = Duration::from_millis(100);
-/// Between two looks at a namespace that is not young, while nothing is traced.
-const SILENT: Duration = Duration::from_secs(2);
 /// The same after a failure.
 const QUIET_AFTER_FAILURE: Duration = Duration::from_secs(5);
 
@@ -32,8 +30,6 @@ struct State<L> {
     links: Option<L>,
     young_until: Instant,
     not_before: Instant,
-    /// When it has its turn again, while nothing is traced.
-    silent_until: Instant,
     complained: bool,
 }
 
@@ -56,7 +52,6 @@ impl<L> Schedule<L> {
             links: None,
             young_until: now + YOUTH,
             not_before: now,
-            silent_until: now,
             complained: false,
         };
         self.namespaces.insert(inode, state);
@@ -70,13 +65,13 @@ impl<L> Schedule<L> {
         }
     }
 
-    /// A packet says that there are netfilter hooks; whether the namespace is known.
+    /// A packet, or who reads rules, says that there are netfilter hooks; whether the namespace is known.
     pub(super) fn flagged(&mut self, netns: u32) -> bool {
-        let known = self.namespaces.contains_key(&netns);
-        if known {
+        let state = self.namespaces.get(&netns);
+        if state.is_some_and(|state| state.links.is_none()) {
             self.urgent.insert(netns);
         }
-        known
+        state.is_some()
     }
 
     /// Forgets a namespace and gives back its links.
@@ -105,9 +100,8 @@ impl<L> Schedule<L> {
     }
 
     /// The namespaces without links in the order in which to look at them in a round: the urgent
-    /// that had to wait, the young, then the others in turn; of these not so many while nothing is traced. Who
-    /// looks may stop anywhere.
-    pub(super) fn round(&mut self, now: Instant, is_silent: bool) -> Vec<u32> {
+    /// that had to wait, one of the old, the young. Who looks may stop anywhere.
+    pub(super) fn round(&mut self, now: Instant) -> Vec<u32> {
         let urgent = self.urgent(now);
         let due = |state: &State<L>| state.links.is_none() && state.not_before <= now;
         let (mut young, mut old) = (Vec::new(), Vec::new());
@@ -116,13 +110,13 @@ impl<L> Schedule<L> {
                 continue;
             } else if state.young_until > now {
                 young.push(*netns);
-            } else if state.silent_until <= now || !is_silent {
+            } else {
                 old.push(*netns);
             }
         }
         let mut round = urgent;
+        round.extend(in_turn(old, self.last_old).first());
         round.extend(in_turn(young, self.last_young));
-        round.extend(in_turn(old, self.last_old));
         round
     }
 
@@ -133,7 +127,6 @@ impl<L> Schedule<L> {
             return None;
         }
         state.not_before = now + QUIET;
-        state.silent_until = now + SILENT;
         if state.young_until > now {
             self.last_young = netns;
         } else {
@@ -202,8 +195,8 @@ mod tests {
         schedule.appeared(entry(7), start);
         assert_eq!(schedule.urgent(start), [7]);
         assert!(schedule.begin(7, start).is_some());
-        assert!(schedule.round(start, false).is_empty());
-        assert_eq!(schedule.round(start + QUIET, false), [7]);
+        assert!(schedule.round(start).is_empty());
+        assert_eq!(schedule.round(start + QUIET), [7]);
     }
 
     #[test]
@@ -213,9 +206,9 @@ mod tests {
         schedule.linked(1, "links");
         assert!(schedule.flagged(1));
         let later = start + QUIET;
-        assert_eq!(schedule.urgent(later), [1]);
+        assert!(schedule.urgent(later).is_empty());
         assert!(schedule.begin(1, later).is_none());
-        assert_eq!(schedule.round(later, false), [2]);
+        assert_eq!(schedule.round(later), [2]);
         assert_eq!(schedule.vanished(1), Some("links"));
         assert_eq!(schedule.vanished(1), None);
         assert_eq!(schedule.vanished(2), None);
@@ -233,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn the_young_go_before_the_old_and_take_turns_too() {
+    fn the_young_have_all_their_turns_and_one_of_the_old() {
         let start = Instant::now();
         let mut schedule = without_rules(3, start);
         for inode in [7, 8] {
@@ -242,43 +235,49 @@ mod tests {
         }
         schedule.urgent(start);
         let now = start + QUIET;
-        assert_eq!(schedule.round(now, false), [7, 8, 1, 2, 3]);
-        assert!(schedule.begin(7, now).is_some());
-        assert_eq!(schedule.round(now + QUIET, false), [8, 7, 1, 2, 3]);
+        // Those that are new came too soon after the last look.
+        assert_eq!(schedule.round(now), [7, 8, 1]);
+        for inode in [1, 7] {
+            assert!(schedule.begin(inode, now).is_some());
+        }
+        assert_eq!(schedule.round(now + QUIET), [2, 8, 7]);
     }
 
     #[test]
-    fn the_old_take_turns_wherever_a_round_stops() {
+    fn the_old_take_turns() {
         let start = Instant::now();
         let mut schedule = without_rules(500, start);
         let mut now = start + QUIET;
         let mut seen = Vec::new();
-        while seen.len() < 500 {
-            for netns in schedule.round(now, false).into_iter().take(7) {
-                assert!(schedule.begin(netns, now).is_some());
-                seen.push(netns);
-            }
+        for _ in 0..500 {
+            let round = schedule.round(now);
+            assert_eq!(round.len(), 1);
+            assert!(schedule.begin(round[0], now).is_some());
+            seen.extend(round);
             now += QUIET;
         }
-        seen.truncate(500);
         seen.sort_unstable();
         assert!(seen.iter().copied().eq(1..=500));
     }
 
     #[test]
-    fn while_nothing_is_traced_the_old_have_their_turn_more_rarely() {
+    fn a_round_stops_anywhere_and_the_young_take_turns() {
         let start = Instant::now();
-        let mut schedule = without_rules(2, start);
-        schedule.appeared(entry(7), start);
+        let mut schedule = Schedule::<()>::default();
+        for inode in 1..=50 {
+            schedule.appeared(entry(inode), start);
+        }
         schedule.urgent(start);
-        assert!(schedule.begin(7, start).is_some());
-        let now = start + QUIET;
-        assert_eq!(schedule.round(now, true), [7]);
-        // A packet says so.
-        assert!(schedule.flagged(2));
-        assert_eq!(schedule.round(now, true), [2, 7]);
-        assert_eq!(schedule.round(now, false), [7, 1, 2]);
-        assert_eq!(schedule.round(start + SILENT, true), [7, 1, 2]);
+        let mut seen = Vec::new();
+        for round in 1..=10 {
+            let now = start + QUIET * round;
+            for netns in schedule.round(now).into_iter().take(5) {
+                assert!(schedule.begin(netns, now).is_some());
+                seen.push(netns);
+            }
+        }
+        seen.sort_unstable();
+        assert!(seen.iter().copied().eq(1..=50));
     }
 
     #[test]
@@ -287,8 +286,8 @@ mod tests {
         let mut schedule = without_rules(1, start);
         assert!(schedule.failed(1, start));
         assert!(!schedule.failed(1, start));
-        assert!(schedule.round(start + QUIET, false).is_empty());
-        assert_eq!(schedule.round(start + QUIET_AFTER_FAILURE, false), [1]);
+        assert!(schedule.round(start + QUIET).is_empty());
+        assert_eq!(schedule.round(start + QUIET_AFTER_FAILURE), [1]);
         assert!(!schedule.failed(2, start));
         assert_eq!(schedule.name(1), "net:1");
     }

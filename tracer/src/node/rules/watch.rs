@@ -34,7 +34,7 @@ use crate::{
 /// Between two rounds.
 const PERIOD: Duration = Duration::from_millis(250);
 /// Time that looks at namespaces without rules may take in a round.
-const BUDGET: Duration = Duration::from_millis(5);
+const BUDGET: Duration = Duration::from_millis(2);
 /// A namespace that is new is looked at in each round for so long.
 const YOUNG: Duration = Duration::from_secs(10);
 /// A look that took some processor time is followed by so many times that without another one.
