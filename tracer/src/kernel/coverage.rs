@@ -3,7 +3,7 @@
 //! One thread owns the links. It hears from the node's watch which namespaces appear and vanish and where
 //! rules changed, and from the reader of the ring which namespace showed a packet that passes netfilter hooks
 //! although nothing is linked there. In between it looks by itself whether a namespace got rules: at the young
-//! ones in every round, for no more than a hundredth of a CPU, and at one of the others in turn.
+//! ones in every round, for no more than a hundredth of a CPU, and at one of the others each second.
 //!
 //! Links keep their namespace alive. Nothing else here does: namespaces are entered by a thread
 //! that ends, their rules are asked over a socket that is closed. When one is gone for everybody else

@@ -243,6 +243,7 @@ impl Watch {
     pub fn traced(&self) {
         if self.traffic.came() {
             self.requests.0.wake();
+            self.rules.traced();
         }
     }
 

@@ -9,6 +9,8 @@ use crate::node::inventory::Entry;
 
 /// How long a namespace is young: it gets its rules in its first seconds if it ever does.
 const YOUTH: Duration = Duration::from_secs(10);
+/// Between two looks at old namespaces.
+const OLD: Duration = Duration::from_secs(1);
 /// Least time between two looks that packets cause in one namespace.
 const QUIET: Duration = Duration::from_millis(100);
 /// The same after a failure.
@@ -22,6 +24,8 @@ pub(super) struct Schedule<L> {
     /// The last of the young and of the old ones that was looked at.
     last_young: u32,
     last_old: u32,
+    /// When an old one has its turn.
+    next_old: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -40,6 +44,7 @@ impl<L> Default for Schedule<L> {
             urgent: BTreeSet::new(),
             last_young: 0,
             last_old: 0,
+            next_old: None,
         }
     }
 }
@@ -100,7 +105,7 @@ impl<L> Schedule<L> {
     }
 
     /// The namespaces without links in the order in which to look at them in a round: the urgent
-    /// that had to wait, one of the old, the young. Who looks may stop anywhere.
+    /// that had to wait, now and then one of the old, the young. Who looks may stop anywhere.
     pub(super) fn round(&mut self, now: Instant) -> Vec<u32> {
         let urgent = self.urgent(now);
         let due = |state: &State<L>| state.links.is_none() && state.not_before <= now;
@@ -115,7 +120,10 @@ impl<L> Schedule<L> {
             }
         }
         let mut round = urgent;
-        round.extend(in_turn(old, self.last_old).first());
+        if self.next_old.is_none_or(|next| next <= now) {
+            self.next_old = Some(now + OLD);
+            round.extend(in_turn(old, self.last_old).first());
+        }
         round.extend(in_turn(young, self.last_young));
         round
     }
@@ -240,7 +248,8 @@ mod tests {
         for inode in [1, 7] {
             assert!(schedule.begin(inode, now).is_some());
         }
-        assert_eq!(schedule.round(now + QUIET), [2, 8, 7]);
+        assert_eq!(schedule.round(now + QUIET), [8, 7]);
+        assert_eq!(schedule.round(now + OLD), [2, 8, 7]);
     }
 
     #[test]
@@ -254,7 +263,7 @@ mod tests {
             assert_eq!(round.len(), 1);
             assert!(schedule.begin(round[0], now).is_some());
             seen.extend(round);
-            now += QUIET;
+            now += OLD;
         }
         seen.sort_unstable();
         assert!(seen.iter().copied().eq(1..=500));

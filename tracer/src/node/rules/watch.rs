@@ -33,6 +33,8 @@ use crate::{
 
 /// Between two rounds.
 const PERIOD: Duration = Duration::from_millis(250);
+/// So many times as long while nothing is traced and no namespace is new.
+const SILENT: u32 = 4;
 /// Time that looks at namespaces without rules may take in a round.
 const BUDGET: Duration = Duration::from_millis(2);
 /// A namespace that is new is looked at in each round for so long.
@@ -66,6 +68,8 @@ enum Message {
     Vanished(u32),
     /// Look at all that have rules, however soon after the last time.
     Again,
+    /// Something is traced again.
+    Traced,
     Stop,
 }
 
@@ -142,6 +146,11 @@ impl RulesWatch {
         let _ = self.sender.send(Message::Again);
     }
 
+    /// Something is traced after a silence: rules matter again.
+    pub(in crate::node) fn traced(&self) {
+        let _ = self.sender.send(Message::Traced);
+    }
+
     /// Waits until all namespaces that were told of are read, but no longer than this.
     pub(in crate::node) fn wait(&self, longest: Duration) {
         let waiting = self.settled.waiting.lock();
@@ -210,14 +219,18 @@ impl<F: FnMut(Found) + Send> Worker<F> {
             match self.messages.recv_timeout(wait) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(message) => {
-                    if matches!(message, Message::Again) {
-                        next = Instant::now();
+                    let now = Instant::now();
+                    match message {
+                        Message::Again | Message::Traced => next = now,
+                        Message::Appeared(..) => next = next.min(now + PERIOD),
+                        _ => {}
                     }
                     self.take(message);
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.round();
-                    next = Instant::now() + PERIOD;
+                    let now = Instant::now();
+                    next = now + self.pause(now);
                 }
             }
         }
@@ -258,7 +271,17 @@ impl<F: FnMut(Found) + Send> Worker<F> {
                 // The message itself was counted too.
                 self.settled.add(-1);
             }
-            Message::Stop => {}
+            Message::Traced | Message::Stop => {}
+        }
+    }
+
+    /// Between two rounds.
+    fn pause(&self, now: Instant) -> Duration {
+        let is_young = |known: &Known| now < known.since + YOUNG;
+        if self.traffic.is_silent(now) && !self.known.values().any(is_young) {
+            PERIOD * SILENT
+        } else {
+            PERIOD
         }
     }
 
