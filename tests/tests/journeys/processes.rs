@@ -110,7 +110,7 @@ fn a_hundred_short_questions_have_the_process_that_asked() -> anyhow::Result<()>
 }
 
 /// A shell with a connection that is open, which asks over it when it is told to. No other process has it ever, as one
-/// would that the shell starts: of a socket that two hold, neither is named.
+/// would that the shell starts: a connection that two hold is looked for again later.
 struct Open(Child);
 
 impl Open {

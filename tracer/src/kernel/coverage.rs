@@ -19,7 +19,7 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
-    thread::{self, JoinHandle, ScopedJoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -291,25 +291,19 @@ impl Worker {
         let Some(&first) = namespaces.first() else {
             return;
         };
-        let made = thread::scope(|scope| {
-            let look = || {
-                let start = Instant::now();
-                for &netns in namespaces {
-                    self.look(netns);
-                    if longest.is_some_and(|longest| start.elapsed() > longest) {
-                        break;
-                    }
+        let looked = netns::in_thread("netns", || {
+            let start = Instant::now();
+            for &netns in namespaces {
+                self.look(netns);
+                if longest.is_some_and(|longest| start.elapsed() > longest) {
+                    break;
                 }
-            };
-            let thread = thread::Builder::new().name("netns".to_owned());
-            // It panicked: the panic was printed, and the next round looks again.
-            let ended = |thread: ScopedJoinHandle<'_, ()>| drop(thread.join());
-            thread.spawn_scoped(scope, look).map(ended)
+            }
         });
-        if let Err(error) = made
+        if let Err(error) = looked
             && self.schedule.failed(first, Instant::now())
         {
-            let reason = format!("no thread can be had to enter it: {error}");
+            let reason = NetnsError::Thread(error).to_string();
             self.not_seen(first, " nor in others", &reason);
         }
     }

@@ -57,17 +57,25 @@ pub fn in_netns<T: Send>(
     netns: BorrowedFd<'_>,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, NetnsError> {
+    let inside = move || {
+        enter(netns)?;
+        Ok(work())
+    };
+    in_thread("netns", inside).map_err(NetnsError::Thread)?
+}
+
+/// Runs `work` in a thread of its own, called that, which may [`enter`] namespaces one after the other: it ends with
+/// the work, and keeps the last one alive no longer.
+///
+/// # Errors
+/// When no thread can be had, or `work` panics.
+pub(crate) fn in_thread<T: Send>(name: &str, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
-        let inside = move || {
-            enter(netns)?;
-            Ok(work())
-        };
         thread::Builder::new()
-            .name("netns".to_owned())
-            .spawn_scoped(scope, inside)
-            .map_err(NetnsError::Thread)?
+            .name(name.to_owned())
+            .spawn_scoped(scope, work)?
             .join()
-            .unwrap_or_else(|_| Err(NetnsError::Thread(io::Error::other("it panicked"))))
+            .map_err(|_| io::Error::other("it panicked"))
     })
 }
 
@@ -83,7 +91,7 @@ pub fn in_netns_at<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Res
     in_netns(netns.as_fd(), work)
 }
 
-/// Moves the calling thread, for good. Only for threads that end soon.
+/// Moves the calling thread, for good. Only for threads that end soon ([`in_thread`]).
 pub(crate) fn enter(netns: BorrowedFd<'_>) -> Result<(), NetnsError> {
     let entered = move_into_link_name_space(netns, Some(LinkNameSpaceType::Network));
     entered.or_else(|errno| match errno {

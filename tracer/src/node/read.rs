@@ -15,7 +15,6 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
     sync::Arc,
-    thread,
 };
 
 use rustix::time::{ClockId, clock_gettime};
@@ -226,14 +225,7 @@ impl Reader {
                 self.read_here(&stale);
             }
         };
-        thread::scope(|scope| {
-            let thread = thread::Builder::new().name("netns".to_owned());
-            let thread = thread
-                .spawn_scoped(scope, work)
-                .map_err(ReadError::Thread)?;
-            let panicked = |_| ReadError::Thread(io::Error::other("it panicked"));
-            thread.join().map_err(panicked)
-        })
+        netns::in_thread("netns", work).map_err(ReadError::Thread)
     }
 
     /// What is known now.

@@ -14,6 +14,8 @@ use std::{
 
 /// Without a packet for so long, nothing is traced.
 const SILENCE: Duration = Duration::from_secs(2);
+/// So many times as long is it between two looks then.
+const SILENT: u32 = 4;
 
 /// When something was traced last; clones share it.
 #[derive(Clone, Debug)]
@@ -50,6 +52,16 @@ impl Traffic {
             >= SILENCE
     }
 
+    /// How long it is between two looks now, of which `period` is the usual time.
+    #[must_use]
+    pub fn pause(&self, now: Instant, period: Duration) -> Duration {
+        if self.is_silent(now) {
+            period * SILENT
+        } else {
+            period
+        }
+    }
+
     fn since(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.begin).as_nanos();
         u64::try_from(since).unwrap_or(u64::MAX)
@@ -66,6 +78,9 @@ mod tests {
         let begin = traffic.begin;
         assert!(!traffic.is_silent(begin));
         assert!(traffic.is_silent(begin + SILENCE));
+        let pause = |now| traffic.pause(now, Duration::from_millis(250));
+        assert_eq!(pause(begin), Duration::from_millis(250));
+        assert_eq!(pause(begin + SILENCE), Duration::from_secs(1));
         let other = traffic.clone();
         assert!(!other.came());
         assert!(!traffic.is_silent(Instant::now()));

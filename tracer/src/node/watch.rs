@@ -41,8 +41,6 @@ use crate::privilege::{self, Role};
 
 /// Between two looks that nothing but time causes.
 const PERIOD: Duration = Duration::from_secs(1);
-/// So many times as long while nothing is traced.
-const SILENT: u32 = 4;
 /// Between two looks that the mount table causes: mounts come in bursts.
 const GAP: Duration = Duration::from_millis(20);
 /// Requests kept between two wake-ups.
@@ -324,7 +322,7 @@ impl<F: FnMut(Change)> Worker<F> {
         let mut changed = false;
         loop {
             let now = Instant::now();
-            let next_round = last_round + self.pause(now);
+            let next_round = last_round + self.traffic.pause(now, self.period);
             let mut wait = next_round.saturating_duration_since(now);
             if changed {
                 wait = wait.min((last_look + GAP).saturating_duration_since(now));
@@ -340,7 +338,7 @@ impl<F: FnMut(Change)> Worker<F> {
             self.schedule.request(asked.inodes);
             let now = Instant::now();
             let asked = self.schedule.ready(now);
-            let round = now >= last_round + self.pause(now);
+            let round = now >= last_round + self.traffic.pause(now, self.period);
             let told = changed && now >= last_look + GAP;
             if round || told || !asked.is_empty() {
                 // What cannot be listed now may be listable at the next look.
@@ -351,15 +349,6 @@ impl<F: FnMut(Change)> Worker<F> {
             if round {
                 last_round = now;
             }
-        }
-    }
-
-    /// Between two rounds.
-    fn pause(&self, now: Instant) -> Duration {
-        if self.traffic.is_silent(now) {
-            self.period * SILENT
-        } else {
-            self.period
         }
     }
 

@@ -138,3 +138,44 @@ fn a_flow_is_not_over_while_a_packet_of_it_is_under_way() {
     assert_eq!(journeys.take_packets().count(), 1);
     assert_eq!(flows_over(&mut journeys, late + patience.packet), 1);
 }
+
+/// A SYN, and the error that says that it was rejected, at the client.
+fn rejected_syn(walk: &mut Walk) -> Vec<Record> {
+    walk.begin(client(), backend(), SYN, 7);
+    walk.device(hook::DEVICE_QUEUE, CLIENT, "eth0", 2, 0);
+    walk.device(hook::DEVICE_TRANSMIT, CLIENT, "eth0", 2, 0);
+    walk.device(hook::DEVICE_RECEIVE, NODE, "veth-a", 11, 0);
+    walk.drop(3, 1);
+    let about = Tuple {
+        source: client(),
+        destination: backend(),
+        protocol: 6,
+    };
+    let [node, pod] = ["10.244.0.1", "10.244.0.2"].map(|address| endpoint(address, 0));
+    walk.begin_icmp_error(node, pod, about);
+    walk.device(hook::DEVICE_QUEUE, NODE, "veth-a", 11, 0);
+    walk.device(hook::DEVICE_RECEIVE, CLIENT, "eth0", 2, 0);
+    walk.take()
+}
+
+#[test]
+fn a_syn_that_comes_again_after_an_error_is_of_the_same_flow() {
+    let (mut journeys, mut walk) = (engine(), Walk::new());
+    let first = rejected_syn(&mut walk);
+    // Sent again after a second, by a timer that was late.
+    walk.wait(1_200_000_000);
+    let again = rejected_syn(&mut walk);
+    run(&mut journeys, &first);
+    let before = again[0].time() - 1;
+    assert_eq!(journeys.flows_over(before), []);
+    run(&mut journeys, &again);
+    let flows = journeys.flows();
+    let [flow] = &flows[..] else {
+        panic!("{flows:?}")
+    };
+    assert_eq!((flow.packets, flow.state), ([2, 2], State::Refused));
+    let last = again.last().unwrap().time();
+    let Patience { refused, .. } = Patience::default();
+    assert_eq!(journeys.flows_over(last + refused), []);
+    assert_eq!(journeys.flows_over(last + refused + 1).len(), 1);
+}

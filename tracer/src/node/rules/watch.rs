@@ -21,7 +21,7 @@ use std::{
         Arc, Condvar, Mutex, PoisonError,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
-    thread::{self, JoinHandle},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -33,8 +33,6 @@ use crate::{
 
 /// Between two rounds.
 const PERIOD: Duration = Duration::from_millis(250);
-/// So many times as long while nothing is traced and no namespace is new.
-const SILENT: u32 = 4;
 /// Time that looks at namespaces without rules may take in a round.
 const BUDGET: Duration = Duration::from_millis(2);
 /// A namespace that is new is looked at in each round for so long.
@@ -278,10 +276,10 @@ impl<F: FnMut(Found) + Send> Worker<F> {
     /// Between two rounds.
     fn pause(&self, now: Instant) -> Duration {
         let is_young = |known: &Known| now < known.since + YOUNG;
-        if self.traffic.is_silent(now) && !self.known.values().any(is_young) {
-            PERIOD * SILENT
-        } else {
+        if self.known.values().any(is_young) {
             PERIOD
+        } else {
+            self.traffic.pause(now, PERIOD)
         }
     }
 
@@ -297,25 +295,18 @@ impl<F: FnMut(Found) + Send> Worker<F> {
         if first.is_empty() && in_turn.is_empty() {
             return;
         }
-        // What entered a namespace keeps it alive until it ends.
-        thread::scope(|scope| {
-            let look = || {
-                for netns in first {
-                    self.look(netns);
+        // It panicked: the panic was printed, and the next round looks again.
+        let _ = netns::in_thread("rules", || {
+            for netns in first {
+                self.look(netns);
+            }
+            let end = Instant::now() + BUDGET;
+            for netns in in_turn {
+                self.look(netns);
+                self.last = netns;
+                if Instant::now() > end {
+                    break;
                 }
-                let end = Instant::now() + BUDGET;
-                for netns in in_turn {
-                    self.look(netns);
-                    self.last = netns;
-                    if Instant::now() > end {
-                        break;
-                    }
-                }
-            };
-            let thread = thread::Builder::new().name("rules".to_owned());
-            if let Ok(thread) = thread.spawn_scoped(scope, look) {
-                // It panicked: the panic was printed, and the next round looks again.
-                let _ = thread.join();
             }
         });
     }

@@ -65,5 +65,5 @@ fn rules_that_last_are_looked_at_more_rarely_while_nothing_is_traced() {
     assert_eq!(due(4), [7]);
     let pause = |after: u64| worker.pause(now + Duration::from_secs(after));
     // The namespace is new for ten seconds.
-    assert_eq!((pause(3), pause(11)), (PERIOD, PERIOD * SILENT));
+    assert_eq!((pause(3), pause(11)), (PERIOD, PERIOD * 4));
 }
